@@ -1,0 +1,447 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// rig is an agent over a catalog that the test writes.
+type rig struct {
+	*Agent
+	catalog *catalog.Catalog
+	dead    sync.Map // addresses whose port doesn't answer a probe
+}
+
+func newRig(t testing.TB, records ...model.Record) *rig {
+	t.Helper()
+	r := &rig{catalog: catalog.New(quiet)}
+	r.Agent = New(r.catalog, Options{IDC: "bj-a", Logger: quiet, Probe: func(_ context.Context, address netip.AddrPort, _ time.Duration) error {
+		if _, dead := r.dead.Load(address); dead {
+			return errors.New("connection refused")
+		}
+		return nil
+	}})
+	t.Cleanup(r.Close)
+	if records != nil {
+		r.catalog.Replace(1, records)
+	}
+	return r
+}
+
+func instances(service string, addresses ...string) (records []model.Record) {
+	for _, address := range addresses {
+		instance := model.DefaultInstance()
+		instance.Address = netip.MustParseAddrPort(address)
+		instance.IDC = "bj-b"
+		records = append(records, model.Record{Kind: model.KindInstances, Name: service, Address: address, Instance: &instance})
+	}
+	return records
+}
+
+func documented(name string, change func(*model.Service)) model.Record {
+	s := model.DefaultService(name)
+	if change != nil {
+		change(s)
+	}
+	return model.Record{Kind: model.KindService, Name: name, Service: s}
+}
+
+// try makes a whole call with one attempt and returns where it went.
+func (r *rig) try(t testing.TB, callee string, result health.Result) (string, error) {
+	t.Helper()
+	call := &Call{Callee: callee, Class: DefaultClass}
+	if err := r.Begin(call); err != nil {
+		return "", err
+	}
+	attempt, err := r.Pick(call)
+	if err != nil {
+		return "", err
+	}
+	attempt.Done(Outcome{Result: result})
+	call.End(200)
+	return attempt.HostPort, nil
+}
+
+// spread counts where n calls go.
+func (r *rig) spread(t testing.TB, callee string, n int) map[string]int {
+	t.Helper()
+	counts := map[string]int{}
+	for range n {
+		address, err := r.try(t, callee, health.OK)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts[address]++
+	}
+	return counts
+}
+
+func TestRefusals(t *testing.T) {
+	f := func(r *rig, callee, reason string, status int) {
+		t.Helper()
+		_, err := r.try(t, callee, health.OK)
+		var refusal *Refusal
+		if !errors.As(err, &refusal) || refusal.Reason != reason || refusal.Status() != status {
+			t.Errorf("callee %q: %v, want %s (%d)", callee, err, reason, status)
+		}
+	}
+	f(newRig(t), "", ReasonNoCallee, 400)
+	f(newRig(t), "shop", ReasonNotSynced, 503)
+	r := newRig(t, append(instances("shop", "10.0.0.1:80"), documented("empty", nil))...)
+	f(r, "", ReasonNoCallee, 400)
+	f(r, "nobody", ReasonUnknownService, 404)
+	f(r, "Shop", ReasonUnknownService, 404)
+	f(r, "empty", ReasonNoInstance, 503)
+	drained := instances("shop", "10.0.0.1:80")
+	drained[0].Instance.State = model.Drain
+	f(newRig(t, drained...), "shop", ReasonNoInstance, 503)
+	weightless := instances("shop", "10.0.0.1:80")
+	weightless[0].Instance.Weight = 0
+	f(newRig(t, weightless...), "shop", ReasonNoInstance, 503)
+}
+
+func TestRoundRobin(t *testing.T) {
+	r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80")...)
+	for address, count := range r.spread(t, "shop", 300) {
+		if count != 100 {
+			t.Errorf("%s got %d of 300", address, count)
+		}
+	}
+}
+
+func TestRetriesGoElsewhere(t *testing.T) {
+	r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80")...)
+	call := &Call{Callee: "shop"}
+	if err := r.Begin(call); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for n := range 3 {
+		attempt, err := r.Pick(call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if attempt.Number != n || seen[attempt.HostPort] {
+			t.Errorf("attempt %d is numbered %d, on %s after %v", n, attempt.Number, attempt.HostPort, seen)
+		}
+		seen[attempt.HostPort] = true
+		attempt.Done(Outcome{Result: health.ConnectError})
+	}
+	if _, err := r.Pick(call); err == nil || call.Attempts() != 3 {
+		t.Errorf("by default a call has one attempt and two more, not %d (%v)", call.Attempts(), err)
+	}
+	call = &Call{Callee: "shop", HandOut: true}
+	if err := r.Begin(call); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 5 {
+		if _, err := r.Pick(call); (err == nil) != (n < 4) {
+			t.Errorf("hand-out %d of 4 instances: %v", n, err)
+		}
+	}
+}
+
+func TestBannedAreLeftOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("redis", "127.0.0.2:6379", "127.0.0.3:6379", "127.0.0.4:6379")...)
+		dead := netip.MustParseAddrPort("127.0.0.2:6379")
+		r.dead.Store(dead, true)
+		call := &Call{Callee: "redis", HandOut: true}
+		if err := r.Begin(call); err != nil {
+			t.Fatal(err)
+		}
+		attempt, err := r.PickAddress(call, dead)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attempt.Report(Outcome{Result: health.ConnectError, Code: 502})
+		synctest.Wait()
+		if counts := r.spread(t, "redis", 100); counts[dead.String()] != 0 || len(counts) != 2 {
+			t.Errorf("after its proof: %v", counts)
+		}
+		// A change of the list, and of the documents, heals nobody.
+		r.catalog.Apply(2, append(instances("redis", "127.0.0.5:6379"), documented("redis", nil)))
+		r.catalog.Replace(3, append(instances("redis", "127.0.0.2:6379", "127.0.0.3:6379", "127.0.0.5:6379"), documented("redis", nil)))
+		if counts := r.spread(t, "redis", 100); counts[dead.String()] != 0 || len(counts) != 2 {
+			t.Errorf("after the list changed: %v", counts)
+		}
+		r.dead.Delete(dead)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		if counts := r.spread(t, "redis", 99); counts[dead.String()] != 33 {
+			t.Errorf("after it came back: %v", counts)
+		}
+		r.Close()
+	})
+}
+
+func TestPanicChoosesTheLeastBad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+		fail := func(address string, result health.Result, times int) {
+			for range times {
+				call := &Call{Callee: "shop", HandOut: true}
+				if err := r.Begin(call); err != nil {
+					t.Fatal(err)
+				}
+				attempt, err := r.PickAddress(call, netip.MustParseAddrPort(address))
+				if err != nil {
+					t.Fatal(err)
+				}
+				attempt.Done(Outcome{Result: result})
+			}
+			synctest.Wait()
+		}
+		r.dead.Store(netip.MustParseAddrPort("10.0.0.1:80"), true)
+		fail("10.0.0.1:80", health.ConnectError, 1)
+		fail("10.0.0.2:80", health.ReadTimeout, 5)
+		if counts := r.spread(t, "shop", 10); counts["10.0.0.2:80"] != 10 {
+			t.Errorf("one is proven dead, the other suspected: %v", counts)
+		}
+		call := &Call{Callee: "shop"}
+		if err := r.Begin(call); err != nil {
+			t.Fatal(err)
+		}
+		if attempt, err := r.Pick(call); err != nil || !attempt.Panic {
+			t.Errorf("the attempt doesn't say that it was made in panic: %+v, %v", attempt, err)
+		}
+		r.catalog.Replace(2, instances("shop", "10.0.0.1:80"))
+		if counts := r.spread(t, "shop", 10); counts["10.0.0.1:80"] != 10 {
+			t.Errorf("all are proven dead, and still one must be chosen: %v", counts)
+		}
+		r.Close()
+	})
+}
+
+func TestDoneCountsOnce(t *testing.T) {
+	r := newRig(t, instances("shop", "10.0.0.1:80")...)
+	call := &Call{Callee: "shop"}
+	if err := r.Begin(call); err != nil {
+		t.Fatal(err)
+	}
+	attempt, err := r.Pick(call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		attempt.Done(Outcome{Result: health.ReadError})
+		call.End(502)
+	}
+	want := `
+# HELP ufc_attempts_total Attempts on instances by result.
+# TYPE ufc_attempts_total counter
+ufc_attempts_total{callee="shop",result="read_error"} 1
+# HELP ufc_requests_total Calls by the status that the caller got and the IDC of the instance.
+# TYPE ufc_requests_total counter
+ufc_requests_total{callee="shop",caller="unknown",code="502",idc="bj-b"} 1
+`
+	if err := testutil.CollectAndCompare(r, strings.NewReader(want), "ufc_attempts_total", "ufc_requests_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	r := newRig(t, append(instances("shop", "10.0.0.1:80"), documented("web", nil), documented("shop", nil))...)
+	call := &Call{Callee: "shop", Caller: "web"}
+	if err := r.Begin(call); err != nil {
+		t.Fatal(err)
+	}
+	attempt, err := r.Pick(call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempt.Done(Outcome{Result: health.OK})
+	call.End(204)
+	for n := range 50 { // strangers don't grow the metrics
+		_, _ = r.try(t, fmt.Sprintf("nobody-%d", n), health.OK)
+		r.CountCallback(fmt.Sprintf("nobody-%d", n), "ok")
+		call := &Call{Callee: "shop", Caller: fmt.Sprintf("stranger-%d", n)}
+		if err := r.Begin(call); err != nil {
+			t.Fatal(err)
+		}
+		call.End(499)
+	}
+	r.catalog.Apply(7, []model.Record{{Kind: model.KindService, Name: "bad", Err: errors.New("no")}})
+	want := `
+# HELP ufc_banned_instances Instances banned now.
+# TYPE ufc_banned_instances gauge
+ufc_banned_instances{callee="shop"} 0
+# HELP ufc_callbacks_total Results reported by programs.
+# TYPE ufc_callbacks_total counter
+ufc_callbacks_total{callee="unknown",result="ok"} 50
+# HELP ufc_config_rejected_total Configuration records refused.
+# TYPE ufc_config_rejected_total counter
+ufc_config_rejected_total{kind="Service"} 1
+# HELP ufc_config_revision The revision of etcd that the configuration stands at.
+# TYPE ufc_config_revision gauge
+ufc_config_revision 7
+# HELP ufc_instances Instances known.
+# TYPE ufc_instances gauge
+ufc_instances 1
+# HELP ufc_refused_total Calls that UFC itself refused, by reason.
+# TYPE ufc_refused_total counter
+ufc_refused_total{callee="unknown",caller="unknown",reason="unknown_service"} 50
+# HELP ufc_requests_total Calls by the status that the caller got and the IDC of the instance.
+# TYPE ufc_requests_total counter
+ufc_requests_total{callee="shop",caller="unknown",code="499",idc=""} 50
+ufc_requests_total{callee="shop",caller="web",code="204",idc="bj-b"} 1
+# HELP ufc_services Services known.
+# TYPE ufc_services gauge
+ufc_services 2
+`
+	if err := testutil.CollectAndCompare(r, strings.NewReader(want), "ufc_banned_instances", "ufc_callbacks_total",
+		"ufc_config_rejected_total", "ufc_config_revision", "ufc_instances", "ufc_refused_total", "ufc_requests_total", "ufc_services"); err != nil {
+		t.Error(err)
+	}
+	if problems, err := testutil.CollectAndLint(r); err != nil || len(problems) > 0 {
+		t.Errorf("the metrics' names: %v, %v", problems, err)
+	}
+}
+
+func TestHandOuts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("shop", "10.0.0.1:80")...)
+		hand := func() string {
+			call := &Call{Callee: "shop", HandOut: true}
+			if err := r.Begin(call); err != nil {
+				t.Fatal(err)
+			}
+			attempt, err := r.Pick(call)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.HandOut(attempt)
+		}
+		id := hand()
+		if attempt := r.HandedOut(id); attempt == nil || attempt.Callee() != "shop" {
+			t.Error("a hand-out can't be reported")
+		}
+		if r.HandedOut(id) != nil || r.HandedOut("forged") != nil {
+			t.Error("a hand-out can be reported twice, or without having been made")
+		}
+		late := hand()
+		time.Sleep(handoutLife + time.Second)
+		if r.HandedOut(late) != nil {
+			t.Error("a hand-out outlives its time")
+		}
+		first := hand()
+		for range maxHandouts {
+			hand()
+		}
+		if r.HandedOut(first) != nil || len(r.handouts.byID) > maxHandouts || len(r.handouts.queue) > 2*maxHandouts+2 {
+			t.Errorf("the table is not bounded: %d ids, a queue of %d", len(r.handouts.byID), len(r.handouts.queue))
+		}
+		r.Close()
+	})
+}
+
+// TestChangesUnderLoad runs calls against changes of everything, for the race detector and for answers that never fail.
+func TestChangesUnderLoad(t *testing.T) {
+	r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80")...)
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for n := 0; !stop.Load(); n++ {
+				result := health.OK
+				if n%3 == 0 {
+					result = health.ReadError
+				}
+				if _, err := r.try(t, "shop", result); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for revision := int64(2); revision < 500; revision++ {
+		r.catalog.Apply(revision, instances("shop", fmt.Sprintf("10.0.1.%d:80", revision%250+1)))
+		gone := instances("shop", fmt.Sprintf("10.0.1.%d:80", (revision+100)%250+1))
+		r.catalog.Apply(revision, []model.Record{{Kind: model.KindInstances, Name: "shop", Address: gone[0].Address, Deleted: true}})
+		testutil.CollectAndCount(r)
+	}
+	stop.Store(true)
+	wg.Wait()
+}
+
+func TestRemovedServiceIsUnknown(t *testing.T) {
+	r := newRig(t, documented("shop", nil), documented("cart", nil))
+	call := &Call{Callee: "shop"}
+	if err := r.Begin(call); err != nil {
+		t.Fatal(err)
+	}
+	r.catalog.Apply(2, []model.Record{{Kind: model.KindService, Name: "shop", Deleted: true}})
+	if r.Knows("shop") || !r.Knows("cart") {
+		t.Error("a removed service is known, or another one is not")
+	}
+	call.End(503) // of a call that was under way
+}
+
+func TestQuery(t *testing.T) {
+	r := newRig(t, append(instances("shop", "10.0.0.1:80", "10.0.0.2:80"), documented("shop", nil))...)
+	r.spread(t, "shop", 4)
+	f := func(path string, ok bool) {
+		t.Helper()
+		answer, err := r.Query(strings.Split(path, "^"))
+		if (err == nil) != ok || (err != nil && !errors.Is(err, ErrSelector)) {
+			t.Errorf("%s: %v, %v", path, answer, err)
+		}
+	}
+	f("request_info^shop", true)
+	f("backend_info^shop", true)
+	f("backend_info^shop^10.0.0.1:80", true)
+	f("ban_info", true)
+	f("ban_info^shop", true)
+	f("config_info", true)
+	f("config_info^shop", true)
+	f("", false)
+	f("request_info", false)
+	f("request_info^nobody", false)
+	f("request_info^shop^more", false)
+	f("backend_info^shop^10.0.0.9:80", false)
+	f("ban_info^nobody", false)
+	f("secrets", false)
+	answer, err := r.Query([]string{"request_info", "shop"})
+	if info, ok := answer.(RequestInfo); err != nil || !ok || info.Requests != 4 || info.Success != 4 || info.Modified == nil {
+		t.Errorf("request_info: %+v, %v", answer, err)
+	}
+}
+
+func BenchmarkCall(b *testing.B) {
+	var addresses []string
+	for n := range 10_000 {
+		addresses = append(addresses, fmt.Sprintf("10.0.%d.%d:80", n/250, n%250+1))
+	}
+	r := newRig(b, instances("shop", addresses...)...)
+	call := new(Call)
+	b.ReportAllocs()
+	for b.Loop() {
+		*call = Call{Callee: "shop", Class: DefaultClass}
+		if err := r.Begin(call); err != nil {
+			b.Fatal(err)
+		}
+		attempt, err := r.Pick(call)
+		if err != nil {
+			b.Fatal(err)
+		}
+		attempt.Done(Outcome{Result: health.OK, Latency: time.Millisecond})
+		call.End(200)
+	}
+}

@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ufc-mesh/ufc/shared/health"
+)
+
+// durationBuckets are the classic buckets, in seconds, from a cache's answer to the default total timeout.
+var durationBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
+func newDurationHistogram() *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:                           "ufc_request_duration_seconds",
+		Help:                           "Duration of calls, retries included.",
+		Buckets:                        durationBuckets,
+		NativeHistogramBucketFactor:    1.1,
+		NativeHistogramMaxBucketNumber: 100,
+	}, []string{"caller", "callee"})
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+var (
+	requestsDesc       = desc("ufc_requests_total", "Calls by the status that the caller got and the IDC of the instance.", "caller", "callee", "idc", "code")
+	attemptsDesc       = desc("ufc_attempts_total", "Attempts on instances by result.", "callee", "result")
+	retriesDesc        = desc("ufc_retries_total", "Attempts after the first.", "callee")
+	refusedDesc        = desc("ufc_refused_total", "Calls that UFC itself refused, by reason.", "caller", "callee", "reason")
+	bansDesc           = desc("ufc_bans_total", "Bans of instances by reason.", "callee", "reason")
+	bannedDesc         = desc("ufc_banned_instances", "Instances banned now.", "callee")
+	panicDesc          = desc("ufc_panic", "1 while every serving instance is banned, and one is chosen all the same.", "callee")
+	callbacksDesc      = desc("ufc_callbacks_total", "Results reported by programs.", "callee", "result")
+	configRevisionDesc = desc("ufc_config_revision", "The revision of etcd that the configuration stands at.")
+	configAgeDesc      = desc("ufc_config_age_seconds", "Time since etcd last said that the configuration is current.")
+	configRejectedDesc = desc("ufc_config_rejected_total", "Configuration records refused.", "kind")
+	servicesDesc       = desc("ufc_services", "Services known.")
+	instancesDesc      = desc("ufc_instances", "Instances known.")
+)
+
+type callbackKey struct{ callee, result string }
+
+// CountCallback counts a result that a program reported; the result may also be why it was not taken.
+func (a *Agent) CountCallback(callee, result string) {
+	if a.service(callee) == nil {
+		callee = unknown
+	}
+	a.callbacks.add(callbackKey{callee, result})
+}
+
+// Describe implements prometheus.Collector.
+func (a *Agent) Describe(descs chan<- *prometheus.Desc) {
+	a.duration.Describe(descs)
+	for _, d := range []*prometheus.Desc{
+		requestsDesc, attemptsDesc, retriesDesc, refusedDesc, bansDesc, bannedDesc, panicDesc, callbacksDesc,
+		configRevisionDesc, configAgeDesc, configRejectedDesc, servicesDesc, instancesDesc,
+	} {
+		descs <- d
+	}
+}
+
+// emitter writes constant metrics into a collection.
+type emitter chan<- prometheus.Metric
+
+func (e emitter) counter(d *prometheus.Desc, value uint64, labels ...string) {
+	e <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(value), labels...)
+}
+
+func (e emitter) gauge(d *prometheus.Desc, value float64, labels ...string) {
+	e <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+}
+
+// Collect implements prometheus.Collector. Callees that nobody has called yet are left out.
+func (a *Agent) Collect(metrics chan<- prometheus.Metric) {
+	a.duration.Collect(metrics)
+	emit := emitter(metrics)
+	a.strangers.collect(emit, unknown)
+	for _, s := range *a.services.Load() {
+		s.collect(emit)
+	}
+	for key, count := range a.callbacks.all() {
+		emit.counter(callbacksDesc, count.Load(), key.callee, key.result)
+	}
+	emit.gauge(configRevisionDesc, float64(a.catalog.Revision()))
+	emit.gauge(configAgeDesc, a.catalog.Age().Seconds())
+	for kind, count := range a.catalog.RejectedTotals() {
+		emit.counter(configRejectedDesc, count, string(kind))
+	}
+	services, instances := a.catalog.Counts()
+	emit.gauge(servicesDesc, float64(services))
+	emit.gauge(instancesDesc, float64(instances))
+}
+
+func (s *service) collect(emit emitter) {
+	lines := s.lines.all()
+	if len(lines) == 0 {
+		return
+	}
+	for _, l := range lines {
+		l.collect(emit, s.name)
+	}
+	for result := range s.attempts {
+		if count := s.attempts[result].Load(); count > 0 {
+			emit.counter(attemptsDesc, count, s.name, health.Result(result).String())
+		}
+	}
+	for reason, count := range s.bans.all() {
+		emit.counter(bansDesc, count.Load(), s.name, string(reason))
+	}
+	emit.counter(retriesDesc, s.retries.Load(), s.name)
+	now := s.state.Load()
+	emit.gauge(bannedDesc, float64(now.banned()), s.name)
+	panicking := 0.0
+	if now.panic {
+		panicking = 1
+	}
+	emit.gauge(panicDesc, panicking, s.name)
+}
+
+func (l *line) collect(emit emitter, callee string) {
+	for key, count := range l.requests.all() {
+		emit.counter(requestsDesc, count.Load(), l.caller, callee, key.idc, strconv.Itoa(key.code))
+	}
+	for reason, count := range l.refused.all() {
+		emit.counter(refusedDesc, count.Load(), l.caller, callee, reason)
+	}
+}
+
+// banned counts the instances that are banned now.
+func (st *state) banned() int {
+	count := 0
+	for _, i := range st.instances {
+		if i.health.Banned() {
+			count++
+		}
+	}
+	return count
+}
+
+// Interface guard.
+var _ prometheus.Collector = (*Agent)(nil)

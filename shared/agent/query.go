@@ -1,0 +1,204 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// ErrSelector is Query's error for a selector that selects nothing.
+var ErrSelector = errors.New("nothing is selected")
+
+// Query answers what the agent remembers, for people who debug: request_info^SERVICE, backend_info^SERVICE[^BACKEND],
+// ban_info[^SERVICE] and config_info[^SERVICE], split at the ^. The answer marshals to JSON.
+func (a *Agent) Query(selector []string) (any, error) {
+	if len(selector) == 0 {
+		return nil, fmt.Errorf("%w: empty path", ErrSelector)
+	}
+	args := selector[1:]
+	answer, most := map[string]func([]string) (any, error){
+		"request_info": a.requestInfo, "backend_info": a.backendInfo, "ban_info": a.banInfo, "config_info": a.configInfo,
+	}, map[string]int{"request_info": 1, "backend_info": 2, "ban_info": 1, "config_info": 1}
+	f := answer[selector[0]]
+	if f == nil {
+		return nil, fmt.Errorf("%w: unknown first segment %q", ErrSelector, selector[0])
+	}
+	if len(args) > most[selector[0]] {
+		return nil, fmt.Errorf("%w: %s takes at most %d segments after it, not %d", ErrSelector, selector[0], most[selector[0]], len(args))
+	}
+	return f(args)
+}
+
+// known returns the service that the first argument names.
+func (a *Agent) known(first string, args []string) (*service, error) {
+	if len(args) == 0 {
+		return nil, fmt.Errorf("%w: %s needs a service: %s^SERVICE", ErrSelector, first, first)
+	}
+	if s := a.service(args[0]); s != nil {
+		return s, nil
+	}
+	return nil, fmt.Errorf("%w: no service %q", ErrSelector, args[0])
+}
+
+// RequestInfo is the answer to request_info: what came of the calls to one callee.
+type RequestInfo struct {
+	Requests uint64     `json:"request_cnt"`
+	Success  uint64     `json:"success_cnt"` // status under 500
+	Errors   uint64     `json:"5xx_cnt"`
+	Retries  uint64     `json:"retry_cnt"`
+	Modified *time.Time `json:"mtime"` // end of the last call; null: none yet
+}
+
+func (a *Agent) requestInfo(args []string) (any, error) {
+	s, err := a.known("request_info", args)
+	if err != nil {
+		return nil, err
+	}
+	info := RequestInfo{Retries: s.retries.Load()}
+	last := int64(0)
+	for _, l := range s.lines.all() {
+		last = max(last, l.last.Load())
+		for key, count := range l.requests.all() {
+			n := count.Load()
+			info.Requests += n
+			if key.code < 500 {
+				info.Success += n
+			} else {
+				info.Errors += n
+			}
+		}
+	}
+	if last > 0 {
+		modified := time.Unix(0, last).UTC()
+		info.Modified = &modified
+	}
+	return info, nil
+}
+
+// BackendInfo is one instance in the answer to backend_info.
+type BackendInfo struct {
+	Backend  string            `json:"backend"`
+	IDC      string            `json:"idc,omitempty"`
+	Weight   int               `json:"weight"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	State    model.State       `json:"state"`
+	Banned   *BanInfo          `json:"banned,omitempty"`
+	Bans     uint64            `json:"ban_cnt"`
+	Failures int               `json:"window_failures"` // among the last outcomes
+	Outcomes map[string]uint64 `json:"outcomes,omitempty"`
+}
+
+// BanInfo is one ban in the answers to ban_info and backend_info.
+type BanInfo struct {
+	Backend    string        `json:"backend,omitempty"`
+	Reason     health.Reason `json:"reason"`
+	Since      time.Time     `json:"since"`
+	Until      time.Time     `json:"until"` // when the port is probed next
+	Failures   int           `json:"failures"`
+	ProbeError string        `json:"probe_error,omitempty"`
+}
+
+func newBanInfo(backend string, ban health.BanInfo) *BanInfo {
+	return &BanInfo{
+		Backend: backend, Reason: ban.Reason, Since: ban.Since.UTC(), Until: ban.Until.UTC(), Failures: ban.Failures,
+		ProbeError: ban.LastErr,
+	}
+}
+
+func (i *instance) info() BackendInfo {
+	info := BackendInfo{
+		Backend: i.hostPort, IDC: i.IDC, Weight: i.Weight, Labels: i.Labels, State: i.State, Bans: i.health.Bans(),
+		Failures: i.health.Failures(),
+	}
+	if ban, banned := i.health.Ban(); banned {
+		info.Banned = newBanInfo("", ban)
+	}
+	for result, count := range i.health.Outcomes() {
+		if count > 0 {
+			if info.Outcomes == nil {
+				info.Outcomes = map[string]uint64{}
+			}
+			info.Outcomes[health.Result(result).String()] = count
+		}
+	}
+	return info
+}
+
+func (a *Agent) backendInfo(args []string) (any, error) {
+	s, err := a.known("backend_info", args)
+	if err != nil {
+		return nil, err
+	}
+	all := []BackendInfo{}
+	for _, i := range s.state.Load().instances {
+		if len(args) == 1 || i.hostPort == args[1] {
+			all = append(all, i.info())
+		}
+	}
+	if len(args) == 2 && len(all) == 0 {
+		return nil, fmt.Errorf("%w: service %q has no instance %q", ErrSelector, args[0], args[1])
+	}
+	return all, nil
+}
+
+// banInfo answers with the bans of one callee, or of all, by callee.
+func (a *Agent) banInfo(args []string) (any, error) {
+	services := *a.services.Load()
+	if len(args) > 0 {
+		s, err := a.known("ban_info", args)
+		if err != nil {
+			return nil, err
+		}
+		services = map[string]*service{s.name: s}
+	}
+	bans := map[string][]*BanInfo{}
+	for name, s := range services {
+		for _, i := range s.state.Load().instances {
+			if ban, banned := i.health.Ban(); banned {
+				bans[name] = append(bans[name], newBanInfo(i.hostPort, ban))
+			}
+		}
+	}
+	return bans, nil
+}
+
+// ConfigInfo is the answer to config_info^SERVICE: the documents in force.
+type ConfigInfo struct {
+	Documented bool             `json:"documented"` // false: no Service document, all defaults
+	Revision   int64            `json:"revision"`
+	Service    *model.Service   `json:"service"`
+	Instances  []model.Instance `json:"instances"`
+}
+
+// ConfigSummary is the answer to config_info: what there is.
+type ConfigSummary struct {
+	Revision  int64               `json:"revision"`
+	Services  []string            `json:"services"`
+	Instances int                 `json:"instances"`
+	Topology  *model.Topology     `json:"topology"`
+	Rejected  []catalog.Rejection `json:"rejected"`
+}
+
+func (a *Agent) configInfo(args []string) (any, error) {
+	if len(args) == 0 {
+		_, instances := a.catalog.Counts()
+		return ConfigSummary{
+			Revision: a.catalog.Revision(), Services: a.catalog.Names(), Instances: instances,
+			Topology: a.catalog.Topology(), Rejected: a.catalog.Rejected(),
+		}, nil
+	}
+	s, err := a.known("config_info", args)
+	if err != nil {
+		return nil, err
+	}
+	view := s.state.Load().view
+	info := ConfigInfo{Documented: view.Documented, Revision: view.Revision, Service: view.Service, Instances: []model.Instance{}}
+	for _, i := range view.Instances {
+		info.Instances = append(info.Instances, *i)
+	}
+	return info, nil
+}

@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ufc-mesh/ufc/shared/balance"
+	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// instance is one instance as the agent uses it: its document, and what lives on when the document changes.
+type instance struct {
+	*model.Instance
+	hostPort string
+	health   *health.Instance
+	target   *balance.Target
+}
+
+// state is a callee at one moment. It never changes: a change of the documents or of a ban makes another one.
+type state struct {
+	view      *catalog.View
+	instances []*instance // in the view's order
+
+	// candidates are the instances that may be chosen, and targets the same in the same order, for the policy.
+	candidates []*instance
+	targets    []*balance.Target
+	panic      bool // every instance that serves is banned; candidates are the least bad of them
+}
+
+// service is a callee as long as documents know it.
+type service struct {
+	name   string
+	agent  *Agent
+	health *health.Service
+	policy balance.Policy
+	state  atomic.Pointer[state]
+	mu     sync.Mutex // of the writers of state
+
+	lines    copyMap[string, *line]
+	attempts [health.Results]atomic.Uint64
+	retries  atomic.Uint64
+	bans     counters[health.Reason]
+}
+
+func (a *Agent) newService(view *catalog.View) *service {
+	s := &service{name: view.Name, agent: a, policy: newPolicy(view.Service.Balance)}
+	s.health = a.monitor.NewService(view.Name, &view.Service.Ban, s.verdict)
+	s.follow(view)
+	return s
+}
+
+// newPolicy returns the policy that a callee's instances are balanced by.
+func newPolicy(model.Balance) balance.Policy { return &balance.RoundRobin{} }
+
+// follow puts a new view in force.
+func (s *service) follow(view *catalog.View) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.health.SetPolicy(&view.Service.Ban)
+	addresses := make([]netip.AddrPort, len(view.Instances))
+	for n, record := range view.Instances {
+		addresses[n] = record.Address
+	}
+	healths := s.health.Retain(addresses)
+	before := s.state.Load()
+	instances := make([]*instance, len(view.Instances))
+	for n, record := range view.Instances {
+		instances[n] = adopt(before, record, healths[n])
+	}
+	s.state.Store(newState(view, instances))
+}
+
+// adopt returns the instance of a record, with what lives on of the one that had its address before.
+func adopt(before *state, record *model.Instance, verdict *health.Instance) *instance {
+	if before != nil {
+		if index, found := before.view.Find(record.Address); found {
+			old := before.instances[index]
+			if old.Instance == record && old.health == verdict {
+				return old
+			}
+			return &instance{Instance: record, hostPort: old.hostPort, health: verdict, target: old.target}
+		}
+	}
+	return &instance{Instance: record, hostPort: record.Address.String(), health: verdict, target: &balance.Target{}}
+}
+
+// verdict is told by package health that an instance was banned or came back.
+func (s *service) verdict(_ *health.Instance, banned bool, reason health.Reason) {
+	if banned {
+		s.bans.add(reason)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.state.Load()
+	s.state.Store(newState(now.view, now.instances))
+}
+
+// newState settles who may be chosen: who serves and isn't banned. If all who serve are banned, a wrong choice is still
+// better than none: the suspects, and if all are proven dead, everybody (design §4, Panic).
+func newState(view *catalog.View, instances []*instance) *state {
+	next := &state{view: view, instances: instances}
+	var serving, suspects []*instance
+	for _, i := range instances {
+		if !i.Serving() {
+			continue
+		}
+		serving = append(serving, i)
+		ban, banned := i.health.Ban()
+		if !banned {
+			next.candidates = append(next.candidates, i)
+		} else if ban.Reason != health.ByProof {
+			suspects = append(suspects, i)
+		}
+	}
+	if len(next.candidates) == 0 && len(serving) > 0 {
+		next.panic = true
+		if next.candidates = suspects; len(suspects) == 0 {
+			next.candidates = serving
+		}
+	}
+	next.targets = make([]*balance.Target, len(next.candidates))
+	for n, i := range next.candidates {
+		next.targets[n] = i.target
+	}
+	return next
+}

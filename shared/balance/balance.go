@@ -1,0 +1,53 @@
+package balance
+
+import "sync/atomic"
+
+// Target is what a policy sees of one instance. Its pointer is the instance's identity.
+type Target struct {
+	_ byte // pointers to distinct zero-size variables may be equal
+}
+
+// Request is what a policy sees of one call.
+type Request struct {
+	Key   string    // what a hashing policy hashes
+	Tried []*Target // already used by this call: never chosen again
+}
+
+func (r *Request) tried(target *Target) bool {
+	for _, t := range r.Tried {
+		if t == target {
+			return true
+		}
+	}
+	return false
+}
+
+// Policy chooses among targets. It is used by many goroutines at once.
+type Policy interface {
+	// Pick returns the index of the chosen target, or −1 when there is none that the call hasn't tried.
+	Pick(targets []*Target, request *Request) int
+}
+
+// RoundRobin takes the targets in turn. The turn survives a change of the list.
+type RoundRobin struct {
+	next atomic.Uint64
+}
+
+// Pick implements Policy.
+func (p *RoundRobin) Pick(targets []*Target, request *Request) int {
+	n := uint64(len(targets))
+	if n == 0 {
+		return -1
+	}
+	start := p.next.Add(1) - 1
+	for i := range n {
+		index := (start + i) % n
+		if !request.tried(targets[index]) {
+			return int(index)
+		}
+	}
+	return -1
+}
+
+// Interface guard.
+var _ Policy = (*RoundRobin)(nil)

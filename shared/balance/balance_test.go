@@ -1,0 +1,72 @@
+package balance
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+func targets(n int) []*Target {
+	all := make([]*Target, n)
+	for i := range all {
+		all[i] = &Target{}
+	}
+	return all
+}
+
+func TestRoundRobinIsEven(t *testing.T) {
+	const n, rounds, workers = 7, 300, 4
+	all := targets(n)
+	var policy RoundRobin
+	var chosen [n]atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range n * rounds {
+				chosen[policy.Pick(all, &Request{})].Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range chosen {
+		if got := chosen[i].Load(); got != rounds*workers {
+			t.Errorf("target %d was chosen %d times, not %d", i, got, rounds*workers)
+		}
+	}
+}
+
+func TestRoundRobinLeavesOutTried(t *testing.T) {
+	all := targets(3)
+	var policy RoundRobin
+	for range 10 {
+		request := Request{}
+		seen := map[int]bool{}
+		for range all {
+			index := policy.Pick(all, &request)
+			if index < 0 || seen[index] {
+				t.Fatalf("picked %d after %v", index, seen)
+			}
+			seen[index] = true
+			request.Tried = append(request.Tried, all[index])
+		}
+		if index := policy.Pick(all, &request); index != -1 {
+			t.Fatalf("picked %d when all were tried", index)
+		}
+	}
+}
+
+func TestRoundRobinOfNobody(t *testing.T) {
+	var policy RoundRobin
+	if index := policy.Pick(nil, &Request{}); index != -1 {
+		t.Fatalf("picked %d of nobody", index)
+	}
+}
+
+func BenchmarkRoundRobin(b *testing.B) {
+	all := targets(10_000)
+	var policy RoundRobin
+	b.ReportAllocs()
+	for b.Loop() {
+		policy.Pick(all, &Request{})
+	}
+}

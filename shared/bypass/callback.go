@@ -1,0 +1,229 @@
+package bypass
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"mime"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/health"
+)
+
+const (
+	maxBody    = 1 << 20            // bytes of a callback
+	maxReports = 10_000             // in one list
+	maxLatency = 24 * 3600 * 1000.0 // milliseconds
+)
+
+// report is one callback as its sender writes it.
+type report struct {
+	Service string  `json:"service"` // the callee; may be left out beside an id
+	Backend string  `json:"backend"` // IP:port
+	ID      string  `json:"id"`      // of the hand-out, instead of backend
+	From    string  `json:"from"`    // the caller
+	Result  string  `json:"result"`
+	Latency float64 `json:"latency_ms"`
+	Code    int     `json:"code"` // HTTP status, or one that stands for it
+
+	result  health.Result
+	address netip.AddrPort
+}
+
+// callback takes what programs report: a form, a JSON object or a list of them. All of a list is checked before any of
+// it counts, so that a sender that mends its mistake may send all of it again.
+func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values) *agent.Refusal {
+	reports, err := readReports(w, r)
+	if err == nil {
+		err = h.check(reports)
+	}
+	if err != nil {
+		h.agent.CountCallback("", "malformed")
+		return badRequest("%v", err)
+	}
+	local := fromLoopback(r)
+	for n := range reports {
+		if reports[n].ID == "" && !local {
+			return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "from another machine a callback must name the id of its hand-out"}
+		}
+	}
+	for n := range reports {
+		h.apply(&reports[n])
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// fromLoopback tells whether the request comes from this machine. Only its own programs may report on a backend that they
+// found by DNS, where there is no id; others could ban what they like.
+func fromLoopback(r *http.Request) bool {
+	remote, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && remote.Addr().Unmap().IsLoopback()
+}
+
+func readReports(w http.ResponseWriter, r *http.Request) ([]report, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		return nil, fmt.Errorf("reading the body (at most %d bytes): %w", maxBody, err)
+	}
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	trimmed := bytes.TrimLeft(body, " \t\r\n")
+	switch {
+	case kind == "application/json", len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '['):
+		return decodeJSON(trimmed)
+	case kind == "application/x-www-form-urlencoded", kind == "":
+		one, err := decodeForm(string(body))
+		return []report{one}, err
+	default:
+		return nil, fmt.Errorf("content-type: %q is neither application/json nor application/x-www-form-urlencoded", kind)
+	}
+}
+
+func decodeJSON(body []byte) ([]report, error) {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	var reports []report
+	var err error
+	if len(body) > 0 && body[0] == '[' {
+		err = decoder.Decode(&reports)
+	} else {
+		reports = make([]report, 1)
+		err = decoder.Decode(&reports[0])
+	}
+	if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
+		return nil, fmt.Errorf("%s: a JSON %s can't be its value", wrong.Field, wrong.Value)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the JSON body can't be read: %w", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("the JSON body goes on after its first value")
+	}
+	if len(reports) > maxReports {
+		return nil, fmt.Errorf("%d reports in one list are over %d", len(reports), maxReports)
+	}
+	return reports, nil
+}
+
+func decodeForm(body string) (one report, err error) {
+	form, err := url.ParseQuery(body)
+	if err != nil {
+		return one, fmt.Errorf("the form can't be read: %w", err)
+	}
+	text := map[string]*string{"service": &one.Service, "backend": &one.Backend, "id": &one.ID, "from": &one.From, "result": &one.Result}
+	for field, values := range form {
+		if len(values) > 1 {
+			return one, fmt.Errorf("%s: given %d times", field, len(values))
+		}
+		switch target := text[field]; {
+		case target != nil:
+			*target = values[0]
+		case field == "latency_ms":
+			if one.Latency, err = strconv.ParseFloat(values[0], 64); err != nil {
+				return one, fmt.Errorf("latency_ms: %q is not a number", values[0])
+			}
+		case field == "code":
+			if one.Code, err = strconv.Atoi(values[0]); err != nil {
+				return one, fmt.Errorf("code: %q is not a number", values[0])
+			}
+		default:
+			return one, fmt.Errorf("%s: unknown field; the fields are service, backend, id, from, result, latency_ms, code", field)
+		}
+	}
+	return one, nil
+}
+
+// check completes reports, and refuses all of them for what is wrong with one.
+func (h *Handler) check(reports []report) error {
+	for n := range reports {
+		if err := h.checkOne(&reports[n]); err != nil && len(reports) > 1 {
+			return fmt.Errorf("[%d].%w", n, err)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Handler) checkOne(r *report) error {
+	var ok bool
+	if r.result, ok = health.ParseResult(r.Result); !ok {
+		return fmt.Errorf("result: %q is not one of ok, connect_error, connect_timeout, write_error, write_timeout, read_error, read_timeout, reset, error", r.Result)
+	}
+	if !(r.Latency >= 0 && r.Latency <= maxLatency) || math.IsNaN(r.Latency) {
+		return fmt.Errorf("latency_ms: %v is not between 0 and %.0f", r.Latency, maxLatency)
+	}
+	if r.Code != 0 && (r.Code < 100 || r.Code > 599) {
+		return fmt.Errorf("code: %d is not between 100 and 599", r.Code)
+	}
+	switch {
+	case r.ID != "" && r.Backend != "":
+		return errors.New("backend: can't stand beside an id, which names it already")
+	case r.ID != "":
+		return nil
+	case r.Backend == "":
+		return errors.New("backend: missing; a callback names a backend (IP:port) or the id of a hand-out")
+	case r.Service == "":
+		return errors.New("service: missing")
+	case !h.agent.Knows(r.Service):
+		return fmt.Errorf("service: no document names %q", r.Service)
+	}
+	address, err := netip.ParseAddrPort(r.Backend)
+	if err != nil {
+		return fmt.Errorf("backend: %q is not IP:port", r.Backend)
+	}
+	r.address = address
+	return nil
+}
+
+// apply lets a report count. One that matches nothing, since its id was used or has expired, or its instance has left the
+// list, is counted as unmatched and changes nothing.
+func (h *Handler) apply(r *report) {
+	attempt := h.attempt(r)
+	if attempt == nil || (r.Service != "" && attempt.Callee() != r.Service) {
+		h.agent.CountCallback(r.Service, "unmatched")
+		return
+	}
+	h.agent.CountCallback(attempt.Callee(), r.result.String())
+	attempt.Report(agent.Outcome{
+		Result: r.result, Code: r.code(), Latency: time.Duration(r.Latency * float64(time.Millisecond)),
+	})
+}
+
+// attempt finds the attempt that a report is on.
+func (h *Handler) attempt(r *report) *agent.Attempt {
+	if r.ID != "" {
+		return h.agent.HandedOut(r.ID)
+	}
+	call := &agent.Call{Callee: r.Service, Caller: r.From, Class: agent.DefaultClass, HandOut: true}
+	if h.agent.Begin(call) != nil {
+		return nil
+	}
+	attempt, err := h.agent.PickAddress(call, r.address)
+	if err != nil {
+		return nil
+	}
+	return attempt
+}
+
+// code is the status that a report counts as: what the program says, or what through mode would have answered.
+func (r *report) code() int {
+	switch {
+	case r.Code != 0:
+		return r.Code
+	case r.result == health.OK:
+		return http.StatusOK
+	case r.result == health.ConnectTimeout || r.result == health.WriteTimeout || r.result == health.ReadTimeout:
+		return http.StatusGatewayTimeout
+	default:
+		return http.StatusBadGateway
+	}
+}

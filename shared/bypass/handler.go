@@ -1,0 +1,175 @@
+package bypass
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// MaxBackends is how many backends one get may ask for.
+const MaxBackends = 100
+
+// Query answers a debug path; mesh.Mesh.Query is one. Its error wraps agent.ErrSelector if the path selects nothing.
+type Query func(path string) (map[string]any, error)
+
+// Options are the settings of a Handler.
+type Options struct {
+	// Token must be in the header "token" of a debug query. Empty: queries are off.
+	Token string
+}
+
+// Handler serves the commands get, callback and query, whatever the path. It is used by many goroutines at once.
+type Handler struct {
+	agent *agent.Agent
+	query Query
+	token string
+}
+
+// New returns a handler over an agent.
+func New(a *agent.Agent, query Query, options Options) *Handler {
+	return &Handler{agent: a, query: query, token: options.Token}
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	parameters, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		badRequest("the query string can't be read: %v", err).ServeHTTP(w, r)
+		return
+	}
+	var refusal *agent.Refusal
+	switch command := parameters.Get("command"); command {
+	case "get":
+		refusal = h.only(r, h.get, w, parameters, http.MethodGet, http.MethodHead)
+	case "callback":
+		refusal = h.only(r, h.callback, w, parameters, http.MethodPost)
+	case "query":
+		refusal = h.only(r, h.debug, w, parameters, http.MethodGet, http.MethodHead)
+	default:
+		refusal = badRequest("command: %q is not one of get, callback, query", command)
+	}
+	if refusal != nil {
+		refusal.ServeHTTP(w, r)
+	}
+}
+
+func badRequest(format string, args ...any) *agent.Refusal {
+	return &agent.Refusal{Reason: agent.ReasonBadRequest, Detail: fmt.Sprintf(format, args...)}
+}
+
+type command func(http.ResponseWriter, *http.Request, url.Values) *agent.Refusal
+
+// only runs a command if the request's method is one of its methods.
+func (h *Handler) only(r *http.Request, f command, w http.ResponseWriter, parameters url.Values, methods ...string) *agent.Refusal {
+	for _, method := range methods {
+		if r.Method == method {
+			return f(w, r, parameters)
+		}
+	}
+	w.Header().Set("Allow", methods[0])
+	return &agent.Refusal{Reason: agent.ReasonMethod, Detail: fmt.Sprintf("this command takes %s, not %s", methods[0], r.Method)}
+}
+
+// Backend is one instance handed out by get.
+type Backend struct {
+	Backend  string   `json:"backend"` // IP:port
+	ID       string   `json:"id"`      // names this hand-out in its callback; good once, for 5 minutes
+	Weight   int      `json:"weight"`
+	Timeouts Timeouts `json:"timeouts"`
+}
+
+// Timeouts are the callee's time limits in force, in milliseconds.
+type Timeouts struct {
+	Connect int64 `json:"connect_ms"`
+	Write   int64 `json:"write_ms"`
+	Read    int64 `json:"read_ms"`
+	Total   int64 `json:"total_ms"`
+}
+
+func newTimeouts(set model.TimeoutSet) Timeouts {
+	return Timeouts{
+		Connect: set.Connect.Std().Milliseconds(), Write: set.Write.Std().Milliseconds(),
+		Read: set.Read.Std().Milliseconds(), Total: set.Total.Std().Milliseconds(),
+	}
+}
+
+// get hands out backends: ?command=get&service=S[&from=C][&key=K][&n=N].
+func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Values) *agent.Refusal {
+	n := 1
+	if text := parameters.Get("n"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil || n < 1 || n > MaxBackends {
+			return badRequest("n: %q is not a number from 1 to %d", text, MaxBackends)
+		}
+	}
+	if parameters.Get("service") == "" {
+		return &agent.Refusal{Reason: agent.ReasonNoCallee, Detail: "service: a get must name one"}
+	}
+	call := &agent.Call{
+		Callee: parameters.Get("service"), Caller: parameters.Get("from"), Key: parameters.Get("key"),
+		Class: agent.DefaultClass, HandOut: true,
+	}
+	if err := h.agent.Begin(call); err != nil {
+		return asRefusal(err)
+	}
+	var backends []Backend
+	for len(backends) < n {
+		attempt, err := h.agent.Pick(call)
+		if err != nil && len(backends) == 0 {
+			return asRefusal(err)
+		}
+		if err != nil {
+			break // fewer instances than were asked for
+		}
+		backends = append(backends, Backend{
+			Backend: attempt.HostPort, ID: h.agent.HandOut(attempt), Weight: attempt.Weight,
+			Timeouts: newTimeouts(call.Service().Timeouts.Normal),
+		})
+		if attempt.Panic {
+			w.Header().Set("X-Ufc-Panic", "1")
+		}
+	}
+	writeJSON(w, map[string][]Backend{"backends": backends})
+	return nil
+}
+
+func asRefusal(err error) *agent.Refusal {
+	var refusal *agent.Refusal
+	if errors.As(err, &refusal) {
+		return refusal
+	}
+	return badRequest("%v", err)
+}
+
+// debug answers ?command=query&ar=A^B^C for whoever has the token.
+func (h *Handler) debug(w http.ResponseWriter, r *http.Request, parameters url.Values) *agent.Refusal {
+	if h.token == "" {
+		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "queries are off: no token is configured"}
+	}
+	// Hashes have one length, so that the comparison's time tells nothing of the token's.
+	given, wanted := sha256.Sum256([]byte(r.Header.Get("token"))), sha256.Sum256([]byte(h.token))
+	if subtle.ConstantTimeCompare(given[:], wanted[:]) != 1 {
+		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "the header token is missing or wrong"}
+	}
+	answer, err := h.query(parameters.Get("ar"))
+	if err != nil {
+		return badRequest("ar: %v", err)
+	}
+	writeJSON(w, answer)
+	return nil
+}
+
+func writeJSON(w http.ResponseWriter, answer any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	// The client may be gone; there is nobody else to tell.
+	_ = json.NewEncoder(w).Encode(answer)
+}

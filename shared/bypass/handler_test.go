@@ -1,0 +1,283 @@
+package bypass
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+const token = "s3cret"
+
+// newHandler returns a handler over a callee redis with three instances, whose ports answer no probe.
+func newHandler(t testing.TB) (*Handler, *agent.Agent) {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	views := catalog.New(quiet)
+	var records []model.Record
+	for n := 2; n <= 4; n++ {
+		instance := model.DefaultInstance()
+		instance.Address = netip.MustParseAddrPort(fmt.Sprintf("127.0.0.%d:6379", n))
+		records = append(records, model.Record{Kind: model.KindInstances, Name: "redis", Address: instance.Address.String(), Instance: &instance})
+	}
+	views.Replace(1, records)
+	refuse := func(context.Context, netip.AddrPort, time.Duration) error { return errors.New("refused") }
+	a := agent.New(views, agent.Options{Logger: quiet, Probe: refuse})
+	t.Cleanup(a.Close)
+	query := func(path string) (map[string]any, error) {
+		answer, err := a.Query(strings.Split(path, "^"))
+		return map[string]any{strings.Split(path, "^")[0]: answer}, err
+	}
+	return New(a, query, Options{Token: token}), a
+}
+
+func do(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	if r.RemoteAddr == "192.0.2.1:1234" { // httptest's own
+		r.RemoteAddr = "127.0.0.1:1234"
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func get(t testing.TB, h http.Handler, parameters string) []Backend {
+	t.Helper()
+	w := do(h, httptest.NewRequest(http.MethodGet, "/bypass?command=get&"+parameters, nil))
+	var answer struct{ Backends []Backend }
+	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Code != http.StatusOK {
+		t.Fatalf("get %s: %d %s (%v)", parameters, w.Code, w.Body, err)
+	}
+	return answer.Backends
+}
+
+func post(h http.Handler, contentType, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodPost, "/bypass?command=callback", strings.NewReader(body))
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	return do(h, r)
+}
+
+func TestGet(t *testing.T) {
+	h, _ := newHandler(t)
+	seen := map[string]int{}
+	for range 30 {
+		backends := get(t, h, "service=redis")
+		if len(backends) != 1 || backends[0].Weight != 100 || len(backends[0].ID) < 20 || backends[0].Timeouts.Connect != 300 {
+			t.Fatalf("got %+v", backends)
+		}
+		seen[backends[0].Backend]++
+	}
+	if len(seen) != 3 || seen["127.0.0.2:6379"] != 10 {
+		t.Errorf("not in turn: %v", seen)
+	}
+	several := get(t, h, "service=redis&n=10&from=web&key=k")
+	if len(several) != 3 || several[0].Backend == several[1].Backend || several[0].ID == several[1].ID {
+		t.Errorf("n=10 of 3 gives %+v", several)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	f := func(method, target string, status int, reason, detail string) {
+		t.Helper()
+		h, _ := newHandler(t)
+		w := do(h, httptest.NewRequest(method, target, nil))
+		var problem struct {
+			Status         int
+			Reason, Detail string
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &problem); err != nil {
+			t.Fatalf("%s: %s: %v", target, w.Body, err)
+		}
+		if w.Code != status || problem.Status != status || problem.Reason != reason || w.Header().Get("X-Ufc-Error") != reason ||
+			w.Header().Get("Content-Type") != "application/problem+json" || !strings.Contains(problem.Detail, detail) {
+			t.Errorf("%s %s: %d %v %s", method, target, w.Code, w.Header(), w.Body)
+		}
+	}
+	f("GET", "/bypass", 400, "bad_request", `command: "" is not one of`)
+	f("GET", "/bypass?command=drop", 400, "bad_request", `command: "drop" is not one of`)
+	f("GET", "/bypass?command=%zz", 400, "bad_request", "query string")
+	f("POST", "/bypass?command=get&service=redis", 405, "method", "takes GET, not POST")
+	f("GET", "/bypass?command=callback", 405, "method", "takes POST")
+	f("GET", "/bypass?command=get", 400, "no_callee", "service")
+	f("GET", "/bypass?command=get&service=nobody", 404, "unknown_service", "")
+	f("GET", "/bypass?command=get&service=redis&n=0", 400, "bad_request", `n: "0" is not`)
+	f("GET", "/bypass?command=get&service=redis&n=101", 400, "bad_request", `n: "101" is not`)
+	f("GET", "/bypass?command=get&service=redis&n=x", 400, "bad_request", `n: "x" is not`)
+	f("GET", "/bypass?command=query&ar=ban_info", 403, "forbidden", "token")
+}
+
+func TestCallback(t *testing.T) {
+	const form, object = "application/x-www-form-urlencoded", "application/json"
+	f := func(contentType, body string, status int, detail string) {
+		t.Helper()
+		h, _ := newHandler(t)
+		w := post(h, contentType, body)
+		if w.Code != status || !strings.Contains(w.Body.String(), detail) {
+			t.Errorf("%s: %d %s, want %d with %q", body, w.Code, w.Body, status, detail)
+		}
+	}
+	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=1.5&code=200&from=web", 204, "")
+	f("", "service=redis&backend=127.0.0.2:6379&result=ok", 204, "")
+	f(object, `{"service":"redis","backend":"127.0.0.2:6379","result":"read_timeout","latency_ms":3}`, 204, "")
+	f("", ` {"service":"redis","backend":"127.0.0.2:6379","result":"ok"}`, 204, "")
+	f(form, ` [{"service":"redis","backend":"127.0.0.2:6379","result":"ok"}]`, 204, "") // curl -d says it is a form
+	f(object, `[]`, 204, "")
+	f(object, `[{"service":"redis","backend":"127.0.0.2:6379","result":"ok"},{"id":"long-gone","result":"ok"}]`, 204, "")
+	f(form, "service=redis&backend=10.9.9.9:1&result=ok", 204, "") // has left the list
+
+	f(form, "", 400, "result:")
+	f(form, "service=redis&backend=127.0.0.2:6379&result=fine", 400, `result: \"fine\"`)
+	f(form, "service=redis&backend=127.0.0.2:6379&result=canceled", 400, "result:")
+	f(form, "service=redis&backend=127.0.0.2&result=ok", 400, `backend: \"127.0.0.2\"`)
+	f(form, "service=redis&result=ok", 400, "backend: missing")
+	f(form, "backend=127.0.0.2:6379&result=ok", 400, "service: missing")
+	f(form, "service=nobody&backend=127.0.0.2:6379&result=ok", 400, `service: no document names \"nobody\"`)
+	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=-1", 400, "latency_ms:")
+	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=NaN", 400, "latency_ms:")
+	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=soon", 400, "latency_ms:")
+	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&code=99", 400, "code:")
+	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&code=x", 400, "code:")
+	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&result=ok", 400, "result: given 2 times")
+	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&weight=1", 400, "weight: unknown field")
+	f(form, "%zz", 400, "form")
+	f(object, `{"service":"redis"`, 400, "JSON")
+	f(object, `{"service":7}`, 400, "service: a JSON number")
+	f(object, `{"who":"redis"}`, 400, "who")
+	f(object, `{"id":"a","backend":"127.0.0.2:6379","result":"ok"}`, 400, "backend:")
+	f(object, `{"id":"a","result":"ok"} {}`, 400, "goes on")
+	f(object, `[{"id":"a","result":"ok"},{"id":"b","result":"no"}]`, 400, "[1].result:")
+	f(object, `null`, 400, "result:")
+	f("text/plain", "result=ok", 400, "content-type:")
+	f(form, "service="+strings.Repeat("x", maxBody), 400, "reading the body")
+}
+
+func TestCallbackFromElsewhereNeedsAnID(t *testing.T) {
+	h, a := newHandler(t)
+	id := get(t, h, "service=redis")[0].ID
+	f := func(body string, status int) {
+		t.Helper()
+		r := httptest.NewRequest(http.MethodPost, "/bypass?command=callback", strings.NewReader(body))
+		r.RemoteAddr = "10.0.0.7:4711"
+		if w := do(h, r); w.Code != status {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+	f("service=redis&backend=127.0.0.2:6379&result=ok", 403)
+	f("id="+id+"&result=ok", 204)
+	f("id="+id+"&result=ok", 204) // again: counted as unmatched
+	want := `
+# HELP ufc_callbacks_total Results reported by programs.
+# TYPE ufc_callbacks_total counter
+ufc_callbacks_total{callee="redis",result="ok"} 1
+ufc_callbacks_total{callee="unknown",result="unmatched"} 1
+`
+	if err := testutil.CollectAndCompare(a, strings.NewReader(want), "ufc_callbacks_total"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReportedFailuresBan(t *testing.T) {
+	f := func(report func(h http.Handler, backend Backend)) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			h, a := newHandler(t)
+			var bad string
+			for range 30 {
+				for _, backend := range get(t, h, "service=redis&n=3") {
+					if bad == "" {
+						bad = backend.Backend
+					}
+					if backend.Backend == bad {
+						report(h, backend)
+					}
+				}
+			}
+			synctest.Wait()
+			for range 30 {
+				if got := get(t, h, "service=redis")[0].Backend; got == bad {
+					t.Fatalf("%s is handed out after its failures", got)
+				}
+			}
+			a.Close()
+		})
+	}
+	f(func(h http.Handler, backend Backend) { post(h, "", "id="+backend.ID+"&result=connect_error") })
+	f(func(h http.Handler, backend Backend) {
+		post(h, "", "id="+backend.ID+"&service=redis&result=read_timeout")
+	})
+	f(func(h http.Handler, backend Backend) {
+		post(h, "", "service=redis&result=reset&backend="+backend.Backend)
+	})
+	f(func(h http.Handler, backend Backend) {
+		post(h, "", fmt.Sprintf(`[{"service":"redis","result":"write_error","backend":%q}]`, backend.Backend))
+	})
+}
+
+func TestBadListCountsNothing(t *testing.T) {
+	h, a := newHandler(t)
+	good := `{"service":"redis","backend":"127.0.0.2:6379","result":"error"}`
+	post(h, "", "["+strings.Repeat(good+",", 9)+`{"service":"redis"}]`)
+	if answer, err := a.Query([]string{"request_info", "redis"}); err != nil || answer.(agent.RequestInfo).Requests != 0 {
+		t.Errorf("a refused list counts: %+v, %v", answer, err)
+	}
+}
+
+func TestQuery(t *testing.T) {
+	h, _ := newHandler(t)
+	f := func(given, path string, status int, contains string) {
+		t.Helper()
+		r := httptest.NewRequest(http.MethodGet, "/bypass?command=query&ar="+path, nil)
+		r.Header.Set("token", given)
+		if w := do(h, r); w.Code != status || !strings.Contains(w.Body.String(), contains) {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+	f(token, "backend_info%5Eredis", 200, `{"backend_info":[{"backend":"127.0.0.2:6379"`)
+	f(token, "request_info^redis", 200, `"5xx_cnt":0`)
+	f(token, "nothing", 400, "ar: nothing is selected")
+	f("wrong", "ban_info", 403, "token")
+	f("", "ban_info", 403, "token")
+	off := New(h.agent, h.query, Options{})
+	if w := do(off, httptest.NewRequest(http.MethodGet, "/bypass?command=query&ar=ban_info", nil)); w.Code != http.StatusForbidden {
+		t.Errorf("without a token configured: %d", w.Code)
+	}
+}
+
+func FuzzCallback(f *testing.F) {
+	f.Add("", "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=1&code=200")
+	f.Add("application/json", `[{"service":"redis","backend":"[::1]:1","result":"ok","latency_ms":1e3}]`)
+	f.Add("application/json; charset=utf-8", `{"id":"a","result":"reset","code":503}`)
+	h, _ := newHandler(f)
+	f.Fuzz(func(t *testing.T, contentType, body string) {
+		r := httptest.NewRequest(http.MethodPost, "/bypass?command=callback", bytes.NewReader([]byte(body)))
+		r.Header.Set("Content-Type", contentType)
+		if w := do(h, r); w.Code != http.StatusNoContent && (w.Code != http.StatusBadRequest || w.Header().Get("X-Ufc-Error") != "bad_request") {
+			t.Errorf("%q %q: %d %s", contentType, body, w.Code, w.Body)
+		}
+	})
+}
+
+func BenchmarkGetAndCallback(b *testing.B) {
+	h, _ := newHandler(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		id := get(b, h, "service=redis")[0].ID
+		post(h, "", "id="+id+"&result=ok&latency_ms=1")
+	}
+}

@@ -1,0 +1,136 @@
+package catalog
+
+import (
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// View is one service at one moment. It never changes: a change of the service is another View.
+type View struct {
+	Name       string
+	Documented bool              // a Service document exists; else Service holds the defaults
+	Service    *model.Service    // never nil
+	Instances  []*model.Instance // by address
+	Revision   int64             // the highest of its records'
+}
+
+// Find returns the index of the instance with the address.
+func (v *View) Find(address netip.AddrPort) (int, bool) {
+	return slices.BinarySearchFunc(v.Instances, address, func(i *model.Instance, a netip.AddrPort) int {
+		return i.Address.Compare(a)
+	})
+}
+
+// Rejection is a record whose value was refused.
+type Rejection struct {
+	Kind     model.Kind `json:"kind"`
+	Name     string     `json:"name,omitempty"`
+	Address  string     `json:"address,omitempty"`
+	Revision int64      `json:"revision"`
+	Error    string     `json:"error"`
+}
+
+// Listener is told of changes: the new views of services that changed, and the names of those that are gone. It is
+// called from the writer's goroutine, one call at a time, after readers can see the change.
+type Listener func(changed []*View, removed []string)
+
+type key struct {
+	kind          model.Kind
+	name, address string
+}
+
+func keyOf(record *model.Record) key { return key{record.Kind, record.Name, record.Address} }
+
+// Catalog holds the views. Its readers may be many; Replace, Apply and Confirm come from one goroutine at a time.
+type Catalog struct {
+	logger *slog.Logger
+
+	views     atomic.Pointer[map[string]*atomic.Pointer[View]] // the map is immutable, the pointers in it are not
+	topology  atomic.Pointer[model.Topology]
+	revision  atomic.Int64
+	contact   atomic.Int64 // unix nanoseconds of the last word of a store; 0: never
+	instances atomic.Int64
+
+	mu         sync.Mutex // of what follows
+	listeners  []Listener
+	rejections map[key]Rejection
+	rejected   map[model.Kind]uint64 // refusals so far
+}
+
+// New returns a catalog that was never synced.
+func New(logger *slog.Logger) *Catalog {
+	c := &Catalog{logger: logger, rejections: map[key]Rejection{}, rejected: map[model.Kind]uint64{}}
+	c.views.Store(&map[string]*atomic.Pointer[View]{})
+	c.topology.Store(&model.Topology{})
+	return c
+}
+
+// Service returns the view of a service, nil if it is unknown. A service is known by its Service document or, with all
+// defaults, by having instances.
+func (c *Catalog) Service(name string) *View {
+	if view := (*c.views.Load())[name]; view != nil {
+		return view.Load()
+	}
+	return nil
+}
+
+// Names returns the names of all services, sorted.
+func (c *Catalog) Names() []string { return slices.Sorted(maps.Keys(*c.views.Load())) }
+
+// Topology returns the topology in force; an empty one if there is none.
+func (c *Catalog) Topology() *model.Topology { return c.topology.Load() }
+
+// Revision returns etcd's revision that the views stand at.
+func (c *Catalog) Revision() int64 { return c.revision.Load() }
+
+// Synced tells whether a store has filled the catalog at all, be it from a snapshot.
+func (c *Catalog) Synced() bool { return c.contact.Load() != 0 }
+
+// Age returns the time since a store last said that the views are what etcd holds.
+func (c *Catalog) Age() time.Duration {
+	contact := c.contact.Load()
+	if contact == 0 {
+		return 0
+	}
+	return time.Since(time.Unix(0, contact))
+}
+
+// Counts returns how many services and instances there are.
+func (c *Catalog) Counts() (services, instances int) {
+	return len(*c.views.Load()), int(c.instances.Load())
+}
+
+// Subscribe adds a listener and tells it of all there is.
+func (c *Catalog) Subscribe(listener Listener) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.listeners = append(c.listeners, listener)
+	var all []*View
+	for _, view := range *c.views.Load() {
+		all = append(all, view.Load())
+	}
+	listener(all, nil)
+}
+
+// Rejected returns the records that are refused now, sorted by kind, name and address.
+func (c *Catalog) Rejected() []Rejection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.SortedFunc(maps.Values(c.rejections), func(a, b Rejection) int {
+		return slices.Compare([]string{string(a.Kind), a.Name, a.Address}, []string{string(b.Kind), b.Name, b.Address})
+	})
+}
+
+// RejectedTotals returns how many values were refused so far, by kind.
+func (c *Catalog) RejectedTotals() map[model.Kind]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.rejected)
+}

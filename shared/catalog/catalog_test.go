@@ -1,0 +1,200 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+func newCatalog() *Catalog { return New(slog.New(slog.DiscardHandler)) }
+
+func serviceRecord(name string, level int) model.Record {
+	service := model.DefaultService(name)
+	service.Level = level
+	return model.Record{Kind: model.KindService, Name: name, Revision: 1, Service: service}
+}
+
+func instanceRecord(service, address string) model.Record {
+	instance := model.DefaultInstance()
+	instance.Address = netip.MustParseAddrPort(address)
+	return model.Record{Kind: model.KindInstances, Name: service, Address: address, Revision: 2, Instance: &instance}
+}
+
+func deleted(record model.Record) model.Record {
+	return model.Record{Kind: record.Kind, Name: record.Name, Address: record.Address, Deleted: true}
+}
+
+func refused(record model.Record) model.Record {
+	return model.Record{Kind: record.Kind, Name: record.Name, Address: record.Address, Revision: 9, Err: errors.New("bad value")}
+}
+
+// picture writes a catalog down: name, level and addresses of each service.
+func picture(c *Catalog) string {
+	var lines []string
+	for _, name := range c.Names() {
+		view := c.Service(name)
+		line := fmt.Sprintf("%s/%d", name, view.Service.Level)
+		if !view.Documented {
+			line = name + "/-"
+		}
+		for _, instance := range view.Instances {
+			line += " " + instance.Address.String()
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "; ")
+}
+
+func TestRecords(t *testing.T) {
+	shop, cart := serviceRecord("shop", 2), serviceRecord("cart", 1)
+	one, two := instanceRecord("shop", "10.0.0.1:80"), instanceRecord("shop", "10.0.0.2:80")
+	lone := instanceRecord("lone", "10.0.0.9:80")
+
+	f := func(want string, steps ...[]model.Record) {
+		t.Helper()
+		c := newCatalog()
+		for n, step := range steps {
+			if n == 0 {
+				c.Replace(10, step)
+			} else {
+				c.Apply(int64(10+n), step)
+			}
+		}
+		if got := picture(c); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		services, instances := c.Counts()
+		if services != len(c.Names()) || instances != strings.Count(want, ":") {
+			t.Errorf("counts are %d services and %d instances of %s", services, instances, want)
+		}
+	}
+	type records = []model.Record
+	f("")
+	f("cart/1; shop/2 10.0.0.1:80 10.0.0.2:80", records{two, shop, one, cart})
+	f("lone/- 10.0.0.9:80", records{lone})
+	f("shop/5 10.0.0.1:80", records{shop, one}, records{serviceRecord("shop", 5)})
+	f("shop/2 10.0.0.2:80", records{shop, one, two}, records{deleted(one)})
+	f("shop/- 10.0.0.1:80", records{shop, one}, records{deleted(shop)})
+	f("", records{shop, one}, records{deleted(shop), deleted(one)})
+	f("", records{shop}, records{deleted(shop)})
+	f("shop/2", records{shop, one}, records{deleted(one)})
+	// A record that comes and goes within one batch.
+	f("shop/2", records{shop}, records{one, deleted(one)})
+	f("shop/2 10.0.0.1:80", records{shop, one}, records{deleted(one), one})
+	// Refused values leave the last good version.
+	f("shop/2 10.0.0.1:80", records{shop, one}, records{refused(shop), refused(one)})
+	f("shop/2", records{shop, refused(one)})
+	f("", records{refused(shop)})
+}
+
+func TestReplaceKeepsWhatIsRefused(t *testing.T) {
+	c := newCatalog()
+	shop, one, two := serviceRecord("shop", 2), instanceRecord("shop", "10.0.0.1:80"), instanceRecord("shop", "10.0.0.2:80")
+	topology := model.Record{Kind: model.KindTopology, Topology: &model.Topology{Drained: []string{"bj-a"}}}
+	c.Replace(1, []model.Record{shop, one, two, topology, serviceRecord("old", 3)})
+	c.Replace(2, []model.Record{refused(shop), refused(one), refused(topology)})
+	if got, want := picture(c), "shop/2 10.0.0.1:80"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if len(c.Topology().Drained) != 1 {
+		t.Error("a refused topology emptied the last good one")
+	}
+	if got := len(c.Rejected()); got != 3 {
+		t.Errorf("%d refusals are listed, not 3: %v", got, c.Rejected())
+	}
+	if got := c.RejectedTotals()[model.KindInstances]; got != 1 {
+		t.Errorf("%d refused instances are counted, not 1", got)
+	}
+	c.Replace(3, []model.Record{shop, one})
+	if got := len(c.Rejected()); got != 0 {
+		t.Errorf("%d refusals are listed after all was mended", got)
+	}
+	if len(c.Topology().Drained) != 0 {
+		t.Error("a topology that is gone stays")
+	}
+}
+
+func TestListener(t *testing.T) {
+	c := newCatalog()
+	c.Replace(1, []model.Record{serviceRecord("shop", 2), serviceRecord("cart", 1)})
+	var told []string
+	c.Subscribe(func(changed []*View, removed []string) {
+		for _, view := range changed {
+			if c.Service(view.Name) != view {
+				t.Errorf("told of %s before readers can see it", view.Name)
+			}
+			told = append(told, "+"+view.Name)
+		}
+		for _, name := range removed {
+			told = append(told, "-"+name)
+		}
+	})
+	c.Apply(2, []model.Record{instanceRecord("shop", "10.0.0.1:80"), deleted(serviceRecord("cart", 1))})
+	slices.Sort(told[:2])
+	slices.Sort(told[2:])
+	if got, want := strings.Join(told, " "), "+cart +shop +shop -cart"; got != want {
+		t.Errorf("told %s, not %s", got, want)
+	}
+}
+
+func TestAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCatalog()
+		if c.Synced() || c.Age() != 0 {
+			t.Error("synced before anything was received")
+		}
+		c.Replace(7, nil)
+		time.Sleep(time.Minute)
+		if !c.Synced() || c.Age() != time.Minute || c.Revision() != 7 {
+			t.Errorf("synced %v, age %v, revision %d", c.Synced(), c.Age(), c.Revision())
+		}
+		c.Confirm(9)
+		if c.Age() != 0 || c.Revision() != 9 {
+			t.Errorf("age %v, revision %d after a confirmation", c.Age(), c.Revision())
+		}
+	})
+}
+
+// TestApplyEqualsReplace holds random changes, one by one, against a fresh load of what they lead to.
+func TestApplyEqualsReplace(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	c := newCatalog()
+	c.Replace(0, nil)
+	present := map[key]model.Record{}
+	for revision := int64(1); revision <= 2000; revision++ {
+		var batch []model.Record
+		for range 1 + random.IntN(4) {
+			name := fmt.Sprintf("s%d", random.IntN(5))
+			record := serviceRecord(name, 1+random.IntN(5))
+			if random.IntN(3) > 0 {
+				record = instanceRecord(name, fmt.Sprintf("10.0.0.%d:80", random.IntN(9)))
+			}
+			if random.IntN(2) == 0 {
+				delete(present, keyOf(&record))
+				record = deleted(record)
+			} else {
+				present[keyOf(&record)] = record
+			}
+			batch = append(batch, record)
+		}
+		c.Apply(revision, batch)
+		fresh := newCatalog()
+		var all []model.Record
+		for _, record := range present {
+			all = append(all, record)
+		}
+		fresh.Replace(revision, all)
+		if got, want := picture(c), picture(fresh); got != want {
+			t.Fatalf("at %d, followed: %s\nloaded:   %s", revision, got, want)
+		}
+	}
+}

@@ -1,0 +1,235 @@
+package catalog
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// change gathers what a batch of records does to one service.
+type change struct {
+	service   *model.Service // nil: as it was
+	undefined bool           // the Service document is gone
+	instances map[netip.AddrPort]*model.Instance
+	revision  int64
+}
+
+// Confirm notes that the views are what etcd holds at the revision.
+func (c *Catalog) Confirm(revision int64) {
+	c.revision.Store(revision)
+	c.contact.Store(time.Now().UnixNano())
+}
+
+// Apply takes the records that changed since the last call.
+func (c *Catalog) Apply(revision int64, records []model.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changes := map[string]*change{}
+	for n := range records {
+		c.gather(changes, &records[n])
+	}
+	c.commit(changes)
+	c.Confirm(revision)
+}
+
+// Replace makes records all there is. A record that is refused keeps its last good version, and what doesn't stand in
+// records any more is gone.
+func (c *Catalog) Replace(revision int64, records []model.Record) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.rejections)
+	changes := map[string]*change{}
+	topology := false
+	for n := range records {
+		topology = topology || records[n].Kind == model.KindTopology
+		c.gather(changes, &records[n])
+	}
+	if !topology {
+		c.topology.Store(&model.Topology{})
+	}
+	c.keepRefused(changes, records)
+	c.removeMissing(changes)
+	c.commit(changes)
+	c.Confirm(revision)
+}
+
+// gather notes one record, in changes or among the refused.
+func (c *Catalog) gather(changes map[string]*change, record *model.Record) {
+	if record.Err != nil {
+		c.reject(record)
+		return
+	}
+	delete(c.rejections, keyOf(record))
+	if record.Kind == model.KindTopology {
+		topology := record.Topology
+		if record.Deleted {
+			topology = &model.Topology{}
+		}
+		c.topology.Store(topology)
+		return
+	}
+	service := changes[record.Name]
+	if service == nil {
+		service = &change{instances: map[netip.AddrPort]*model.Instance{}}
+		changes[record.Name] = service
+	}
+	service.revision = max(service.revision, record.Revision)
+	switch {
+	case record.Kind == model.KindService && record.Deleted:
+		service.service, service.undefined = nil, true
+	case record.Kind == model.KindService:
+		service.service, service.undefined = record.Service, false
+	case record.Deleted:
+		if address, err := netip.ParseAddrPort(record.Address); err == nil {
+			service.instances[address] = nil
+		}
+	default:
+		service.instances[record.Instance.Address] = record.Instance
+	}
+}
+
+func (c *Catalog) reject(record *model.Record) {
+	c.rejected[record.Kind]++
+	c.rejections[keyOf(record)] = Rejection{
+		Kind: record.Kind, Name: record.Name, Address: record.Address, Revision: record.Revision, Error: record.Err.Error(),
+	}
+	c.logger.Warn("configuration record refused, the last good version stays", "kind", string(record.Kind),
+		"name", record.Name, "address", record.Address, "revision", record.Revision, "error", record.Err)
+}
+
+// keepRefused carries the last good version of refused records over a Replace.
+func (c *Catalog) keepRefused(changes map[string]*change, records []model.Record) {
+	for n := range records {
+		record := &records[n]
+		view := c.Service(record.Name)
+		if record.Err == nil || view == nil {
+			continue
+		}
+		kept := model.Record{Kind: record.Kind, Name: record.Name, Address: record.Address, Revision: view.Revision}
+		switch record.Kind {
+		case model.KindService:
+			if !view.Documented {
+				continue
+			}
+			kept.Service = view.Service
+		case model.KindInstances:
+			address, err := netip.ParseAddrPort(record.Address)
+			index, found := view.Find(address)
+			if err != nil || !found {
+				continue
+			}
+			kept.Instance = view.Instances[index]
+		default:
+			continue
+		}
+		rejection := c.rejections[keyOf(record)]
+		c.gather(changes, &kept)
+		c.rejections[keyOf(record)] = rejection
+	}
+}
+
+// removeMissing turns changes, which hold all there is, into the difference to the present views.
+func (c *Catalog) removeMissing(changes map[string]*change) {
+	for name, pointer := range *c.views.Load() {
+		view := pointer.Load()
+		service := changes[name]
+		if service == nil {
+			service = &change{instances: map[netip.AddrPort]*model.Instance{}}
+			changes[name] = service
+		}
+		service.undefined = service.service == nil
+		for _, instance := range view.Instances {
+			if _, listed := service.instances[instance.Address]; !listed {
+				service.instances[instance.Address] = nil
+			}
+		}
+	}
+}
+
+// commit makes the changes visible and tells the listeners.
+func (c *Catalog) commit(changes map[string]*change) {
+	present := *c.views.Load()
+	var changed []*View
+	var removed []string
+	for name, change := range changes {
+		var old *View
+		if pointer := present[name]; pointer != nil {
+			old = pointer.Load()
+		}
+		view := change.applyTo(name, old)
+		switch {
+		case view != nil:
+			changed = append(changed, view)
+			c.instances.Add(int64(len(view.Instances)))
+		case old != nil:
+			removed = append(removed, name)
+		}
+		if old != nil {
+			c.instances.Add(-int64(len(old.Instances)))
+		}
+	}
+	c.publish(present, changed, removed)
+	for _, listener := range c.listeners {
+		listener(changed, removed)
+	}
+}
+
+// publish swaps the views that changed; the map itself is copied only when its names change.
+func (c *Catalog) publish(present map[string]*atomic.Pointer[View], changed []*View, removed []string) {
+	next := present
+	if len(removed) > 0 || slices.ContainsFunc(changed, func(v *View) bool { return present[v.Name] == nil }) {
+		next = make(map[string]*atomic.Pointer[View], len(present)+len(changed))
+		for name, pointer := range present {
+			next[name] = pointer
+		}
+		for _, name := range removed {
+			delete(next, name)
+		}
+	}
+	for _, view := range changed {
+		if next[view.Name] == nil {
+			next[view.Name] = &atomic.Pointer[View]{}
+		}
+		next[view.Name].Store(view)
+	}
+	c.views.Store(&next)
+}
+
+// applyTo returns the view after the change; nil if nothing is left of the service.
+func (ch *change) applyTo(name string, old *View) *View {
+	view := &View{Name: name, Revision: ch.revision}
+	var before []*model.Instance
+	if old != nil {
+		before = old.Instances
+		view.Revision = max(view.Revision, old.Revision)
+		if !ch.undefined {
+			view.Service, view.Documented = old.Service, old.Documented
+		}
+	}
+	if ch.service != nil {
+		view.Service, view.Documented = ch.service, true
+	}
+	if view.Service == nil {
+		view.Service = model.DefaultService(name)
+	}
+	view.Instances = make([]*model.Instance, 0, len(before)+len(ch.instances))
+	for _, instance := range before {
+		if _, touched := ch.instances[instance.Address]; !touched {
+			view.Instances = append(view.Instances, instance)
+		}
+	}
+	for _, instance := range ch.instances {
+		if instance != nil {
+			view.Instances = append(view.Instances, instance)
+		}
+	}
+	slices.SortFunc(view.Instances, func(a, b *model.Instance) int { return a.Address.Compare(b.Address) })
+	view.Instances = slices.Clip(view.Instances)
+	if !view.Documented && len(view.Instances) == 0 {
+		return nil
+	}
+	return view
+}

@@ -1,0 +1,200 @@
+package mesh
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/store"
+)
+
+// Config says which mesh, and who attaches to it.
+type Config struct {
+	Store   store.Config
+	IDC     string   // physical IDC of this process. Empty: unknown
+	AgentID string   // unique name of this agent; default the hostname. Not in force yet: agents will report under it
+	Host    string   // machine name, shared with the other agents on it; default the hostname. Not in force yet
+	Follow  []string // what to follow: all, used, or callees by name; default all. Only all is in force yet
+	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
+}
+
+// Mesh is an attachment.
+type Mesh struct {
+	Catalog *catalog.Catalog
+	Agent   *agent.Agent
+
+	key      string
+	logs     *logHandler
+	follower *store.Follower
+	start    sync.Once
+
+	mu     sync.Mutex
+	config Config
+	users  int // guarded by pool.mu
+}
+
+// pool holds the attachments of this process, by identity.
+var pool = struct {
+	mu     sync.Mutex
+	meshes map[string]*Mesh
+}{meshes: map[string]*Mesh{}}
+
+// key is what makes two configurations mean the same mesh, seen with the same eyes. The rest may change under way.
+func (c *Config) key() string {
+	s := &c.Store
+	return strings.Join([]string{
+		strings.Join(s.Endpoints, " "), s.Prefix, s.Username, s.Password, s.Cert, s.Key, s.CA, s.Snapshot,
+	}, "\x00")
+}
+
+func (c *Config) complete() error {
+	if err := c.Store.Validate(); err != nil {
+		return err
+	}
+	if c.AgentID != "" && c.Host != "" {
+		return nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("finding the hostname, which names this agent: %w", err)
+	}
+	if c.AgentID == "" {
+		c.AgentID = host
+	}
+	if c.Host == "" {
+		c.Host = host
+	}
+	return nil
+}
+
+// Acquire returns the attachment to a mesh: the one that this process already has, with its settings changed to these, or
+// a new one that has loaded its snapshot, if there is one. It does no network I/O. Release it.
+func Acquire(config Config) (*Mesh, error) {
+	if err := config.complete(); err != nil {
+		return nil, err
+	}
+	pool.mu.Lock()
+	defer pool.mu.Unlock()
+	m := pool.meshes[config.key()]
+	if m == nil {
+		var err error
+		if m, err = attach(config); err != nil {
+			return nil, err
+		}
+		pool.meshes[m.key] = m
+	}
+	m.users++
+	m.update(config)
+	return m, nil
+}
+
+func attach(config Config) (*Mesh, error) {
+	logs := &logHandler{}
+	logs.use(config.Store.Logger)
+	logger := slog.New(logs)
+	config.Store.Logger = logger
+	views := catalog.New(logger)
+	follower, err := store.NewFollower(config.Store, views)
+	if err != nil {
+		return nil, err
+	}
+	// A snapshot that can't be used must not keep the agent from serving what etcd will say.
+	if err := follower.LoadSnapshot(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		logger.Error("snapshot not used", "error", err)
+	}
+	return &Mesh{
+		Catalog: views, Agent: agent.New(views, agent.Options{IDC: config.IDC, Logger: logger}),
+		key: config.key(), logs: logs, follower: follower,
+	}, nil
+}
+
+func (m *Mesh) update(config Config) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.config = config
+	m.logs.use(config.Store.Logger)
+	m.Agent.SetIDC(config.IDC)
+}
+
+// Start begins to follow etcd. Further calls do nothing.
+func (m *Mesh) Start() { m.start.Do(m.follower.Start) }
+
+// Release gives the attachment back. The last user's Release ends it: the watch, the probes, and a last snapshot.
+func (m *Mesh) Release() {
+	pool.mu.Lock()
+	m.users--
+	last := m.users == 0
+	if last {
+		delete(pool.meshes, m.key)
+	}
+	pool.mu.Unlock()
+	if last {
+		m.follower.Close()
+		m.Agent.Close()
+	}
+}
+
+// Status tells how the attachment stands to etcd.
+func (m *Mesh) Status() store.Status { return m.follower.Status() }
+
+// Stale tells that what is served came from the snapshot, and etcd hasn't been heard since.
+func (m *Mesh) Stale() bool { return m.follower.Status().Source == store.FromSnapshot }
+
+// SyncInfo is the answer to the query sync_info.
+type SyncInfo struct {
+	AgentID     string              `json:"agent_id"`
+	Host        string              `json:"host"`
+	IDC         string              `json:"idc,omitempty"`
+	Endpoints   []string            `json:"endpoints"`
+	Prefix      string              `json:"prefix"`
+	Source      string              `json:"source"` // etcd, snapshot or none
+	Synced      bool                `json:"synced"` // in step with etcd now
+	Revision    int64               `json:"revision"`
+	LastContact *time.Time          `json:"last_contact"` // with etcd; null: never
+	LastError   string              `json:"last_error,omitempty"`
+	Services    int                 `json:"services"`
+	Instances   int                 `json:"instances"`
+	Rejected    []catalog.Rejection `json:"rejected"`
+}
+
+func (m *Mesh) syncInfo() SyncInfo {
+	m.mu.Lock()
+	config := m.config
+	m.mu.Unlock()
+	status := m.follower.Status()
+	services, instances := m.Catalog.Counts()
+	info := SyncInfo{
+		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC, Endpoints: config.Store.Endpoints, Prefix: config.Store.Prefix,
+		Source: string(status.Source), Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
+		Services: services, Instances: instances, Rejected: m.Catalog.Rejected(),
+	}
+	if !status.LastContact.IsZero() {
+		contact := status.LastContact.UTC()
+		info.LastContact = &contact
+	}
+	return info
+}
+
+// Query answers a debug path such as backend_info^SERVICE: sync_info, or what agent.Query answers. The answer is an object
+// whose one key is the path's first segment. Its error wraps agent.ErrSelector if the path selects nothing.
+func (m *Mesh) Query(path string) (map[string]any, error) {
+	selector := strings.Split(path, "^")
+	var answer any
+	var err error
+	if selector[0] == "sync_info" && len(selector) == 1 {
+		answer = m.syncInfo()
+	} else {
+		answer, err = m.Agent.Query(selector)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{selector[0]: answer}, nil
+}

@@ -1,0 +1,36 @@
+package model
+
+import "net/netip"
+
+// Instances is the wanted set of instances of one service.
+type Instances struct {
+	Service   string     `json:"service"`
+	Instances []Instance `json:"instances"`
+}
+
+// Instance is one address of a service, and one key of etcd.
+type Instance struct {
+	// Address is IP:port in its canonical form (netip.AddrPort.String), without zone. Port 1–65535.
+	Address netip.AddrPort `json:"address"`
+	// IDC is the physical IDC (data centre) where it runs. Empty: unknown.
+	IDC string `json:"idc,omitempty"`
+	// Weight is its share relative to the others', 0–1,000,000. Default 100. Not in force yet, but for 0: no traffic.
+	Weight int `json:"weight"`
+	// Labels are what routes select by.
+	Labels map[string]string `json:"labels,omitempty"`
+	// State takes an instance out by hand. Default up.
+	State State `json:"state"`
+}
+
+// State of an instance, set by hand.
+type State string
+
+// The states.
+const (
+	Up    State = "up"
+	Drain State = "drain" // no new requests; those under way, and their connections, go on
+	Down  State = "down"  // nothing
+)
+
+// Serving tells whether new requests may go to the instance, as far as its document says.
+func (i *Instance) Serving() bool { return i.State == Up && i.Weight > 0 }

@@ -1,0 +1,26 @@
+package model
+
+// Kind of a document.
+type Kind string
+
+// The kinds.
+const (
+	KindService   Kind = "Service"
+	KindInstances Kind = "Instances"
+	KindTopology  Kind = "Topology"
+)
+
+// Record is one watched key of the configuration, as the store read it: exactly one of Service, Instance and Topology is
+// set, or Deleted, or Err when the value was refused. A refused record must leave the last good version in place.
+type Record struct {
+	Kind     Kind   // KindInstances for one instance
+	Name     string // the service; empty for the topology
+	Address  string // the instance's key, as written; only for KindInstances
+	Revision int64  // etcd's mod revision of the key
+
+	Service  *Service
+	Instance *Instance
+	Topology *Topology
+	Deleted  bool
+	Err      error // why the value was refused
+}

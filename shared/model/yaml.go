@@ -1,0 +1,175 @@
+package model
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// maxAliased is how many nodes aliases may add to a file. Nested aliases double with every line (a "billion laughs"),
+// and one that lies within its own anchor has no end at all.
+const maxAliased = 200_000
+
+// readYAML reads the documents of a YAML file, leaving empty ones out. It returns what it could read before an error.
+//
+// Scalars are read by a core of YAML 1.2 that can't surprise: plain true and false are booleans, null and ~ are null,
+// what JSON calls a number is a number, and all else is text as it is written. So on, yes and y are text, and so are
+// 0o17, 017, 0x1f, 1_000, 1:30 and .inf, which YAML 1.1, YAML 1.2 and people read differently: a field that wants a number
+// refuses them. Keys are always text.
+func readYAML(data []byte) (roots []*node, err error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	reader := &yamlReader{}
+	for {
+		var document yaml.Node
+		if err := decoder.Decode(&document); err == io.EOF {
+			return roots, nil
+		} else if err != nil {
+			return roots, yamlError(err)
+		}
+		if len(document.Content) == 0 || isEmpty(document.Content[0]) {
+			continue
+		}
+		root, err := reader.convert(document.Content[0], 0)
+		if err != nil {
+			return roots, err
+		}
+		roots = append(roots, &root)
+	}
+}
+
+// isEmpty tells whether there is nothing between two document markers.
+func isEmpty(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Style == 0 && n.Value == "" && n.Anchor == ""
+}
+
+// yamlReader turns the nodes of the YAML library into the decoder's.
+type yamlReader struct {
+	aliases int // around the node being converted
+	aliased int // nodes that came out of aliases so far
+}
+
+// convert converts one node at a depth of nesting.
+func (y *yamlReader) convert(in *yaml.Node, depth int) (node, error) {
+	if y.aliases > 0 {
+		if y.aliased++; y.aliased > maxAliased {
+			return node{}, &syntaxError{in.Line, fmt.Sprintf("aliases add more than %d values", maxAliased)}
+		}
+	}
+	out := node{line: in.Line}
+	if in.Style&yaml.TaggedStyle != 0 {
+		return out, &syntaxError{in.Line, "the tag " + quote(in.Tag) + " isn't supported: a value's type follows from its field"}
+	}
+	if depth == maxDepth && in.Kind != yaml.ScalarNode {
+		return out, errDepth(in.Line)
+	}
+	var err error
+	switch in.Kind {
+	case yaml.MappingNode:
+		out.shape = mapping
+		out.members, err = y.members(in, depth+1)
+	case yaml.SequenceNode:
+		out.shape = list
+		out.items = make([]node, len(in.Content))
+		for i := 0; i < len(in.Content) && err == nil; i++ {
+			out.items[i], err = y.convert(in.Content[i], depth+1)
+		}
+	case yaml.AliasNode:
+		y.aliases++
+		out, err = y.convert(in.Alias, depth+1)
+		y.aliases--
+	default:
+		out.shape, out.text = scalar(in)
+	}
+	return out, err
+}
+
+// members converts the keys and values of a mapping.
+func (y *yamlReader) members(in *yaml.Node, depth int) ([]member, error) {
+	members := make([]member, 0, len(in.Content)/2)
+	for i := 0; i+1 < len(in.Content); i += 2 {
+		key := in.Content[i]
+		switch {
+		case key.Kind != yaml.ScalarNode:
+			return nil, &syntaxError{key.Line, "a key must be a text, no mapping, list or alias"}
+		case key.Style&yaml.TaggedStyle != 0:
+			return nil, &syntaxError{key.Line, "the tag " + quote(key.Tag) + " isn't supported: keys are always text"}
+		case key.Value == "<<" && key.Style == 0:
+			return nil, &syntaxError{key.Line, "merge keys (<<) aren't supported: use an alias for a whole value"}
+		}
+		value, err := y.convert(in.Content[i+1], depth)
+		if err != nil {
+			return nil, err
+		}
+		members = append(members, member{key: key.Value, line: key.Line, value: value})
+	}
+	return members, nil
+}
+
+// scalar resolves what a scalar is. Whatever is quoted, or is a block, is text.
+func scalar(in *yaml.Node) (shape, string) {
+	if in.Style != 0 {
+		return text, in.Value
+	}
+	switch in.Value {
+	case "", "~", "null", "Null", "NULL":
+		return null, "null"
+	case "true", "false":
+		return boolean, in.Value
+	}
+	if c := in.Value[0]; (c == '-' || '0' <= c && c <= '9') && json.Valid([]byte(in.Value)) {
+		return number, in.Value
+	}
+	return text, in.Value
+}
+
+// yamlError gives an error of the YAML library a line. The library only writes it into the text, and leaves it out for
+// the first.
+func yamlError(err error) error {
+	message, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
+	if rest, ok := strings.CutPrefix(message, "line "); ok {
+		if digits, rest, ok := strings.Cut(rest, ": "); ok {
+			if parsed, err := strconv.Atoi(digits); err == nil {
+				message, line = rest, parsed
+			}
+		}
+	}
+	if strings.Contains(message, "anchor") || strings.Contains(message, "expected alphabetic or numeric") {
+		message += " (a text that begins with * or & must be in quotes)"
+	}
+	return &syntaxError{line, "not YAML: " + message}
+}
+
+// readNodes reads the documents of a file, whichever its language is. One that begins with { and is JSON throughout is
+// read as JSON; a name that ends in .json allows nothing else.
+func readNodes(file string, data []byte) ([]*node, error) {
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%d bytes, over the limit of %d", len(data), maxFile)
+	}
+	if at := invalidUTF8(data); at >= 0 {
+		return nil, &syntaxError{1 + newlines(data[:at]), "not UTF-8"}
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	if strings.HasSuffix(file, ".json") {
+		return readJSONFile(data)
+	}
+	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) && isJSON(data) {
+		return readJSONFile(data)
+	}
+	return readYAML(data)
+}
+
+// isJSON tells whether data is nothing but JSON values, one after the other.
+func isJSON(data []byte) bool {
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	for {
+		var raw json.RawMessage
+		if err := decoder.Decode(&raw); err != nil {
+			return err == io.EOF
+		}
+	}
+}

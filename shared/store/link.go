@@ -1,0 +1,157 @@
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// callTimeout bounds each call to etcd. An answer takes milliseconds; five seconds are for an election in between.
+	callTimeout = 5 * time.Second
+	// keepaliveTime and keepaliveTimeout find a connection dead within 15 s. Servers refuse pings more often than each 5 s.
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 5 * time.Second
+	// maxMessage bounds one answer in memory. Watches are fragmented at about 1.5 MiB, pages are about 1 MiB.
+	maxMessage = 64 << 20
+)
+
+// reconnect makes an agent notice within a second that etcd is back: gRPC's own backoff goes up to two minutes. The jitter
+// keeps an etcd that returns to thousands of agents from being asked by all at once.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 800 * time.Millisecond},
+	MinConnectTimeout: 5 * time.Second,
+}
+
+// link is an open client of etcd that knows why its calls fail.
+type link struct {
+	*clientv3.Client
+	endpoints []string
+	reason    atomic.Pointer[string] // the last failure of a call, in gRPC's words
+}
+
+// openLink opens a client. It waits for etcd, up to callTimeout, only if there is a user to sign in; else the first call
+// shows whether etcd is there. Everything that the client does ends with ctx.
+func openLink(ctx context.Context, cfg *Config) (*link, error) {
+	secrets, err := tlsConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{endpoints: cfg.Endpoints}
+	l.Client, err = clientv3.New(clientv3.Config{
+		Context:              ctx,
+		Endpoints:            cfg.Endpoints,
+		Username:             cfg.Username,
+		Password:             cfg.Password,
+		TLS:                  secrets,
+		DialTimeout:          callTimeout,
+		DialKeepAliveTime:    keepaliveTime,
+		DialKeepAliveTimeout: keepaliveTimeout,
+		// Pings on connections without a stream are off (PermitWithoutStream): etcd's servers forbid them and would close
+		// the connections that the balancer keeps to the members that don't serve the watch.
+		MaxCallRecvMsgSize:    maxMessage,
+		BackoffWaitBetween:    200 * time.Millisecond,
+		BackoffJitterFraction: 0.5,
+		Logger:                zap.NewNop(), // errors come back from the calls, and are logged at a bounded rate
+		DialOptions: []grpc.DialOption{
+			grpc.WithConnectParams(reconnect),
+			grpc.WithChainUnaryInterceptor(l.remember),
+		},
+	})
+	if err != nil {
+		return nil, l.explain("sign in", err)
+	}
+	return l, nil
+}
+
+// remember keeps the reason of a failed call. The client replaces the error of a call that ran out of time by a bare
+// "deadline exceeded", and with it goes why no connection stood: refused, unknown host, bad certificate.
+func (l *link) remember(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
+) error {
+	err := invoke(ctx, method, req, reply, conn, opts...)
+	if err != nil {
+		reason := status.Convert(err).Message()
+		l.reason.Store(&reason)
+	}
+	return err
+}
+
+// explain adds to an error of etcd's client what was being done, the endpoints, and why no endpoint answered.
+func (l *link) explain(doing string, err error) error {
+	reason := ""
+	if last := l.reason.Load(); last != nil && errors.Is(err, context.DeadlineExceeded) {
+		reason = "; " + *last
+	}
+	return fmt.Errorf("%s: etcd at %s: %w%s", doing, strings.Join(l.endpoints, " "), err, reason)
+}
+
+// call runs one call with its own time limit, and explains its error.
+func call[T any](ctx context.Context, l *link, doing string, f func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	answer, err := f(ctx)
+	if err != nil {
+		err = l.explain(doing, err)
+	}
+	return answer, err
+}
+
+// away tells whether the error means that etcd can't be reached or has no leader, rather than that it refuses.
+func away(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	var refusal rpctypes.EtcdError
+	if errors.As(err, &refusal) {
+		return refusal.Code() == codes.Unavailable
+	}
+	return status.Code(err) == codes.Unavailable
+}
+
+// tlsConfig reads the TLS files. nil: no TLS, or the system's defaults if the endpoints are https.
+func tlsConfig(cfg *Config) (*tls.Config, error) {
+	if cfg.CA == "" && cfg.Cert == "" {
+		return nil, nil
+	}
+	secrets := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.CA != "" {
+		authorities, err := os.ReadFile(cfg.CA)
+		if err != nil {
+			return nil, fmt.Errorf("read the authorities that etcd is trusted by: %w", err)
+		}
+		secrets.RootCAs = x509.NewCertPool()
+		if !secrets.RootCAs.AppendCertsFromPEM(authorities) {
+			return nil, fmt.Errorf("read the authorities that etcd is trusted by: %q holds no PEM certificate", cfg.CA)
+		}
+	}
+	if cfg.Cert == "" {
+		return secrets, nil
+	}
+	load := func() (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key)
+		if err != nil {
+			err = fmt.Errorf("read etcd's client certificate %q and key %q: %w", cfg.Cert, cfg.Key, err)
+		}
+		return &pair, err
+	}
+	if _, err := load(); err != nil {
+		return nil, err
+	}
+	secrets.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+	return secrets, nil
+}

@@ -1,0 +1,76 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// pageSize is how many keys are asked for at once: about 1 MiB of instances, so that neither side holds much, and 200,000
+// take 40 answers.
+const pageSize = 5000
+
+// page is a part of the keys of a range, in order. All pages of a range show it at one revision.
+type page struct {
+	revision int64
+	cluster  uint64 // etcd's cluster id
+	total    int64  // keys in the whole range; only in the first page
+	keys     []*mvccpb.KeyValue
+}
+
+// readPages reads all keys of a folder at one revision and gives them to take, page by page. If the revision is compacted
+// between two pages the error is rpctypes.ErrCompacted, and the reader must begin again.
+func (l *link) readPages(ctx context.Context, folder string, size int64, take func(page) error) error {
+	start, revision := folder, int64(0)
+	for {
+		answer, err := call(ctx, l, fmt.Sprintf("read %q", folder), func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return l.Get(ctx, start, clientv3.WithRange(rangeEnd(folder)), clientv3.WithLimit(size), clientv3.WithRev(revision))
+		})
+		if tooLarge(err) && size > 1 {
+			size = max(size/8, 1) // values far larger than instances
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		next := page{revision: revision, cluster: answer.Header.ClusterId, keys: answer.Kvs}
+		if revision == 0 {
+			revision = answer.Header.Revision
+			next.revision, next.total = revision, answer.Count
+		}
+		if err := take(next); err != nil || !answer.More {
+			return err
+		}
+		start = string(answer.Kvs[len(answer.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// tooLarge tells whether the answer was over maxMessage. An etcd that says "too many requests" isn't meant.
+func tooLarge(err error) bool { return status.Code(err) == codes.ResourceExhausted }
+
+// readAhead is readPages with the next page being read while take works on the last one.
+func (l *link) readAhead(ctx context.Context, folder string, size int64, take func(page)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	pages := make(chan page)
+	var err error
+	go func() {
+		defer close(pages)
+		err = l.readPages(ctx, folder, size, func(next page) error {
+			select {
+			case pages <- next:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	for next := range pages {
+		take(next)
+	}
+	return err
+}
