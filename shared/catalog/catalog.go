@@ -93,6 +93,25 @@ func (c *Catalog) Revision() int64 { return c.revision.Load() }
 // Synced tells whether a store has filled the catalog at all, be it from a snapshot.
 func (c *Catalog) Synced() bool { return c.contact.Load() != 0 }
 
+// Records yields every documented service and every instance in force, service by service, until yield returns false.
+func (c *Catalog) Records(yield func(model.Record) bool) {
+	for name, pointer := range *c.views.Load() {
+		view := pointer.Load()
+		service := model.Record{Kind: model.KindService, Name: name, Revision: view.Revision, Service: view.Service}
+		if view.Documented && !yield(service) {
+			return
+		}
+		for _, instance := range view.Instances {
+			record := model.Record{
+				Kind: model.KindInstances, Name: name, Address: instance.Address.String(), Revision: view.Revision, Instance: instance,
+			}
+			if !yield(record) {
+				return
+			}
+		}
+	}
+}
+
 // Age returns the time since a store last said that the views are what etcd holds.
 func (c *Catalog) Age() time.Duration {
 	contact := c.contact.Load()

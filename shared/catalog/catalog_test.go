@@ -196,5 +196,10 @@ func TestApplyEqualsReplace(t *testing.T) {
 		if got, want := picture(c), picture(fresh); got != want {
 			t.Fatalf("at %d, followed: %s\nloaded:   %s", revision, got, want)
 		}
+		again := newCatalog()
+		again.Replace(revision, slices.Collect(fresh.Records))
+		if got, want := picture(again), picture(fresh); got != want {
+			t.Fatalf("at %d, loaded: %s\nits own records: %s", revision, want, got)
+		}
 	}
 }

@@ -145,7 +145,7 @@ func (m *Mesh) Release() {
 func (m *Mesh) Status() store.Status { return m.follower.Status() }
 
 // Stale tells that what is served came from the snapshot, and etcd hasn't been heard since.
-func (m *Mesh) Stale() bool { return m.follower.Status().Source == store.FromSnapshot }
+func (m *Mesh) Stale() bool { return m.follower.Status().Source == store.SourceSnapshot }
 
 // SyncInfo is the answer to the query sync_info.
 type SyncInfo struct {
@@ -172,7 +172,7 @@ func (m *Mesh) syncInfo() SyncInfo {
 	services, instances := m.Catalog.Counts()
 	info := SyncInfo{
 		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC, Endpoints: config.Store.Endpoints, Prefix: config.Store.Prefix,
-		Source: string(status.Source), Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
+		Source: status.Source, Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
 		Services: services, Instances: instances, Rejected: m.Catalog.Rejected(),
 	}
 	if !status.LastContact.IsZero() {
@@ -198,3 +198,9 @@ func (m *Mesh) Query(path string) (map[string]any, error) {
 	}
 	return map[string]any{selector[0]: answer}, nil
 }
+
+// Interface guards: the store asks for the second at run time.
+var (
+	_ store.Sink   = (*catalog.Catalog)(nil)
+	_ store.Source = (*catalog.Catalog)(nil)
+)

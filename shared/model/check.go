@@ -44,6 +44,13 @@ func (c checker) under(path string) checker {
 	return c
 }
 
+// entry returns the checker of one key of a mapping that isn't a struct.
+func (c checker) entry(path, key string) checker {
+	c = c.under(path)
+	c.base = string(appendPath([]byte(c.base), key))
+	return c
+}
+
 // element returns the checker of one element of a list.
 func (c checker) element(path string, index int) checker {
 	c = c.under(path)
@@ -141,7 +148,7 @@ func (c checker) labels(labels map[string]string) {
 		if err := checkLabel(key); err != nil {
 			c.fail("labels", "a key %v", err)
 		}
-		c.must("labels."+key, checkLabel(labels[key]))
+		c.entry("labels", key).must("", checkLabel(labels[key]))
 	}
 }
 
@@ -149,7 +156,7 @@ func (c checker) labels(labels map[string]string) {
 // that there are.
 func (c checker) idcTables(path string, tables map[string][]IDCWeight, known map[string]bool) {
 	for _, from := range slices.Sorted(maps.Keys(tables)) {
-		at, table := c.under(path).under(from), tables[from]
+		at, table := c.entry(path, from), tables[from]
 		at.logical("", from, known)
 		if len(table) == 0 {
 			at.fail("", "is empty: name at least one IDC")

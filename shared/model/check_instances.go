@@ -51,7 +51,7 @@ func (i *Instance) check(c checker) {
 func (t *Topology) check(c checker) {
 	logical := make(map[string]bool, len(t.IDCs))
 	for _, name := range slices.Sorted(maps.Keys(t.IDCs)) {
-		at, idc := c.under("idcs").under(name), t.IDCs[name]
+		at, idc := c.entry("idcs", name), t.IDCs[name]
 		at.must("", checkWord(name))
 		at.must("logical", checkWord(idc.Logical))
 		logical[idc.Logical] = true

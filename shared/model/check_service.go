@@ -95,7 +95,7 @@ func (m *Match) check(c checker) {
 	}
 	same := make(map[string]string, len(m.Headers))
 	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		at, test := c.under("headers").under(name), m.Headers[name]
+		at, test := c.entry("headers", name), m.Headers[name]
 		at.must("", checkToken(name))
 		if other, ok := same[strings.ToLower(name)]; ok {
 			at.fail("", "is the same header as %s", quote(other))
@@ -190,8 +190,9 @@ func (b *Ban) check(c checker) {
 	}
 	between(c, "deviation.interval", b.Deviation.Interval, seconds(1), minutes(5))
 	for _, code := range slices.Sorted(maps.Keys(b.BadCodes)) {
-		c.must("bad_codes."+code, checkStatus(code))
-		between(c, "bad_codes."+code, b.BadCodes[code], 0, 1)
+		at := c.entry("bad_codes", code)
+		at.must("", checkStatus(code))
+		between(at, "", b.BadCodes[code], 0, 1)
 	}
 	between(c, "duration", b.Duration, milliseconds(100), hours(24))
 	between(c, "max_duration", b.MaxDuration, milliseconds(100), hours(24))

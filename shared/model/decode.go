@@ -78,10 +78,7 @@ func newValue(t reflect.Type) reflect.Value {
 // enter grows the path by a key, and returns what to cut it back to.
 func (d *decoder) enter(key string) (mark int) {
 	mark = len(d.path)
-	if mark > 0 {
-		d.path = append(d.path, '.')
-	}
-	d.path = append(d.path, key...)
+	d.path = appendPath(d.path, key)
 	return mark
 }
 

@@ -38,9 +38,9 @@ type member struct {
 
 // limits that keep a hostile or broken input from taking the process's memory or stack.
 const (
-	maxDepth = 32      // levels; the deepest field of a Service is at 8
+	maxDepth = 32       // levels; the deepest field of a Service is at 8
 	maxFile  = 32 << 20 // bytes; 200,000 instances are about 20 MiB
-	maxValue = 1 << 20 // bytes of a Service or Topology; etcd refuses requests over 1.5 MiB
+	maxValue = 1 << 20  // bytes of a Service or Topology; etcd refuses requests over 1.5 MiB
 )
 
 // String says what n is, for an error.
@@ -75,31 +75,50 @@ func (n *node) locate(path string, line int) (int, bool) {
 	if path == "" {
 		return line, true
 	}
-	if index, rest, ok := cutIndex(path); ok && index < len(n.items) {
+	key, index, rest := cutPath(path)
+	if index >= 0 && index < len(n.items) {
 		return n.items[index].locate(rest, n.items[index].line)
 	}
-	path = strings.TrimPrefix(path, ".")
-	var found *member
-	for i := range n.members {
-		m := &n.members[i]
-		if covers(m.key, path) && (found == nil || len(m.key) > len(found.key)) {
-			found = m // the longest, since keys may hold dots
-		}
+	if m := n.member(key); m != nil && index < 0 {
+		return m.value.locate(rest, m.line)
 	}
-	if found == nil {
-		return line, false
-	}
-	return found.value.locate(path[len(found.key):], found.line)
+	return line, false
 }
 
-// cutIndex splits "[3].rest" into 3 and ".rest".
-func cutIndex(path string) (int, string, bool) {
-	digits, rest, ok := strings.Cut(path, "]")
-	if !ok || digits[:min(1, len(digits))] != "[" {
-		return 0, "", false
+// appendPath adds a key to a path: as it is if it is a word, otherwise as ["key"], so that a key with a dot in it can't be
+// taken for two.
+func appendPath(path []byte, key string) []byte {
+	word := key != ""
+	for i := 0; i < len(key) && word; i++ {
+		c := key[i]
+		word = 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 	}
-	index, err := strconv.Atoi(digits[1:])
-	return index, rest, err == nil && index >= 0
+	switch {
+	case !word:
+		return append(strconv.AppendQuote(append(path, '['), key), ']')
+	case len(path) > 0:
+		path = append(path, '.')
+	}
+	return append(path, key...)
+}
+
+// cutPath splits the first key, or the first index, off a path that appendPath made. index is -1 for a key.
+func cutPath(path string) (key string, index int, rest string) {
+	path = strings.TrimPrefix(path, ".")
+	if path[0] != '[' {
+		end := strings.IndexAny(path, ".[")
+		if end < 0 {
+			end = len(path)
+		}
+		return path[:end], -1, path[end:]
+	}
+	if quoted, err := strconv.QuotedPrefix(path[1:]); err == nil {
+		key, _ = strconv.Unquote(quoted)
+		return key, -1, path[len(quoted)+2:]
+	}
+	digits, rest, _ := strings.Cut(path[1:], "]")
+	index, _ = strconv.Atoi(digits)
+	return "", index, rest
 }
 
 // appendJSON writes n as compact JSON, keys in the order of the document.

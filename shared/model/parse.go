@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 )
 
 // ParseService reads the value of a service's key in etcd. The value's name must be the key's.
@@ -58,6 +59,9 @@ func strictInstance(address string, value []byte) (*Instance, []Problem, error) 
 	if err != nil {
 		return nil, warnings, err
 	}
+	if idc, ok := sharedIDCs.get([]byte(instance.IDC)); ok {
+		instance.IDC = idc
+	}
 	return &instance, warnings, nil
 }
 
@@ -108,7 +112,11 @@ func parse(p parser, value []byte) ([]Problem, error) {
 	}
 	root, err := readJSON(value, 1)
 	if err != nil {
-		problems.add(0, "", "%v", err)
+		problems.syntax(err)
+		return nil, problems.err()
+	}
+	if root.shape != mapping {
+		problems.add(root.line, "", "%v is not a mapping", root)
 		return nil, problems.err()
 	}
 	body := root
@@ -124,13 +132,15 @@ func parse(p parser, value []byte) ([]Problem, error) {
 	return unknown.problems, problems.err()
 }
 
-// documentKind returns the kind that a document names, "" after reporting that it names none.
+// documentKind returns the kind that a document, a mapping, names, "" after reporting that it names none.
 func documentKind(root *node, problems *report) Kind {
-	if root.shape != mapping {
-		problems.add(root.line, "", "%v is not a mapping", root)
-		return ""
-	}
 	kind := root.member("kind")
+	for i := range root.members {
+		if second := &root.members[i]; second.key == "kind" && second != kind {
+			problems.add(second.line, "kind", "given twice, first on line %d", kind.line)
+			return ""
+		}
+	}
 	switch {
 	case kind == nil:
 		problems.add(root.line, "kind", "is missing: one of %s, %s, %s", KindService, KindInstances, KindTopology)
@@ -145,14 +155,9 @@ func documentKind(root *node, problems *report) Kind {
 	return ""
 }
 
-// withoutKind returns a document without its kind, which is no field of the types. A second one stays, to be refused.
+// withoutKind returns a document without its kind, which is no field of the types.
 func withoutKind(root *node) *node {
-	for i := range root.members {
-		if root.members[i].key == "kind" {
-			body := *root
-			body.members = append(append([]member(nil), root.members[:i]...), root.members[i+1:]...)
-			return &body
-		}
-	}
-	return root
+	body := *root
+	body.members = slices.DeleteFunc(slices.Clone(root.members), func(m member) bool { return m.key == "kind" })
+	return &body
 }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -82,6 +83,15 @@ func (r *report) add(line int, path, format string, args ...any) {
 		p.Path, p.Message = "", "more problems follow, they are left out"
 	}
 	r.problems = append(r.problems, p)
+}
+
+// syntax notes what keeps a text from being read at all.
+func (r *report) syntax(err error) {
+	line := 0
+	if syntax, ok := errors.AsType[*syntaxError](err); ok {
+		line = syntax.line
+	}
+	r.add(line, "", "%v", err)
 }
 
 // err returns what was found as an error, nil if nothing was.

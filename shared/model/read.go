@@ -41,10 +41,8 @@ func Read(file string, data []byte) ([]Document, error) {
 		}
 	}
 	problems.begin("")
-	if syntax, ok := errors.AsType[*syntaxError](err); ok {
-		problems.add(syntax.line, "", "%s", syntax.message)
-	} else if err != nil {
-		problems.add(0, "", "%v", err)
+	if err != nil {
+		problems.syntax(err)
 	}
 	var duplicates Problems
 	if errors.As(CheckDuplicates(documents), &duplicates) {
@@ -60,6 +58,10 @@ func Read(file string, data []byte) ([]Document, error) {
 // readDocument reads one document, and tells whether it is free of problems.
 func readDocument(root *node, problems *report) (Document, bool) {
 	document := Document{File: problems.file, Line: root.line}
+	if root.shape != mapping {
+		problems.add(root.line, "", "%v is not a mapping", root)
+		return document, false
+	}
 	document.Kind = documentKind(root, problems)
 	body := withoutKind(root)
 	var out any
@@ -83,21 +85,20 @@ func readDocument(root *node, problems *report) (Document, bool) {
 	d := &decoder{report: problems, unknown: problems}
 	d.value(body, body.line, reflect.ValueOf(out).Elem())
 	check(checker{root: body, report: problems})
-	document.encode(root, problems)
+	if len(problems.problems) == problems.start && document.Kind != KindInstances {
+		document.Value = encode(root, problems)
+	}
 	return document, len(problems.problems) == problems.start
 }
 
-// encode sets the document's value.
-func (d *Document) encode(root *node, problems *report) {
-	if d.Kind == KindInstances {
-		return
-	}
+// encode returns a document as compact JSON.
+func encode(root *node, problems *report) []byte {
 	var b bytes.Buffer
 	root.appendJSON(&b)
-	d.Value = b.Bytes()
-	if len(d.Value) > maxValue {
-		problems.add(root.line, "", "%d bytes as JSON, over the limit of %d", len(d.Value), maxValue)
+	if b.Len() > maxValue {
+		problems.add(root.line, "", "%d bytes as JSON, over the limit of %d", b.Len(), maxValue)
 	}
+	return b.Bytes()
 }
 
 // label names the document in problems.

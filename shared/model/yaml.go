@@ -11,9 +11,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxAliased is how many nodes aliases may add to a file. Nested aliases double with every line (a "billion laughs"),
-// and one that lies within its own anchor has no end at all.
-const maxAliased = 200_000
+// maxAliased is how much aliases may add to a file, in bytes of text, with 16 for each value. Nested aliases double with
+// every line (a "billion laughs"), and one that lies within its own anchor has no end at all.
+const maxAliased = 4 << 20
 
 // readYAML reads the documents of a YAML file, leaving empty ones out. It returns what it could read before an error.
 //
@@ -22,6 +22,15 @@ const maxAliased = 200_000
 // 0o17, 017, 0x1f, 1_000, 1:30 and .inf, which YAML 1.1, YAML 1.2 and people read differently: a field that wants a number
 // refuses them. Keys are always text.
 func readYAML(data []byte) (roots []*node, err error) {
+	for _, separator := range []string{"\u0085", "\u2028", "\u2029"} {
+		if at := bytes.Index(data, []byte(separator)); at >= 0 {
+			// Ends of lines to YAML 1.1 and to the library, ordinary characters to YAML 1.2.
+			return nil, &syntaxError{1 + newlines(data[:at]), fmt.Sprintf("the character %U must be written as an escape", []rune(separator)[0])}
+		}
+	}
+	if bytes.HasPrefix(data, []byte("%YAML 1.2")) {
+		data = append([]byte{'#'}, data[1:]...) // the library refuses the version, though it reads what we need of it
+	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	reader := &yamlReader{}
 	for {
@@ -29,7 +38,7 @@ func readYAML(data []byte) (roots []*node, err error) {
 		if err := decoder.Decode(&document); err == io.EOF {
 			return roots, nil
 		} else if err != nil {
-			return roots, yamlError(err)
+			return roots, yamlError(data, err)
 		}
 		if len(document.Content) == 0 || isEmpty(document.Content[0]) {
 			continue
@@ -50,17 +59,26 @@ func isEmpty(n *yaml.Node) bool {
 // yamlReader turns the nodes of the YAML library into the decoder's.
 type yamlReader struct {
 	aliases int // around the node being converted
-	aliased int // nodes that came out of aliases so far
+	aliased int // what came out of aliases so far, as maxAliased counts it
+}
+
+// spend counts a value or key, and refuses it when aliases have added too much.
+func (y *yamlReader) spend(in *yaml.Node) error {
+	if y.aliases > 0 {
+		y.aliased += 16 + len(in.Value)
+	}
+	if y.aliased > maxAliased {
+		return &syntaxError{in.Line, fmt.Sprintf("aliases add more than %d bytes", maxAliased)}
+	}
+	return nil
 }
 
 // convert converts one node at a depth of nesting.
 func (y *yamlReader) convert(in *yaml.Node, depth int) (node, error) {
-	if y.aliases > 0 {
-		if y.aliased++; y.aliased > maxAliased {
-			return node{}, &syntaxError{in.Line, fmt.Sprintf("aliases add more than %d values", maxAliased)}
-		}
-	}
 	out := node{line: in.Line}
+	if err := y.spend(in); err != nil {
+		return out, err
+	}
 	if in.Style&yaml.TaggedStyle != 0 {
 		return out, &syntaxError{in.Line, "the tag " + quote(in.Tag) + " isn't supported: a value's type follows from its field"}
 	}
@@ -101,6 +119,9 @@ func (y *yamlReader) members(in *yaml.Node, depth int) ([]member, error) {
 		case key.Value == "<<" && key.Style == 0:
 			return nil, &syntaxError{key.Line, "merge keys (<<) aren't supported: use an alias for a whole value"}
 		}
+		if err := y.spend(key); err != nil {
+			return nil, err
+		}
 		value, err := y.convert(in.Content[i+1], depth)
 		if err != nil {
 			return nil, err
@@ -127,9 +148,9 @@ func scalar(in *yaml.Node) (shape, string) {
 	return text, in.Value
 }
 
-// yamlError gives an error of the YAML library a line. The library only writes it into the text, and leaves it out for
-// the first.
-func yamlError(err error) error {
+// yamlError gives an error of the YAML library a line. The library only writes it into the text, leaves it out for the
+// first, and has none for an unknown anchor, which most often is a glob without quotes.
+func yamlError(data []byte, err error) error {
 	message, line := strings.TrimPrefix(err.Error(), "yaml: "), 1
 	if rest, ok := strings.CutPrefix(message, "line "); ok {
 		if digits, rest, ok := strings.Cut(rest, ": "); ok {
@@ -138,8 +159,13 @@ func yamlError(err error) error {
 			}
 		}
 	}
-	if strings.Contains(message, "anchor") || strings.Contains(message, "expected alphabetic or numeric") {
-		message += " (a text that begins with * or & must be in quotes)"
+	const hint = " (a text that begins with * or & must be in quotes)"
+	if rest, ok := strings.CutPrefix(message, "unknown anchor '"); ok {
+		anchor, _, _ := strings.Cut(rest, "'")
+		line += newlines(data[:max(bytes.Index(data, []byte("*"+anchor)), 0)])
+		message += hint
+	} else if strings.Contains(message, "expected alphabetic or numeric") {
+		message += hint
 	}
 	return &syntaxError{line, "not YAML: " + message}
 }

@@ -10,12 +10,11 @@ import (
 // decoder turns keys and values into records. It isn't safe for concurrent use.
 type decoder struct {
 	parser keyParser
-	shared sharer
 	warned *warnings
 }
 
 func newDecoder(keys keyspace, warned *warnings) *decoder {
-	return &decoder{parser: keyParser{keyspace: keys}, shared: newSharer(), warned: warned}
+	return &decoder{parser: keyParser{keyspace: keys}, warned: warned}
 }
 
 // put returns the record of a key that has a value; false if it isn't one. What is wrong with it stands in its Err.
@@ -37,9 +36,6 @@ func (d *decoder) put(key, value []byte, revision int64) (model.Record, bool) {
 		record.Service, record.Instance, record.Topology = nil, nil, nil
 		record.Err = fmt.Errorf("key %q: %w", key, record.Err)
 		return record, true
-	}
-	if record.Instance != nil {
-		d.shared.share(record.Instance)
 	}
 	if len(problems) > 0 {
 		d.warned.report(string(key), revision, model.Problems(problems))

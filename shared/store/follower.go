@@ -2,13 +2,10 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"time"
-
-	"google.golang.org/grpc/connectivity"
 
 	"github.com/ufc-mesh/ufc/shared/model"
 )

@@ -71,12 +71,13 @@ func (p *keyParser) parse(key []byte) (kind model.Kind, name, address string, er
 		return model.KindService, name, "", err
 	}
 	if instance, ok := bytes.CutPrefix(rest, []byte(instancesFolder)); ok {
-		service, addr, _ := bytes.Cut(instance, []byte("/"))
-		name, err = p.service(key, service)
-		if address = string(addr); err == nil {
-			err = checkAddress(key, address)
+		if service, addr, ok := bytes.Cut(instance, []byte("/")); ok {
+			name, err = p.service(key, service)
+			if address = string(addr); err == nil {
+				err = checkAddress(key, address)
+			}
+			return model.KindInstances, name, address, err
 		}
-		return model.KindInstances, name, address, err
 	}
 	if bytes.HasPrefix(rest, []byte(bansFolder)) {
 		return "", "", "", errIgnored
@@ -104,7 +105,8 @@ func checkAddress(key []byte, address string) error {
 	if err != nil {
 		return fmt.Errorf("key %q: %q is not an address of the form IP:PORT", key, address)
 	}
-	if canonical := parsed.String(); canonical != address {
+	var scratch [64]byte
+	if canonical := parsed.AppendTo(scratch[:0]); string(canonical) != address {
 		return fmt.Errorf("key %q: address %q must be written %q", key, address, canonical)
 	}
 	return nil

@@ -1,0 +1,146 @@
+package mesh
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// deadConfig names an etcd that nobody runs.
+func deadConfig(t *testing.T) Config {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return Config{IDC: "bj-a", Store: store.Config{
+		Endpoints: []string{"http://" + listener.Addr().String()}, Logger: slog.New(slog.DiscardHandler),
+	}}
+}
+
+func acquire(t *testing.T, config Config) *Mesh {
+	t.Helper()
+	m, err := Acquire(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestOneMeshPerIdentity(t *testing.T) {
+	config := deadConfig(t)
+	first := acquire(t, config)
+	config.IDC = "bj-b"
+	second := acquire(t, config)
+	if first != second || first.Agent.IDC() != "bj-b" {
+		t.Errorf("the same mesh twice: %p and %p, IDC %s", first, second, first.Agent.IDC())
+	}
+	other := config
+	other.Store.Prefix = "/other"
+	third := acquire(t, other)
+	if third == first {
+		t.Error("another prefix is the same mesh")
+	}
+	third.Release()
+	first.Start()
+	first.Release()
+	if again := acquire(t, config); again != first {
+		t.Error("the mesh ended while somebody used it")
+	}
+	first.Release()
+	second.Release()
+	if again := acquire(t, config); again == first {
+		t.Error("the mesh outlived its last user")
+	} else {
+		again.Release()
+	}
+}
+
+func TestDefaultsAndBadConfigs(t *testing.T) {
+	m := acquire(t, deadConfig(t))
+	defer m.Release()
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.config.AgentID != host || m.config.Host != host || m.config.Store.Prefix != "/ufc/v1" {
+		t.Errorf("defaults: %+v", m.config)
+	}
+	bad := deadConfig(t)
+	bad.Store.Endpoints = []string{"nowhere"}
+	if _, err := Acquire(bad); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("a bad endpoint: %v", err)
+	}
+}
+
+func TestUselessSnapshotIsNoObstacle(t *testing.T) {
+	config := deadConfig(t)
+	config.Store.Snapshot = filepath.Join(t.TempDir(), "agent.snapshot")
+	if err := os.WriteFile(config.Store.Snapshot, []byte("not a snapshot"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	config.Store.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	m := acquire(t, config)
+	m.Release()
+	if !strings.Contains(log.String(), config.Store.Snapshot) {
+		t.Errorf("the log doesn't name the file: %s", log.String())
+	}
+}
+
+func TestLogFollowsTheLastConfiguration(t *testing.T) {
+	var first, second bytes.Buffer
+	config := deadConfig(t)
+	config.Store.Logger = slog.New(slog.NewTextHandler(&first, nil))
+	m := acquire(t, config)
+	defer m.Release()
+	config.Store.Logger = slog.New(slog.NewTextHandler(&second, nil))
+	defer acquire(t, config).Release()
+	slog.New(m.logs).Info("hello")
+	if first.Len() > 0 || !strings.Contains(second.String(), "hello") {
+		t.Errorf("the old log got %q, the new one %q", first.String(), second.String())
+	}
+}
+
+func TestQuery(t *testing.T) {
+	config := deadConfig(t)
+	config.Store.Username, config.Store.Password = "root", "hunter2"
+	m := acquire(t, config)
+	defer m.Release()
+	answer, err := m.Query("sync_info")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(string(text), `{"sync_info":{"agent_id":`) || !strings.Contains(string(text), `"source":"none"`) {
+		t.Errorf("sync_info: %s", text)
+	}
+	if strings.Contains(string(text), "hunter2") {
+		t.Error("the answer tells the password")
+	}
+	if answer, err = m.Query("config_info"); err != nil || answer["config_info"] == nil {
+		t.Errorf("config_info: %v, %v", answer, err)
+	}
+	for _, path := range []string{"", "sync_info^more", "nothing"} {
+		if _, err := m.Query(path); !errors.Is(err, agent.ErrSelector) {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+}

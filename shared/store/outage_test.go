@@ -1,0 +1,235 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// quick finds a silent watch within half a second instead of half a minute.
+func quick(f *Follower) {
+	f.timing.progress, f.timing.silence = 100*time.Millisecond, 500*time.Millisecond
+}
+
+// reservePort takes an address for an etcd that starts later, and says where it will be.
+func reservePort(t *testing.T) *etcd {
+	t.Helper()
+	e := startEtcd(t)
+	e.close()
+	return e
+}
+
+func TestEtcdStartsLater(t *testing.T) {
+	e := reservePort(t)
+	began := time.Now()
+	f, sink := follow(t, configOf(e, DefaultPrefix))
+	if took := time.Since(began); took > 100*time.Millisecond {
+		t.Errorf("starting without etcd took %v, want no wait", took)
+	}
+	// Long enough without etcd for gRPC's own backoff to be seconds, and for a call to run out of time.
+	eventually(t, "an error that says why", 10*time.Second, func() bool {
+		text := f.Status().LastError
+		return strings.Contains(text, e.client.Host) && strings.Contains(text, "connection refused")
+	})
+	if status := f.Status(); status.Synced || status.Source != SourceNone {
+		t.Errorf("status %+v without etcd", status)
+	}
+	e.start(t)
+	sink.await("etcd is picked up", 2*time.Second, func() bool { return sink.replaced == 1 })
+	if status := f.Status(); !status.Synced || status.LastError != "" {
+		t.Errorf("status %+v with etcd", status)
+	}
+}
+
+func TestEtcdRestarts(t *testing.T) {
+	e := startEtcd(t)
+	w := newWriter(t, e, DefaultPrefix)
+	w.putService("shop")
+	w.putService("bag")
+	f, sink := follow(t, configOf(e, DefaultPrefix))
+	sink.awaitReplace(1)
+	e.close()
+
+	// Meanwhile things change: by an etcd with the same data at another address.
+	other := newEtcd(e.dir, "http")
+	other.start(t)
+	elsewhere := newWriter(t, other, DefaultPrefix)
+	elsewhere.delete("services/bag")
+	last := elsewhere.putInstance("shop", "10.0.0.1:80")
+	other.close()
+
+	e.start(t)
+	began := time.Now()
+	sink.awaitRevision(last)
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("the changes took %v", took)
+	}
+	sink.has("Service/shop", "Instances/shop/10.0.0.1:80")
+	if sink.replaced != 1 || sink.smallest < 2 {
+		t.Errorf("%d lists, want only the first; at least %d records, want 2", sink.replaced, sink.smallest)
+	}
+	sink.awaitRevision(w.putService("more"))
+	eventually(t, "in step again", 5*time.Second, func() bool { return f.Status().Synced })
+}
+
+// A watch that was given up goes on where it was, and doesn't read everything again.
+func TestSilentWatch(t *testing.T) {
+	cfg := commonConfig(t)
+	r := newRelay(t, common)
+	cfg.Endpoints = []string{r.endpoint()}
+	w := newWriter(t, common, cfg.Prefix)
+	w.putService("shop")
+	f, sink := follow(t, cfg, quick)
+	sink.awaitReplace(1)
+
+	r.silence(true) // the connection stands, and nothing comes
+	eventually(t, "the silence is noticed", 10*time.Second, func() bool {
+		return strings.Contains(f.Status().LastError, errSilent.Error())
+	})
+	last := w.putService("bag")
+	r.cut()
+	r.silence(false)
+	r.open(t)
+	sink.awaitRevision(last)
+	sink.has("Service/shop", "Service/bag")
+	if sink.replaced != 1 {
+		t.Errorf("%d lists, want only the first", sink.replaced)
+	}
+}
+
+func TestCompactedMeanwhile(t *testing.T) {
+	cfg := commonConfig(t)
+	r := newRelay(t, common)
+	cfg.Endpoints = []string{r.endpoint()}
+	w := newWriter(t, common, cfg.Prefix)
+	for _, name := range []string{"a", "b", "c"} {
+		w.putService(name)
+	}
+	_, sink := follow(t, cfg)
+	sink.awaitReplace(1)
+
+	r.cut()
+	w.delete("services/a")
+	w.putService("d")
+	last := w.putInstance("b", "10.0.0.1:80")
+	if _, err := w.client.Compact(testContext(t), last); err != nil {
+		t.Fatal(err)
+	}
+	r.open(t)
+	sink.awaitReplace(2)
+	sink.has("Service/b", "Service/c", "Service/d", "Instances/b/10.0.0.1:80")
+	if sink.smallest < 3 {
+		t.Errorf("there were only %d records in between", sink.smallest)
+	}
+	sink.awaitRevision(w.putService("e"))
+}
+
+// The first page's revision may be compacted before the last page is read.
+func TestCompactedWhileListing(t *testing.T) {
+	cfg := commonConfig(t)
+	w := newWriter(t, common, cfg.Prefix)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		w.putService(name)
+	}
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	link, err := openLink(t.Context(), &cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	pages := 0
+	err = link.readPages(testContext(t), newKeyspace(cfg.Prefix).root, 2, func(page) error {
+		if pages++; pages == 1 {
+			last := w.putService("e")
+			if _, err := w.client.Compact(testContext(t), last); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return nil
+	})
+	if !errors.Is(err, rpctypes.ErrCompacted) || pages != 1 {
+		t.Errorf("error %v after %d pages, want one of compaction after 1", err, pages)
+	}
+}
+
+// An etcd that is made anew, or restored from an old copy, has lower revisions.
+func TestEtcdMadeAnew(t *testing.T) {
+	e := startEtcd(t)
+	w := newWriter(t, e, DefaultPrefix)
+	for range 20 {
+		w.putService("shop")
+	}
+	_, sink := follow(t, configOf(e, DefaultPrefix), quick)
+	sink.awaitReplace(1)
+	e.close()
+	if err := os.RemoveAll(e.dir); err != nil {
+		t.Fatal(err)
+	}
+	e.start(t)
+	w = newWriter(t, e, DefaultPrefix)
+	w.putService("bag")
+	sink.await("the new state", 10*time.Second, func() bool { return sink.replaced >= 2 && len(sink.state) == 1 })
+	sink.has("Service/bag")
+	sink.awaitRevision(w.putService("more"))
+}
+
+// A follower that is closed while etcd is away, or answers nothing, doesn't wait for it.
+func TestCloseWithoutEtcd(t *testing.T) {
+	e := reservePort(t)
+	f := func(adjust func(*Config)) {
+		t.Helper()
+		cfg := configOf(e, DefaultPrefix)
+		adjust(&cfg)
+		follower, _ := follow(t, cfg)
+		began := time.Now()
+		follower.Close()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%v: closing took %v", cfg, took)
+		}
+	}
+	f(func(*Config) {})
+	f(func(cfg *Config) { cfg.Username, cfg.Password = "root", "secret" })
+}
+
+func TestPause(t *testing.T) {
+	f := func(failures int, away bool, random float64, want time.Duration) {
+		t.Helper()
+		if got := pause(failures, away, random); got != want {
+			t.Errorf("pause(%d, %v, %v) = %v, want %v", failures, away, random, got, want)
+		}
+	}
+	f(0, false, 0, 50*time.Millisecond)
+	f(0, false, 1, 100*time.Millisecond)
+	f(3, false, 1, 800*time.Millisecond)
+	f(8, false, 0.5, 25600*time.Millisecond*3/4)
+	f(1000, false, 1, 30*time.Second)
+	f(0, true, 1, 100*time.Millisecond)
+	f(1000, true, 0, 250*time.Millisecond)
+	f(1000, true, 1, 500*time.Millisecond)
+}
+
+func TestAway(t *testing.T) {
+	f := func(err error, want bool) {
+		t.Helper()
+		if got := away((&link{}).explain("ask", err)); got != want {
+			t.Errorf("away(%v) = %v", err, got)
+		}
+	}
+	f(context.DeadlineExceeded, true)
+	f(status.Error(codes.Unavailable, "connection refused"), true)
+	f(rpctypes.ErrNoLeader, true)
+	f(rpctypes.ErrAuthFailed, false)
+	f(rpctypes.ErrPermissionDenied, false)
+	f(rpctypes.ErrCompacted, false)
+	f(status.Error(codes.ResourceExhausted, "too large"), false)
+	f(errors.New("x"), false)
+}
