@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -124,6 +125,28 @@ func TestRoundRobin(t *testing.T) {
 			t.Errorf("%s got %d of 300", address, count)
 		}
 	}
+}
+
+func TestFamilies(t *testing.T) {
+	r := newRig(t, instances("shop", "10.0.0.1:80", "[2001:db8::1]:80", "[2001:db8::2]:80")...)
+	f := func(family Family, want ...string) {
+		t.Helper()
+		call := &Call{Callee: "shop", Family: family, HandOut: true}
+		if err := r.Begin(call); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for attempt, err := r.Pick(call); err == nil; attempt, err = r.Pick(call) {
+			got = append(got, attempt.HostPort)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("family %d: %v, want %v", family, got, want)
+		}
+	}
+	f(AnyFamily, "10.0.0.1:80", "[2001:db8::1]:80", "[2001:db8::2]:80")
+	f(IPv4, "10.0.0.1:80")
+	f(IPv6, "[2001:db8::1]:80", "[2001:db8::2]:80")
 }
 
 func TestRetriesGoElsewhere(t *testing.T) {

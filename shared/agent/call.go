@@ -26,6 +26,8 @@ type Call struct {
 	IDC    string // physical IDC of the caller. Empty: the agent's own
 	Key    string // what a hashing policy hashes. Not in force yet
 	Class  int    // importance, 0–MaxClass; DefaultClass if the request doesn't say. Not in force yet
+	// Family is the only IP version that the caller can use. Default AnyFamily.
+	Family Family
 	// HandOut says that instances are handed out instead of tried in turn: Pick may be called for as many as there are, and
 	// each attempt is accounted for by Attempt.Report instead of the call by End.
 	HandOut bool
@@ -38,7 +40,7 @@ type Call struct {
 	attempts int
 	idc      string // of the instance picked last
 	ended    bool
-	first    Attempt // spares an allocation
+	first    Attempt            // spares an allocation
 	request  balance.Request    // in here, since what a policy's method takes would escape to the heap
 	triedBuf [4]*balance.Target // of request.Tried
 }
@@ -81,7 +83,8 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 		}
 	}
 	now := call.service.state.Load()
-	index := call.service.policy.Pick(now.targets, &call.request)
+	from := &now.subsets[call.Family]
+	index := call.service.policy.Pick(from.targets, &call.request)
 	if index < 0 && call.attempts == 0 {
 		return nil, a.refuse(call, ReasonNoInstance, noneLeft(call, now))
 	}
@@ -91,17 +94,17 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 	if call.attempts > 0 && !call.HandOut {
 		call.service.retries.Add(1)
 	}
-	return call.attempt(now.candidates[index], now.panic), nil
+	return call.attempt(from.candidates[index], from.panic), nil
 }
 
 func noneLeft(call *Call, now *state) string {
 	switch {
 	case len(now.instances) == 0:
 		return "it has no instances"
-	case len(now.candidates) == 0:
-		return fmt.Sprintf("none of its %d instances serves: all are drained, down or of weight 0", len(now.instances))
+	case call.attempts == 0:
+		return fmt.Sprintf("none of its %d instances serves: they are drained, down, of weight 0, or of another IP version", len(now.instances))
 	default:
-		return fmt.Sprintf("all of its %d usable instances were tried", call.attempts)
+		return fmt.Sprintf("all of its usable instances were tried: %d", call.attempts)
 	}
 }
 
@@ -123,7 +126,7 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) (*Attempt, error
 	if !found {
 		return nil, fmt.Errorf("service %q: %w: %s", call.Callee, ErrNoSuchInstance, address)
 	}
-	return call.attempt(now.instances[index], now.panic), nil
+	return call.attempt(now.instances[index], false), nil
 }
 
 // Attempt is one instance chosen for a call.

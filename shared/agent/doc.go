@@ -12,7 +12,7 @@
 // What comes later has its place:
 //
 //   - routing (package route): Begin, once per call, turns caller, IDC and the request's attributes into a subset of
-//     state.instances; Pick then chooses within the subset's candidates instead of the whole service's.
+//     the callee's instances, made beforehand by newState like those by family; Pick chooses within it.
 //   - the other balancing policies (package balance): newPolicy; what they read is kept in each instance's balance.Target
 //     and in balance.Request.
 //   - the line view: Begin chooses the policy that Call.Service returns, by caller.

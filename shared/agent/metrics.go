@@ -114,7 +114,7 @@ func (s *service) collect(emit emitter) {
 	now := s.state.Load()
 	emit.gauge(bannedDesc, float64(now.banned()), s.name)
 	panicking := 0.0
-	if now.panic {
+	if now.subsets[AnyFamily].panic {
 		panicking = 1
 	}
 	emit.gauge(panicDesc, panicking, s.name)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -23,11 +24,30 @@ type instance struct {
 type state struct {
 	view      *catalog.View
 	instances []*instance // in the view's order
+	subsets   [families]subset
+}
 
-	// candidates are the instances that may be chosen, and targets the same in the same order, for the policy.
+// subset is the instances that a call may go to.
+type subset struct {
+	// candidates are those of them that may be chosen, and targets the same in the same order, for the policy.
 	candidates []*instance
 	targets    []*balance.Target
-	panic      bool // every instance that serves is banned; candidates are the least bad of them
+	panic      bool // all that serve are banned; candidates are the least bad of them
+}
+
+// Family is an IP version, for callers that can use an address of one only.
+type Family uint8
+
+// The families.
+const (
+	AnyFamily Family = iota
+	IPv4
+	IPv6
+	families
+)
+
+func (f Family) has(i *instance) bool {
+	return f == AnyFamily || (f == IPv4) == i.Address.Addr().Is4()
 }
 
 // service is a callee as long as documents know it.
@@ -98,32 +118,45 @@ func (s *service) verdict(_ *health.Instance, banned bool, reason health.Reason)
 	s.state.Store(newState(now.view, now.instances))
 }
 
-// newState settles who may be chosen: who serves and isn't banned. If all who serve are banned, a wrong choice is still
-// better than none: the suspects, and if all are proven dead, everybody (design §4, Panic).
 func newState(view *catalog.View, instances []*instance) *state {
 	next := &state{view: view, instances: instances}
+	next.subsets[AnyFamily] = newSubset(instances, AnyFamily)
+	for family := IPv4; family < families; family++ {
+		if slices.ContainsFunc(instances, func(i *instance) bool { return !family.has(i) }) {
+			next.subsets[family] = newSubset(instances, family)
+		} else { // nearly all services have one family: they share one list
+			next.subsets[family] = next.subsets[AnyFamily]
+		}
+	}
+	return next
+}
+
+// newSubset settles who may be chosen: who serves and isn't banned. If all who serve are banned, a wrong choice is still
+// better than none: the suspects, and if all are proven dead, everybody (design §4, Panic).
+func newSubset(instances []*instance, family Family) subset {
+	var chosen subset
 	var serving, suspects []*instance
 	for _, i := range instances {
-		if !i.Serving() {
+		if !i.Serving() || !family.has(i) {
 			continue
 		}
 		serving = append(serving, i)
 		ban, banned := i.health.Ban()
 		if !banned {
-			next.candidates = append(next.candidates, i)
+			chosen.candidates = append(chosen.candidates, i)
 		} else if ban.Reason != health.ByProof {
 			suspects = append(suspects, i)
 		}
 	}
-	if len(next.candidates) == 0 && len(serving) > 0 {
-		next.panic = true
-		if next.candidates = suspects; len(suspects) == 0 {
-			next.candidates = serving
+	if len(chosen.candidates) == 0 && len(serving) > 0 {
+		chosen.panic = true
+		if chosen.candidates = suspects; len(suspects) == 0 {
+			chosen.candidates = serving
 		}
 	}
-	next.targets = make([]*balance.Target, len(next.candidates))
-	for n, i := range next.candidates {
-		next.targets[n] = i.target
+	chosen.targets = make([]*balance.Target, len(chosen.candidates))
+	for n, i := range chosen.candidates {
+		chosen.targets[n] = i.target
 	}
-	return next
+	return chosen
 }
