@@ -60,12 +60,19 @@ func BenchmarkRead(b *testing.B) {
 	for i := range 10_000 {
 		fmt.Fprintf(&instances, "- {address: '10.0.%d.%d:80', idc: bj-a, labels: {version: v1}}\n", i>>8, i&255)
 	}
+	// A list of faults must not take the square of its length.
+	var drained strings.Builder
+	drained.WriteString("kind: Topology\nidcs: {a: {logical: n}}\ndrained: [")
+	for i := range 100_000 {
+		fmt.Fprintf(&drained, "b%d,", i)
+	}
+	drained.WriteString("]")
 	f := func(name string, data []byte) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {
-				if _, err := Read("f.yaml", data); err != nil {
+				if _, err := Read("f.yaml", data); (err != nil) != (name == "faults") {
 					b.Fatal(err)
 				}
 			}
@@ -77,4 +84,5 @@ func BenchmarkRead(b *testing.B) {
 	}
 	f("design", design)
 	f("instances", []byte(instances.String()))
+	f("faults", []byte(drained.String()))
 }

@@ -19,6 +19,9 @@ type checker struct {
 
 // fail reports a problem at a path.
 func (c checker) fail(path, format string, args ...any) {
+	if c.report.full() {
+		return // looking for the line of every fault would take for ever if there are thousands
+	}
 	full := c.under(path).base
 	line, _ := c.root.locate(full, c.root.line)
 	c.report.add(line, full, format, args...)
@@ -81,11 +84,15 @@ func (c checker) each(path string, values []string, rule func(string) error) {
 	}
 }
 
-// unique refuses a value that a list holds twice.
-func unique[T ~string](c checker, path string, values []T) {
+// unique refuses a value that a list holds twice. field is "" for a list of texts, or else the field of its elements that
+// holds the value.
+func unique[T ~string](c checker, path, field string, values []T) {
+	first := make(map[T]int, len(values))
 	for i, value := range values {
-		if first := slices.Index(values, value); first < i {
-			c.element(path, i).fail("", "%s is there already, at [%d]", quote(string(value)), first)
+		if at, ok := first[value]; !ok {
+			first[value] = i
+		} else if value != "" {
+			c.element(path, i).fail(field, "%s is there already, at [%d]", quote(string(value)), at)
 		}
 	}
 }
@@ -169,21 +176,9 @@ func (c checker) idcTables(path string, tables map[string][]IDCWeight, known map
 			total += row.Weight
 			targets[i] = row.To
 		}
-		at.uniqueField("to", targets)
+		unique(at, "", "to", targets)
 		if total == 0 {
 			at.fail("", "all weights are 0")
-		}
-	}
-}
-
-// uniqueField refuses a value that two elements of a list have in the same field.
-func (c checker) uniqueField(field string, values []string) {
-	first := make(map[string]int, len(values))
-	for i, value := range values {
-		if at, ok := first[value]; ok && value != "" {
-			c.element("", i).fail(field, "%s is there already, at [%d]", quote(value), at)
-		} else if !ok {
-			first[value] = i
 		}
 	}
 }

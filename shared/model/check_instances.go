@@ -62,5 +62,5 @@ func (t *Topology) check(c checker) {
 			c.element("drained", i).fail("", "%s is not one of idcs", quote(name))
 		}
 	}
-	unique(c, "drained", t.Drained)
+	unique(c, "drained", "", t.Drained)
 }

@@ -180,7 +180,7 @@ func checkRetries(c checker, attempts *int, when []RetryWhen) {
 	for i := range when {
 		oneOf(c.element("when", i), "", when[i], WhenConnect, WhenWrite, WhenRead)
 	}
-	unique(c, "when", when)
+	unique(c, "when", "", when)
 }
 
 func (b *Ban) check(c checker) {

@@ -5,7 +5,7 @@ import "bytes"
 // plainInstance reads the value of an instance in the form that nearly all have: an object of known fields, each at most
 // once, whose texts are printable ASCII without escapes and whose numbers are short and whole. It returns nil for
 // anything else, right or wrong, and leaves that to the strict decoder; what it does read, the strict decoder reads
-// just the same. It exists because the strict one takes ten times as long, and 200,000 values are read at a start.
+// just the same. It exists because the strict one takes twenty times as long, and 200,000 values are read at a start.
 func plainInstance(address string, value []byte) *Instance {
 	if len(value) > maxInstance {
 		return nil

@@ -67,12 +67,15 @@ func (r *report) begin(document string) {
 	r.document, r.start = document, len(r.problems)
 }
 
+// full tells whether nothing more is told of the document.
+func (r *report) full() bool { return len(r.problems)-r.start > maxProblems }
+
 // add notes one problem. What hangs on a value that was refused already is left out, since it only echoes that.
 func (r *report) add(line int, path, format string, args ...any) {
-	known := r.problems[r.start:]
-	if len(known) > maxProblems {
+	if r.full() {
 		return
 	}
+	known := r.problems[r.start:]
 	for i := range known {
 		if known[i].Path != "" && covers(known[i].Path, path) {
 			return

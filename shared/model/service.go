@@ -81,7 +81,7 @@ type Route struct {
 
 // Match selects requests. Everything given must hold; an empty Match takes every request.
 type Match struct {
-	Callers    []string               `json:"callers,omitempty"`     // globs over the caller's name
+	Callers    []string               `json:"callers,omitempty"`     // globs (path.Match) over the caller's name
 	CallerIDCs []string               `json:"caller_idcs,omitempty"` // physical IDCs of the caller
 	Methods    []string               `json:"methods,omitempty"`     // HTTP methods, upper case
 	Path       string                 `json:"path,omitempty"`        // a path, exact or with a * at its end
