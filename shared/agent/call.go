@@ -85,10 +85,10 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 	now := call.service.state.Load()
 	from := &now.subsets[call.Family]
 	index := call.service.policy.Pick(from.targets, &call.request)
-	if index < 0 && call.attempts == 0 {
+	if index < 0 && len(now.subsets[AnyFamily].targets) == 0 {
 		return nil, a.refuse(call, ReasonNoInstance, noneLeft(call, now))
 	}
-	if index < 0 { // the caller hears of the last attempt's failure instead
+	if index < 0 { // not counted: the caller asks for the other IP version too, or hears of the last attempt's failure
 		return nil, &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: noneLeft(call, now)}
 	}
 	if call.attempts > 0 && !call.HandOut {

@@ -41,6 +41,9 @@ type report struct {
 // callback takes what programs report: a form, a JSON object or a list of them. All of a list is checked before any of
 // it counts, so that a sender that mends its mistake may send all of it again.
 func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values) *agent.Refusal {
+	if err := crossOrigin.Check(r); err != nil {
+		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser may not report: " + err.Error()}
+	}
 	reports, err := readReports(w, r)
 	if err == nil {
 		err = h.check(reports)
@@ -61,6 +64,10 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values)
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
+
+// crossOrigin keeps web pages from having the browser of this machine ban instances for them. Programs send none of the
+// headers that it looks at.
+var crossOrigin = http.NewCrossOriginProtection()
 
 // fromLoopback tells whether the request comes from this machine. Only its own programs may report on a backend that they
 // found by DNS, where there is no id; others could ban what they like.

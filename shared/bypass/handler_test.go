@@ -192,6 +192,21 @@ ufc_callbacks_total{callee="unknown",result="unmatched"} 1
 	}
 }
 
+func TestPagesInABrowserMayNotReport(t *testing.T) {
+	h, _ := newHandler(t)
+	f := func(header, value string, status int) {
+		t.Helper()
+		r := httptest.NewRequest(http.MethodPost, "/bypass?command=callback", strings.NewReader("service=redis&backend=127.0.0.2:6379&result=ok"))
+		r.Header.Set(header, value)
+		if w := do(h, r); w.Code != status {
+			t.Errorf("%s: %s: %d %s", header, value, w.Code, w.Body)
+		}
+	}
+	f("Sec-Fetch-Site", "cross-site", 403)
+	f("Origin", "https://evil.example.test", 403)
+	f("User-Agent", "curl", 204)
+}
+
 func TestReportedFailuresBan(t *testing.T) {
 	f := func(report func(h http.Handler, backend Backend)) {
 		t.Helper()

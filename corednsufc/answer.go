@@ -1,0 +1,301 @@
+package corednsufc
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+
+	"github.com/coredns/coredns/request"
+	"github.com/miekg/dns"
+
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/mesh"
+)
+
+// query is one question within our zones.
+type query struct {
+	name
+	w     dns.ResponseWriter
+	r     *dns.Msg
+	mesh  *mesh.Mesh
+	zone  *zone
+	qtype uint16
+	ttl   uint32
+
+	// The question's name and the part of it that is the zone, in the case that the client chose: resolvers that choose
+	// it at random (0x20) want it back, and names of one case compress.
+	owner, suffix string
+}
+
+// answer returns the reply to a question.
+func (u *UFC) answer(q *query) *reply {
+	switch q.kind {
+	case missing:
+		return q.nxdomain()
+	case apex:
+		return q.apex()
+	case nonTerminal:
+		return q.nodata()
+	case nameServer:
+		return q.nameServer()
+	case debug:
+		if !clientAddress(q.w).IsLoopback() {
+			return q.refused()
+		}
+	}
+	if q.handsOut() {
+		return u.handOut(q)
+	}
+	if !q.mesh.Agent.Synced() {
+		return q.notReady()
+	}
+	view := q.mesh.Catalog.Service(q.service)
+	switch {
+	case view == nil:
+		return q.nxdomain()
+	case q.kind == instance:
+		return q.instance(view)
+	case q.kind == debug && q.qtype == dns.TypeTXT:
+		return q.debug()
+	}
+	return q.nodata()
+}
+
+// handsOut tells whether the answer is the agent's choice.
+func (q *query) handsOut() bool {
+	switch q.kind {
+	case service:
+		return q.qtype == dns.TypeA || q.qtype == dns.TypeAAAA || q.qtype == dns.TypeSRV
+	case serviceSRV:
+		return q.qtype == dns.TypeSRV
+	}
+	return false
+}
+
+// handOut answers with instances that the agent chooses.
+func (u *UFC) handOut(q *query) *reply {
+	call := &agent.Call{Callee: q.service, Caller: q.caller, Class: agent.DefaultClass, HandOut: true}
+	if len(u.config.clientIDC) > 0 {
+		call.IDC = u.config.idcOf(clientAddress(q.w))
+	}
+	var buffer [maxAnswers]*agent.Attempt
+	chosen, err := u.pick(q, call, buffer[:0])
+	if err != nil {
+		return q.refusal(err)
+	}
+	m := newReply(q.r)
+	if q.qtype == dns.TypeSRV {
+		q.appendSRV(m, chosen)
+		return m
+	}
+	for _, attempt := range chosen {
+		m.Answer = append(m.Answer, m.address(q.owner, q.ttl, attempt.Address.Addr()))
+	}
+	return m
+}
+
+// refusal answers a call that the agent refuses.
+func (q *query) refusal(err error) *reply {
+	var refusal *agent.Refusal
+	if errors.As(err, &refusal) {
+		switch refusal.Reason {
+		case agent.ReasonUnknownService:
+			return q.nxdomain()
+		case agent.ReasonNoInstance:
+			return q.nodata()
+		case agent.ReasonNotSynced:
+			return q.notReady()
+		}
+	}
+	return q.refused() // what the fuse will refuse, by the option fused
+}
+
+// appendSRV adds the SRV records, and the addresses of their targets.
+func (q *query) appendSRV(m *reply, chosen []*agent.Attempt) {
+	host := q.host()
+	scale := 0
+	for _, attempt := range chosen {
+		scale = max(scale, attempt.Weight)
+	}
+	for _, attempt := range chosen {
+		var buffer [48 + maxNameLength + 1]byte
+		target := string(append(append(appendInstanceLabel(buffer[:0], attempt.Address), ".i."...), host...))
+		m.Answer = append(m.Answer, m.service(q.owner, q.ttl, target, attempt.Address.Port(), srvWeight(attempt.Weight, scale)))
+		m.Extra = append(m.Extra, m.address(target, q.ttl, attempt.Address.Addr()))
+	}
+}
+
+// srvWeight returns an instance's weight, scaled down if the highest of those beside it doesn't fit. It isn't 0 for an
+// instance that was chosen: some clients never use such a one (RFC 2782: "a very small chance").
+func srvWeight(weight, highest int) uint16 {
+	if highest > 65535 {
+		weight = weight * 65535 / highest
+	}
+	return uint16(max(weight, 1))
+}
+
+// host returns S.ZONE.
+func (q *query) host() string {
+	if q.apart {
+		return q.service + "." + q.suffix
+	}
+	return q.owner[len(q.owner)-len(q.suffix)-len(".")-len(q.service):]
+}
+
+// holds tells whether an address can be in a record of the type that is asked for.
+func (q *query) holds(address netip.Addr) bool {
+	return q.qtype == dns.TypeA && address.Is4() || q.qtype == dns.TypeAAAA && address.Is6()
+}
+
+// instance answers for one instance's own name, in the family that its address has.
+func (q *query) instance(view *catalog.View) *reply {
+	if _, found := view.Find(q.address); !found {
+		return q.nxdomain()
+	}
+	if !q.holds(q.address.Addr()) {
+		return q.nodata()
+	}
+	m := newReply(q.r)
+	m.Answer = append(m.Answer, m.address(q.owner, q.ttl, q.address.Addr()))
+	return m
+}
+
+// apex answers for the zone itself.
+func (q *query) apex() *reply {
+	m := newReply(q.r)
+	switch q.qtype {
+	case dns.TypeSOA:
+		m.Answer = append(m.Answer, q.soa())
+	case dns.TypeNS:
+		header := dns.RR_Header{Name: q.owner, Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: q.ttl}
+		m.Answer = append(m.Answer, &dns.NS{Hdr: header, Ns: q.zone.server})
+		if here := localAddress(q.w); here.IsValid() {
+			m.Extra = append(m.Extra, m.address(q.zone.server, q.ttl, here))
+		}
+	default:
+		return q.nodata()
+	}
+	return m
+}
+
+// nameServer answers for ns.i.ZONE with the address that the client has reached us at.
+func (q *query) nameServer() *reply {
+	here := localAddress(q.w)
+	if !here.IsValid() || !q.holds(here) {
+		return q.nodata()
+	}
+	m := newReply(q.r)
+	m.Answer = append(m.Answer, m.address(q.owner, q.ttl, here))
+	return m
+}
+
+// soa describes the zone. Its serial is the configuration's revision, and wraps as serials do. Its times are for secondaries, of which there are
+// none, but for the last, which is how long "no such name" may be kept.
+func (q *query) soa() *dns.SOA {
+	owner := q.suffix
+	if owner == "" {
+		owner = "."
+	}
+	return &dns.SOA{
+		Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: q.ttl},
+		Ns:  q.zone.server, Mbox: q.zone.mailbox,
+		Serial:  uint32(q.mesh.Catalog.Revision()),
+		Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: q.ttl,
+	}
+}
+
+func (q *query) nxdomain() *reply {
+	m := newReply(q.r)
+	m.Rcode = dns.RcodeNameError
+	m.Ns = []dns.RR{q.soa()}
+	return m
+}
+
+// nodata answers that the name exists, and holds nothing of that type. To a question for everything it says, like the any
+// plugin, that nobody should ask so (RFC 8482).
+func (q *query) nodata() *reply {
+	m := newReply(q.r)
+	if q.qtype == dns.TypeANY {
+		header := dns.RR_Header{Name: q.owner, Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: q.ttl}
+		m.Answer = append(m.Answer, &dns.HINFO{Hdr: header, Cpu: "RFC8482"})
+		return m
+	}
+	m.Ns = []dns.RR{q.soa()}
+	return m
+}
+
+func (q *query) refused() *reply {
+	m := newReply(q.r)
+	m.Rcode, m.Authoritative = dns.RcodeRefused, false
+	return m
+}
+
+// notReady answers while there was no configuration yet: whether the name exists isn't known.
+func (q *query) notReady() *reply {
+	m := newReply(q.r)
+	m.Rcode, m.Authoritative = dns.RcodeServerFailure, false
+	m.explain(q.r, dns.ExtendedErrorCodeNotReady, "no configuration has come from etcd yet")
+	return m
+}
+
+// stale tells whether answers come from the snapshot, since etcd hasn't been heard yet. Once it has, that is over for
+// good, and a query takes no lock to know.
+func (u *UFC) stale(m *mesh.Mesh) bool {
+	if u.fresh.Load() {
+		return false
+	}
+	stale := m.Stale()
+	if !stale && m.Agent.Synced() {
+		u.fresh.Store(true)
+	}
+	return stale
+}
+
+// explainStale marks an answer that comes from the snapshot.
+func (q *query) explainStale(m *reply) {
+	code := dns.ExtendedErrorCodeStaleAnswer
+	switch m.Rcode {
+	case dns.RcodeSuccess:
+	case dns.RcodeNameError:
+		code = dns.ExtendedErrorCodeStaleNXDOMAINAnswer
+	default:
+		return
+	}
+	m.explain(q.r, code, "from the snapshot, etcd has not been heard since the start")
+}
+
+// idcOf returns the physical IDC of a client; empty if no network says. What the client's resolver knows of its client
+// (EDNS client subnet) will come before this.
+func (cfg *config) idcOf(client netip.Addr) string {
+	for i := range cfg.clientIDC {
+		if cfg.clientIDC[i].network.Contains(client) {
+			return cfg.clientIDC[i].idc
+		}
+	}
+	return ""
+}
+
+// clientAddress returns the address that a question came from, of IPv4 if it can be.
+func clientAddress(w dns.ResponseWriter) netip.Addr {
+	switch remote := w.RemoteAddr().(type) {
+	case *net.UDPAddr:
+		return remote.AddrPort().Addr().Unmap().WithZone("")
+	case *net.TCPAddr:
+		return remote.AddrPort().Addr().Unmap().WithZone("")
+	}
+	state := request.Request{W: w} // the PROXY protocol's
+	address, _ := netip.ParseAddr(state.IP())
+	return address.Unmap().WithZone("")
+}
+
+// localAddress returns the address that a question was sent to; invalid if it isn't known, as on a socket that is bound
+// to all of them.
+func localAddress(w dns.ResponseWriter) netip.Addr {
+	state := request.Request{W: w}
+	address, _ := netip.ParseAddr(state.LocalIP())
+	if address.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return address.Unmap().WithZone("")
+}

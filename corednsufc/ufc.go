@@ -1,0 +1,73 @@
+package corednsufc
+
+import (
+	"context"
+	"sync/atomic"
+
+	"github.com/coredns/coredns/plugin"
+	"github.com/miekg/dns"
+
+	"github.com/ufc-mesh/ufc/shared/mesh"
+)
+
+// UFC is the plugin in one server block.
+type UFC struct {
+	Next plugin.Handler
+
+	config *config
+	held   atomic.Pointer[holding]   // nil: doesn't run
+	mesh   atomic.Pointer[mesh.Mesh] // of held, and still there after it
+	fresh  atomic.Bool               // etcd has been heard: of stale
+}
+
+// Name implements plugin.Handler.
+func (u *UFC) Name() string { return pluginName }
+
+// Ready implements ready.Readiness: there is something to answer from, be it a snapshot.
+func (u *UFC) Ready() bool {
+	m := u.mesh.Load()
+	return m != nil && m.Agent.Synced()
+}
+
+// ServeDNS implements plugin.Handler.
+func (u *UFC) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if len(r.Question) == 0 {
+		return dns.RcodeFormatError, nil
+	}
+	question := &r.Question[0]
+	qname := toLower(question.Name)
+	zone, offset := matchZone(u.config.zones, qname)
+	if zone == nil || question.Qclass != dns.ClassINET {
+		return plugin.NextOrFailure(u.Name(), u.Next, ctx, w, r)
+	}
+	if r.Opcode != dns.OpcodeQuery {
+		return dns.RcodeNotImplemented, nil
+	}
+	if question.Qtype == dns.TypeAXFR || question.Qtype == dns.TypeIXFR {
+		return dns.RcodeRefused, nil
+	}
+	m := u.mesh.Load()
+	if m == nil {
+		return dns.RcodeServerFailure, nil // asked before the start
+	}
+	q := query{
+		name: parseName(qname[:offset]), w: w, r: r, mesh: m, zone: zone,
+		owner: question.Name, suffix: question.Name[offset:], qtype: question.Qtype, ttl: u.config.ttl,
+	}
+	answer := u.answer(&q)
+	if answer.Rcode == dns.RcodeNameError && u.config.fall.Through(qname) {
+		return plugin.NextOrFailure(u.Name(), u.Next, ctx, w, r)
+	}
+	if r.IsEdns0() != nil && u.stale(m) {
+		q.explainStale(answer)
+	}
+	// The client is gone if this fails, and there is nobody else to tell.
+	_ = w.WriteMsg(&answer.Msg)
+	return dns.RcodeSuccess, nil // written, whatever the answer's own code is
+}
+
+// Interface guards. The second is ready.Readiness, whose package would come into every build.
+var (
+	_ plugin.Handler            = (*UFC)(nil)
+	_ interface{ Ready() bool } = (*UFC)(nil)
+)
