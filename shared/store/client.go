@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -13,9 +14,9 @@ import (
 )
 
 var (
-	// ErrConflict: somebody else changed a key after it was planned to be changed. Nothing of theirs was overwritten.
+	// ErrConflict says that somebody else changed a key after it was planned to be changed. Nothing of theirs was overwritten.
 	ErrConflict = errors.New("changed by somebody else in the meantime: plan again")
-	// ErrLeased: some instances registered themselves under a lease, and were left alone.
+	// ErrLeased says that some instances registered themselves under a lease, and were left alone.
 	ErrLeased = errors.New("under a lease, left alone")
 )
 
@@ -37,11 +38,13 @@ type Entry struct {
 }
 
 // NewClient opens a client. With a user it signs in; else the first call shows whether etcd is there. The caller closes it.
-func NewClient(cfg Config) (*Client, error) {
+func NewClient(cfg Config) (*Client, error) { return newClient(cfg, callTimeout) }
+
+func newClient(cfg Config, timeout time.Duration) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	link, err := openLink(context.Background(), &cfg)
+	link, err := openLink(context.Background(), &cfg, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +142,7 @@ func (c *Client) entries(entries []Entry, kvs []*mvccpb.KeyValue) []Entry {
 	parser := keyParser{keyspace: c.keys}
 	for _, kv := range kvs {
 		kind, name, address, err := parser.parse(kv.Key)
-		if err == errIgnored {
+		if errors.Is(err, errIgnored) {
 			continue
 		}
 		entries = append(entries, Entry{kind, name, address, kv.Value, kv.ModRevision, kv.Lease != 0})

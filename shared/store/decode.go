@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -53,7 +54,7 @@ func (d *decoder) deleted(key []byte, revision int64) (model.Record, bool) {
 
 func (d *decoder) locate(key []byte, revision int64) (model.Record, bool) {
 	kind, name, address, err := d.parser.parse(key)
-	if err == errIgnored {
+	if errors.Is(err, errIgnored) {
 		return model.Record{}, false
 	}
 	return model.Record{Kind: kind, Name: name, Address: address, Revision: revision, Err: err}, true

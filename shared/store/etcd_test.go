@@ -3,8 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -17,14 +17,12 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
-
-	"github.com/ufc-mesh/ufc/shared/model"
 )
 
 // TestMain stops the etcd that tests share, and then finds what any of them left running.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if common.server != nil {
+	if common != nil {
 		common.close()
 		os.RemoveAll(common.dir)
 	}
@@ -38,22 +36,36 @@ func TestMain(m *testing.M) {
 // etcd is a real server in this process, which can be stopped and started again with its data and its address.
 type etcd struct {
 	dir    string
-	client url.URL // port 0 until it was started once
-	peer   url.URL
-	change func(*embed.Config) // nil: nothing
+	scheme string
+	front  *relay // at its address
+	change func(*embed.Config)
 	server *embed.Etcd
 }
 
-func newEtcd(dir, scheme string) *etcd {
-	return &etcd{dir: dir, client: url.URL{Scheme: scheme, Host: "127.0.0.1:0"}, peer: url.URL{Scheme: "http", Host: "127.0.0.1:0"}}
+func newEtcd(dir, scheme string) *etcd { return &etcd{dir: dir, scheme: scheme, front: newRelay()} }
+
+func (e *etcd) endpoint() string { return e.scheme + "://" + e.front.address }
+
+// freeAddress returns an address to listen at, more than once. It is below the ports that the system gives to outgoing
+// connections, since one of those might take it in between, or even connect to itself.
+func freeAddress() string {
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(22000))
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
+	}
+	panic("no free port")
 }
 
 // open starts the server and waits until it leads.
 func (e *etcd) open() error {
 	cfg := embed.NewConfig()
 	cfg.Dir = e.dir
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{e.client}, []url.URL{e.client}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{e.peer}, []url.URL{e.peer}
+	client, peer := url.URL{Scheme: e.scheme, Host: "127.0.0.1:0"}, url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.TickMs, cfg.ElectionMs = 10, 100
 	cfg.UnsafeNoFsync = true
@@ -73,11 +85,13 @@ func (e *etcd) open() error {
 		return fmt.Errorf("etcd isn't ready after 20 s")
 	}
 	e.server = server
-	e.client.Host = server.Clients[0].Addr().String()
-	return nil
+	e.front.target = server.Clients[0].Addr().String()
+	return e.front.open()
 }
 
+// close stops the server as a crash does: its clients' connections break, and it doesn't wait for them to go.
 func (e *etcd) close() {
+	e.front.cut()
 	e.server.Close()
 	e.server = nil
 }
@@ -104,7 +118,7 @@ func startEtcd(t testing.TB) *etcd {
 
 // common is the server of all tests that don't stop it; each has a prefix of its own.
 var (
-	common     = newEtcd("", "http")
+	common     *etcd
 	commonOnce sync.Once
 )
 
@@ -112,11 +126,11 @@ var (
 func commonConfig(t testing.TB) Config {
 	t.Helper()
 	commonOnce.Do(func() {
-		dir, err := os.MkdirTemp("", "ufc-store-")
+		dir, err := os.MkdirTemp("", "ufc-store-") //nolint:usetesting // it outlives the test
 		if err != nil {
 			t.Fatal(err)
 		}
-		common.dir = dir
+		common = newEtcd(dir, "http")
 		common.start(t)
 	})
 	prefix := "/" + strings.NewReplacer("/", "_", "#", "_").Replace(t.Name())
@@ -124,7 +138,7 @@ func commonConfig(t testing.TB) Config {
 }
 
 func configOf(e *etcd, prefix string) Config {
-	return Config{Endpoints: []string{e.client.String()}, Prefix: prefix, Logger: slog.New(slog.DiscardHandler)}
+	return Config{Endpoints: []string{e.endpoint()}, Prefix: prefix, Logger: quiet}
 }
 
 // writer writes raw keys below PREFIX/config/, as anybody may.
@@ -136,7 +150,7 @@ type writer struct {
 
 func newWriter(t testing.TB, e *etcd, prefix string) *writer {
 	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{e.client.String()}, Logger: zap.NewNop()})
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{e.endpoint()}, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,285 +205,4 @@ func testContext(t testing.TB) context.Context {
 	return ctx
 }
 
-// recorder is a Sink that keeps what it was told, as the catalog does, and a Source. It checks the contract of the calls.
-type recorder struct {
-	t testing.TB
-
-	mu       sync.Mutex
-	busy     bool
-	changed  chan struct{} // closed at the next call
-	state    map[string]model.Record
-	refused  map[string]error
-	revision int64
-	replaced int // calls of Replace
-	applied  int
-	confirms int
-	smallest int // the fewest records there ever were after the first Replace
-	last     []model.Record
-}
-
-func newRecorder(t testing.TB) *recorder {
-	return &recorder{t: t, changed: make(chan struct{}), state: map[string]model.Record{}, refused: map[string]error{}}
-}
-
-func recordKey(r *model.Record) string {
-	switch r.Kind {
-	case model.KindTopology:
-		return "Topology"
-	case model.KindInstances:
-		return "Instances/" + r.Name + "/" + r.Address
-	default:
-		return string(r.Kind) + "/" + r.Name
-	}
-}
-
-func (r *recorder) call(revision int64, records []model.Record, f func()) {
-	r.mu.Lock()
-	if r.busy {
-		r.t.Error("the sink was called from two goroutines at a time")
-	}
-	r.busy = true
-	f()
-	for i := range records {
-		record := &records[i]
-		key := recordKey(record)
-		switch {
-		case record.Err != nil:
-			r.refused[key] = record.Err
-			continue
-		case record.Deleted:
-			delete(r.state, key)
-		default:
-			r.state[key] = *record
-		}
-		delete(r.refused, key)
-	}
-	r.revision, r.last = revision, records
-	r.smallest = min(r.smallest, len(r.state))
-	close(r.changed)
-	r.changed = make(chan struct{})
-	r.busy = false
-	r.mu.Unlock()
-}
-
-func (r *recorder) Replace(revision int64, records []model.Record) {
-	r.call(revision, records, func() {
-		listed := map[string]bool{}
-		for i := range records {
-			listed[recordKey(&records[i])] = true
-		}
-		for key := range r.state {
-			if !listed[key] {
-				delete(r.state, key)
-			}
-		}
-		clear(r.refused)
-		if r.replaced++; r.replaced == 1 {
-			r.smallest = len(records)
-		}
-	})
-}
-
-func (r *recorder) Apply(revision int64, records []model.Record) {
-	r.call(revision, records, func() {
-		if revision <= r.revision || len(records) == 0 {
-			r.t.Errorf("Apply at revision %d of %d records, after %d", revision, len(records), r.revision)
-		}
-		r.applied++
-	})
-}
-
-func (r *recorder) Confirm(revision int64) {
-	r.call(revision, nil, func() {
-		if revision < r.revision {
-			r.t.Errorf("Confirm at revision %d, after %d", revision, r.revision)
-		}
-		r.confirms++
-	})
-}
-
-func (r *recorder) Records(yield func(model.Record) bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, record := range r.state {
-		if !yield(record) {
-			return
-		}
-	}
-}
-
-// await waits until the condition holds, which is looked at after each call.
-func (r *recorder) await(what string, limit time.Duration, condition func() bool) {
-	r.t.Helper()
-	deadline := time.NewTimer(limit)
-	defer deadline.Stop()
-	for {
-		r.mu.Lock()
-		met, changed := condition(), r.changed
-		r.mu.Unlock()
-		if met {
-			return
-		}
-		select {
-		case <-changed:
-		case <-deadline.C:
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.t.Fatalf("%s: not after %v; revision %d, %d records, refused %v", what, limit, r.revision, len(r.state), r.refused)
-		}
-	}
-}
-
-// awaitRevision waits until everything up to the revision was told.
-func (r *recorder) awaitRevision(revision int64) {
-	r.t.Helper()
-	r.await(fmt.Sprintf("revision %d", revision), 10*time.Second, func() bool { return r.revision >= revision })
-}
-
-// awaitReplace waits for the first Replace or a further one.
-func (r *recorder) awaitReplace(calls int) {
-	r.t.Helper()
-	r.await("the list", 10*time.Second, func() bool { return r.replaced >= calls })
-}
-
-func (r *recorder) has(keys ...string) {
-	r.t.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(keys) != len(r.state) {
-		r.t.Errorf("%d records, want %d", len(r.state), len(keys))
-	}
-	for _, key := range keys {
-		if _, ok := r.state[key]; !ok {
-			r.t.Errorf("no record %q", key)
-		}
-	}
-}
-
-// eventually waits for a condition that nothing announces.
-func eventually(t testing.TB, what string, limit time.Duration, condition func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(limit)
-	for !condition() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: not after %v", what, limit)
-		}
-	}
-}
-
-// follow starts a follower that tells a recorder, and stops it with the test.
-func follow(t testing.TB, cfg Config, adjust ...func(*Follower)) (*Follower, *recorder) {
-	t.Helper()
-	sink := newRecorder(t)
-	f, err := NewFollower(cfg, sink)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, change := range adjust {
-		change(f)
-	}
-	f.Start()
-	t.Cleanup(f.Close)
-	return f, sink
-}
-
-// relay stands between a follower and an etcd, and can be cut.
-type relay struct {
-	target string
-	listen string
-
-	mu       sync.Mutex
-	listener net.Listener
-	conns    map[net.Conn]bool
-	mute     bool // connections stand, but nothing passes
-	wg       sync.WaitGroup
-}
-
-func newRelay(t testing.TB, e *etcd) *relay {
-	t.Helper()
-	r := &relay{target: e.client.Host, listen: "127.0.0.1:0", conns: map[net.Conn]bool{}}
-	r.open(t)
-	t.Cleanup(r.cut)
-	return r
-}
-
-func (r *relay) endpoint() string { return "http://" + r.listen }
-
-func (r *relay) open(t testing.TB) {
-	t.Helper()
-	listener, err := net.Listen("tcp", r.listen)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.listener, r.listen = listener, listener.Addr().String()
-	r.wg.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			r.wg.Go(func() { r.serve(conn) })
-		}
-	})
-}
-
-func (r *relay) serve(client net.Conn) {
-	server, err := net.Dial("tcp", r.target)
-	if err != nil {
-		client.Close()
-		return
-	}
-	r.mu.Lock()
-	r.conns[client], r.conns[server] = true, true
-	r.mu.Unlock()
-	r.wg.Go(func() { r.copy(client, server) })
-	r.copy(server, client)
-}
-
-func (r *relay) copy(to, from net.Conn) {
-	defer to.Close()
-	defer from.Close()
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buffer)
-		r.mu.Lock()
-		mute := r.mute
-		r.mu.Unlock()
-		if mute && err == nil {
-			continue
-		}
-		if _, werr := to.Write(buffer[:n]); werr != nil || err != nil {
-			if err != nil && err != io.EOF {
-				return
-			}
-			return
-		}
-	}
-}
-
-// cut closes everything; connections are refused until open.
-func (r *relay) cut() {
-	r.mu.Lock()
-	if r.listener != nil {
-		r.listener.Close()
-		r.listener = nil
-	}
-	for conn := range r.conns {
-		conn.Close()
-	}
-	clear(r.conns)
-	r.mu.Unlock()
-	r.wg.Wait()
-}
-
-func (r *relay) silence(mute bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.mute = mute
-}
+var quiet = slog.New(slog.DiscardHandler)

@@ -51,7 +51,7 @@ func (f *Follower) run(ctx context.Context) {
 // makes the follower read everything again: after an election, 10,000 agents would fetch 40 MB each for nothing.
 func (f *Follower) session(ctx context.Context) (err error) {
 	if f.link == nil {
-		if f.link, err = openLink(ctx, &f.cfg); err != nil {
+		if f.link, err = openLink(ctx, &f.cfg, f.timing.call); err != nil {
 			return err
 		}
 	}

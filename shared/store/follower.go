@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,13 +84,14 @@ type Follower struct {
 // timing is what tests shorten.
 type timing struct {
 	page     int64         // keys in one answer
+	call     time.Duration // for one call
 	progress time.Duration // between requests for a sign of life, ±10 %
 	silence  time.Duration // without a sign of life the watch is given up and etcd asked anew
 }
 
 // Under 10,000 agents a cluster, as etcd is meant for, a request each 10 s makes 1,000 small messages a second. Two may be
 // lost before a watch is given up.
-var defaultTiming = timing{page: pageSize, progress: 10 * time.Second, silence: 25 * time.Second}
+var defaultTiming = timing{page: pageSize, call: callTimeout, progress: 10 * time.Second, silence: 25 * time.Second}
 
 // NewFollower checks the configuration and its TLS files. It doesn't ask etcd, nor wait for anything. With a snapshot
 // file, the sink must be a Source as well.
@@ -169,7 +171,9 @@ func (f *Follower) Close() {
 func (f *Follower) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.status
+	status := f.status
+	status.Endpoints = slices.Clone(status.Endpoints)
+	return status
 }
 
 // heard notes that etcd was heard, and that all changes up to the revision were taken.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ufc-mesh/ufc/shared/model"
 )
 
 func TestFirstLoadAndWatch(t *testing.T) {
@@ -85,7 +87,7 @@ func TestPagesTooLarge(t *testing.T) {
 		w.put("services/"+name, fmt.Sprintf(`{"kind":"Service","name":%q,"owner":%q}`, name, owner))
 	}
 	t.Cleanup(func() {
-		w.client.Delete(testContext(t), w.root, clientv3.WithPrefix()) //nolint:errcheck // only to free memory
+		w.client.Delete(testContext(t), w.root, clientv3.WithPrefix()) // only to free memory
 	})
 	_, sink := follow(t, cfg)
 	sink.awaitReplace(1)
@@ -201,6 +203,64 @@ func TestConfirm(t *testing.T) {
 	}
 	before := f.Status().LastContact
 	eventually(t, "another contact", 10*time.Second, func() bool { return f.Status().LastContact.After(before) })
+}
+
+// What this version doesn't know is told once for each revision, and not a thousand times.
+func TestUnknownFields(t *testing.T) {
+	cfg := commonConfig(t)
+	var log logText
+	cfg.Logger = log.logger()
+	w := newWriter(t, common, cfg.Prefix)
+	w.put("services/shop", `{"kind":"Service","name":"shop","colour":"red"}`)
+	w.putInstance("shop", "10.0.0.1:80")
+	f, sink := follow(t, cfg)
+	sink.awaitReplace(1)
+	want := func(word string, lines int) {
+		t.Helper()
+		if got := strings.Count(log.String(), word); got != lines {
+			t.Errorf("%d lines with %q, want %d:\n%s", got, word, lines, log.String())
+		}
+	}
+	want("colour", 1)
+	sink.has("Service/shop", "Instances/shop/10.0.0.1:80")
+	sink.awaitRevision(w.putService("bag"))
+	want("colour", 1)
+	sink.awaitRevision(w.put("services/shop", `{"kind":"Service","name":"shop","colour":"red"}`))
+	want("colour", 2)
+	f.Close()
+
+	warned := newWarnings(cfg.Logger)
+	for range 2 { // the second time everything is known
+		for i := range 1000 {
+			warned.report(fmt.Sprintf("key-%d", i), 7, model.Problems{{Message: "flood"}})
+		}
+		warned.flush()
+	}
+	want("flood", maxWarnings)
+	want(fmt.Sprintf("records=%d", 1000-maxWarnings), 1)
+	for i := range 2 * maxWarned {
+		warned.report(fmt.Sprintf("key-%d", i), 8, model.Problems{{Message: "x"}})
+	}
+	if len(warned.seen) > maxWarned {
+		t.Errorf("%d keys are remembered, want %d at most", len(warned.seen), maxWarned)
+	}
+}
+
+// One dead member among several is no reason to wait.
+func TestDeadMember(t *testing.T) {
+	cfg := commonConfig(t)
+	cfg.Endpoints = append([]string{"http://" + freeAddress()}, cfg.Endpoints...)
+	w := newWriter(t, common, cfg.Prefix)
+	w.putService("shop")
+	_, sink := follow(t, cfg)
+	sink.await("the list", time.Second, func() bool { return sink.replaced == 1 })
+	sink.has("Service/shop")
+	began := time.Now()
+	apply(t, openClient(t, cfg), documents(t, serviceJSON("bag")))
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("a change took %v", took)
+	}
+	sink.await("the change", time.Second, func() bool { return len(sink.state) == 2 })
 }
 
 func TestFollowerWithoutStart(t *testing.T) {

@@ -26,7 +26,7 @@ const (
 	// keepaliveTime and keepaliveTimeout find a connection dead within 15 s. Servers refuse pings more often than each 5 s.
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
-	// maxMessage bounds one answer in memory. Watches are fragmented at about 1.5 MiB, pages are about 1 MiB.
+	// maxMessage bounds one answer in memory. Watches are fragmented at about 1.5 MiB, pages are about 3 MiB.
 	maxMessage = 64 << 20
 )
 
@@ -41,24 +41,25 @@ var reconnect = grpc.ConnectParams{
 type link struct {
 	*clientv3.Client
 	endpoints []string
+	timeout   time.Duration          // of each call
 	reason    atomic.Pointer[string] // the last failure of a call, in gRPC's words
 }
 
-// openLink opens a client. It waits for etcd, up to callTimeout, only if there is a user to sign in; else the first call
-// shows whether etcd is there. Everything that the client does ends with ctx.
-func openLink(ctx context.Context, cfg *Config) (*link, error) {
+// openLink opens a client. It waits for etcd, up to the timeout of a call, only if there is a user to sign in; else the
+// first call shows whether etcd is there. Everything that the client does ends with ctx.
+func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (*link, error) {
 	secrets, err := tlsConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
-	l := &link{endpoints: cfg.Endpoints}
+	l := &link{endpoints: cfg.Endpoints, timeout: timeout}
 	l.Client, err = clientv3.New(clientv3.Config{
 		Context:              ctx,
 		Endpoints:            cfg.Endpoints,
 		Username:             cfg.Username,
 		Password:             cfg.Password,
 		TLS:                  secrets,
-		DialTimeout:          callTimeout,
+		DialTimeout:          timeout,
 		DialKeepAliveTime:    keepaliveTime,
 		DialKeepAliveTimeout: keepaliveTimeout,
 		// Pings on connections without a stream are off (PermitWithoutStream): etcd's servers forbid them and would close
@@ -68,7 +69,7 @@ func openLink(ctx context.Context, cfg *Config) (*link, error) {
 		BackoffJitterFraction: 0.5,
 		Logger:                zap.NewNop(), // errors come back from the calls, and are logged at a bounded rate
 		DialOptions: []grpc.DialOption{
-			grpc.WithConnectParams(reconnect),
+			
 			grpc.WithChainUnaryInterceptor(l.remember),
 		},
 	})
@@ -102,7 +103,7 @@ func (l *link) explain(doing string, err error) error {
 
 // call runs one call with its own time limit, and explains its error.
 func call[T any](ctx context.Context, l *link, doing string, f func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	answer, err := f(ctx)
 	if err != nil {

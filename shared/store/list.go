@@ -10,9 +10,10 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// pageSize is how many keys are asked for at once: about 1 MiB of instances, so that neither side holds much, and 200,000
-// take 40 answers.
-const pageSize = 5000
+// pageSize is how many keys are asked for at once: about 3 MiB of instances, so that neither side holds much. For each page
+// etcd counts all keys that are left, so that small pages cost it more: reading 200,000 keys took 1.5 s in pages of 5,000,
+// 0.7 s in pages of 20,000, and no less in larger ones.
+const pageSize = 20000
 
 // page is a part of the keys of a range, in order. All pages of a range show it at one revision.
 type page struct {

@@ -13,42 +13,35 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// quick finds a silent watch within half a second instead of half a minute.
+// quick finds a silent watch within half a second instead of half a minute, and gives up a call after one instead of five.
 func quick(f *Follower) {
-	f.timing.progress, f.timing.silence = 100*time.Millisecond, 500*time.Millisecond
-}
-
-// reservePort takes an address for an etcd that starts later, and says where it will be.
-func reservePort(t *testing.T) *etcd {
-	t.Helper()
-	e := startEtcd(t)
-	e.close()
-	return e
+	f.timing.progress, f.timing.silence, f.timing.call = 100*time.Millisecond, 500*time.Millisecond, time.Second
 }
 
 func TestEtcdStartsLater(t *testing.T) {
-	e := reservePort(t)
+	t.Parallel()
+	e := newEtcd(t.TempDir(), "http")
 	began := time.Now()
-	f, sink := follow(t, configOf(e, DefaultPrefix))
+	f, sink := follow(t, configOf(e, DefaultPrefix), quick)
 	if took := time.Since(began); took > 100*time.Millisecond {
 		t.Errorf("starting without etcd took %v, want no wait", took)
 	}
 	// Long enough without etcd for gRPC's own backoff to be seconds, and for a call to run out of time.
 	eventually(t, "an error that says why", 10*time.Second, func() bool {
 		text := f.Status().LastError
-		return strings.Contains(text, e.client.Host) && strings.Contains(text, "connection refused")
+		return strings.Contains(text, e.front.address) && strings.Contains(text, "connection refused")
 	})
 	if status := f.Status(); status.Synced || status.Source != SourceNone {
 		t.Errorf("status %+v without etcd", status)
 	}
 	e.start(t)
+	t.Cleanup(e.close)
 	sink.await("etcd is picked up", 2*time.Second, func() bool { return sink.replaced == 1 })
-	if status := f.Status(); !status.Synced || status.LastError != "" {
-		t.Errorf("status %+v with etcd", status)
-	}
+	eventually(t, "all is well", time.Second, func() bool { return f.Status().Synced && f.Status().LastError == "" })
 }
 
 func TestEtcdRestarts(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
 	w := newWriter(t, e, DefaultPrefix)
 	w.putService("shop")
@@ -79,11 +72,24 @@ func TestEtcdRestarts(t *testing.T) {
 	eventually(t, "in step again", 5*time.Second, func() bool { return f.Status().Synced })
 }
 
+// relayTo stands between one follower and an etcd.
+func relayTo(t *testing.T, e *etcd) *relay {
+	t.Helper()
+	r := newRelay()
+	r.target = e.front.target
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.cut)
+	return r
+}
+
 // A watch that was given up goes on where it was, and doesn't read everything again.
 func TestSilentWatch(t *testing.T) {
+	t.Parallel()
 	cfg := commonConfig(t)
-	r := newRelay(t, common)
-	cfg.Endpoints = []string{r.endpoint()}
+	r := relayTo(t, common)
+	cfg.Endpoints = []string{"http://" + r.address}
 	w := newWriter(t, common, cfg.Prefix)
 	w.putService("shop")
 	f, sink := follow(t, cfg, quick)
@@ -96,7 +102,9 @@ func TestSilentWatch(t *testing.T) {
 	last := w.putService("bag")
 	r.cut()
 	r.silence(false)
-	r.open(t)
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
 	sink.awaitRevision(last)
 	sink.has("Service/shop", "Service/bag")
 	if sink.replaced != 1 {
@@ -106,8 +114,8 @@ func TestSilentWatch(t *testing.T) {
 
 func TestCompactedMeanwhile(t *testing.T) {
 	cfg := commonConfig(t)
-	r := newRelay(t, common)
-	cfg.Endpoints = []string{r.endpoint()}
+	r := relayTo(t, common)
+	cfg.Endpoints = []string{"http://" + r.address}
 	w := newWriter(t, common, cfg.Prefix)
 	for _, name := range []string{"a", "b", "c"} {
 		w.putService(name)
@@ -122,7 +130,9 @@ func TestCompactedMeanwhile(t *testing.T) {
 	if _, err := w.client.Compact(testContext(t), last); err != nil {
 		t.Fatal(err)
 	}
-	r.open(t)
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
 	sink.awaitReplace(2)
 	sink.has("Service/b", "Service/c", "Service/d", "Instances/b/10.0.0.1:80")
 	if sink.smallest < 3 {
@@ -141,7 +151,7 @@ func TestCompactedWhileListing(t *testing.T) {
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	link, err := openLink(t.Context(), &cfg)
+	link, err := openLink(t.Context(), &cfg, callTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +173,7 @@ func TestCompactedWhileListing(t *testing.T) {
 
 // An etcd that is made anew, or restored from an old copy, has lower revisions.
 func TestEtcdMadeAnew(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
 	w := newWriter(t, e, DefaultPrefix)
 	for range 20 {
@@ -184,7 +195,7 @@ func TestEtcdMadeAnew(t *testing.T) {
 
 // A follower that is closed while etcd is away, or answers nothing, doesn't wait for it.
 func TestCloseWithoutEtcd(t *testing.T) {
-	e := reservePort(t)
+	e := newEtcd(t.TempDir(), "http")
 	f := func(adjust func(*Config)) {
 		t.Helper()
 		cfg := configOf(e, DefaultPrefix)

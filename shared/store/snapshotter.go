@@ -190,12 +190,12 @@ func (s *snapshotter) write() (size int64, err error) {
 	}
 	// The name is always the same, so that a crash leaves one file behind at most. What it left goes.
 	temporary := s.path + ".tmp"
-	os.Remove(temporary)
+	_ = os.Remove(temporary) // mostly there is none
 	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fail(err)
 	}
-	defer os.Remove(temporary) // fails when all went well
+	defer func() { _ = os.Remove(temporary) }() // when all went well it is there no more
 	size, err = s.encode(file)
 	if err == nil {
 		err = file.Sync()
@@ -216,7 +216,7 @@ func (s *snapshotter) write() (size int64, err error) {
 // syncDirectory makes the renaming last over a power cut. Some file systems can't, and the old file is as good.
 func syncDirectory(path string) {
 	if directory, err := os.Open(path); err == nil {
-		directory.Sync()
+		_ = directory.Sync()
 		directory.Close()
 	}
 }

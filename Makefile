@@ -1,0 +1,58 @@
+# Everything is done from here: make help
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+CADDY_VERSION = $(shell go list -m -f '{{.Version}}' github.com/caddyserver/caddy/v2)
+export LDFLAGS ?= -s -w -X main.version=$(VERSION) \
+	-X github.com/coredns/coredns/coremain.GitCommit=$(VERSION) \
+	-X github.com/caddyserver/caddy/v2.CustomVersion=$(CADDY_VERSION)+ufc.$(VERSION)
+
+# Databases for Caddy's ACME server, which a mesh has no use for; Caddy's own releases leave them out too.
+export TAGS = nobadger,nomysql,nopgx
+
+# The flags of builds/build.sh, so that tests and lint share what it has compiled.
+SAME_BUILD = CGO_ENABLED=0 GOFLAGS="$$GOFLAGS -trimpath -buildvcs=false -tags=$(TAGS)"
+
+.PHONY: help build xcaddy run test unit integration test-tools lint fmt bench clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## bin/caddy and bin/coredns
+	@builds/build.sh ./builds/caddy ./builds/coredns
+
+xcaddy: ## bin/xcaddy-caddy: the same Caddy, built by xcaddy from this checkout
+	@builds/xcaddy.sh bin/xcaddy-caddy
+
+run: ## the whole mesh on this machine, until Ctrl-C
+	@builds/build.sh ./builds/caddy ./builds/coredns ./builds/run
+	@bin/run
+
+test: unit integration ## all tests
+
+unit: ## tests of the packages, with the race detector
+	go test -race -tags=$(TAGS) -timeout 10m $$(go list ./... | grep -v '/integration$$')
+
+integration: build test-tools ## tests that start the real binaries and real servers
+	$(SAME_BUILD) go test -count=1 -timeout 20m ./integration/...
+
+test-tools:
+	@.ci/install-tools
+
+bin/golangci-lint: builds/tools/go.mod
+	@echo "building $@: a minute or two, once" >&2
+	@CGO_ENABLED=0 go -C builds/tools build -trimpath -buildvcs=false -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+lint: bin/golangci-lint ## golangci-lint, by .golangci.yml
+	$(SAME_BUILD) bin/golangci-lint run --allow-parallel-runners --timeout 10m ./...
+
+fmt: bin/golangci-lint ## formats the source
+	bin/golangci-lint fmt ./...
+
+bench: ## benchmarks of the packages
+	go test -run '^$$' -bench . -benchmem ./shared/...
+
+clean: ## removes what was built, and make run's data
+	rm -rf bin data

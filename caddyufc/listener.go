@@ -1,0 +1,169 @@
+package caddyufc
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+func init() { caddy.RegisterNetwork("ufc", listen) }
+
+// listen opens a listener of the network ufc, whose reload drops no connection:
+//
+//	bind ufc/127.0.0.1
+//
+// A reload opens Caddy's own TCP listeners a second time, by SO_REUSEPORT, and closes the old socket; the kernel then
+// resets what waits in the queue of that, and Go's server closes, without an answer, connections whose first request
+// comes after its shutdown began. Under load each reload costs about one new connection. Here all configurations share one
+// socket, the newest gets the connections, and on Linux only when a client has begun to speak. A port in use by
+// another process is an error, too, which SO_REUSEPORT hides.
+//
+// It is for HTTP/1.1 and HTTP/2 over TCP. What a client sends on an idle connection just while the old server closes that
+// is lost as with any server; clients send it again.
+func listen(ctx context.Context, _, host, ports string, offset uint, config net.ListenConfig) (any, error) {
+	tcp, err := caddy.ParseNetworkAddress(caddy.JoinNetworkAddress("tcp", host, ports))
+	if err != nil {
+		return nil, err
+	}
+	address := tcp.JoinHostPort(offset)
+	value, _, err := sockets.LoadOrNew(address, func() (caddy.Destructor, error) {
+		config.Control = deferAccept
+		listener, err := config.Listen(ctx, "tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		s := &socket{listener: listener, done: make(chan struct{})}
+		go s.accept()
+		return s, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("network ufc: %w", err)
+	}
+	added, first := value.(*socket).share(address)
+	if !first {
+		time.Sleep(settle)
+	}
+	return added, nil
+}
+
+// settle is how long a reload waits after it has turned new connections away from the old server, so that this can read
+// the first requests of those that it got last. It takes microseconds on an idle machine.
+const settle = 20 * time.Millisecond
+
+// sockets are those that are open, by address.
+var sockets = caddy.NewUsagePool()
+
+// socket is one listening socket and those who share it.
+type socket struct {
+	listener net.Listener
+	done     chan struct{} // closed when accept has ended
+
+	mu     sync.Mutex
+	shares []*share // the newest last
+}
+
+// share is the listener of one configuration.
+type share struct {
+	socket  *socket
+	address string // the key in sockets
+	accepts chan accepted
+	closed  chan struct{}
+	once    sync.Once
+}
+
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+// share adds a listener, and tells whether it is the first.
+func (s *socket) share(address string) (added *share, first bool) {
+	added = &share{socket: s, address: address, accepts: make(chan accepted), closed: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shares = append(s.shares, added)
+	return added, len(s.shares) == 1
+}
+
+// newest returns the share that gets connections now, nil if there is none.
+func (s *socket) newest() *share {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.shares) == 0 {
+		return nil
+	}
+	return s.shares[len(s.shares)-1]
+}
+
+// accept hands out connections, until the socket is closed.
+func (s *socket) accept() {
+	defer close(s.done)
+	for {
+		conn, err := s.listener.Accept()
+		if !s.deliver(accepted{conn, err}) {
+			if conn != nil {
+				conn.Close()
+			}
+			return
+		}
+	}
+}
+
+// deliver gives a connection, or why there is none, to the newest share. It tells whether there was one.
+func (s *socket) deliver(next accepted) bool {
+	for {
+		to := s.newest()
+		if to == nil {
+			return false
+		}
+		select {
+		case to.accepts <- next:
+			return true
+		case <-to.closed:
+		}
+	}
+}
+
+// Destruct closes the socket, when nobody shares it any more.
+func (s *socket) Destruct() error {
+	err := s.listener.Close()
+	<-s.done
+	return err
+}
+
+// Accept implements net.Listener.
+func (l *share) Accept() (net.Conn, error) {
+	select {
+	case next := <-l.accepts:
+		return next.conn, next.err
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr implements net.Listener.
+func (l *share) Addr() net.Addr { return l.socket.listener.Addr() }
+
+// Close implements net.Listener. Connections go to the newest of the others, or stop coming.
+func (l *share) Close() error {
+	err := net.ErrClosed
+	l.once.Do(func() {
+		l.socket.mu.Lock()
+		l.socket.shares = slices.DeleteFunc(l.socket.shares, func(other *share) bool { return other == l })
+		l.socket.mu.Unlock()
+		close(l.closed)
+		_, err = sockets.Delete(l.address)
+	})
+	return err
+}
+
+// Interface guards
+var (
+	_ net.Listener     = (*share)(nil)
+	_ caddy.Destructor = (*socket)(nil)
+)

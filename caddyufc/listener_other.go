@@ -1,0 +1,8 @@
+//go:build !linux
+
+package caddyufc
+
+import "syscall"
+
+// deferAccept does nothing: this system can't keep connections back until the client has sent something.
+func deferAccept(_, _ string, _ syscall.RawConn) error { return nil }

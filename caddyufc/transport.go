@@ -1,0 +1,206 @@
+package caddyufc
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/forward"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+func init() { caddy.RegisterModule(new(Transport)) }
+
+// Transport puts UFC below `reverse_proxy`, for its own abilities: header operations, response handling, buffering. UFC
+// chooses the instance, retries, and bans; the upstream's address, such as ufc:80, is a name that is never dialed.
+// Leave `reverse_proxy`'s load balancing and health checks alone: they would see one upstream.
+//
+// What UFC itself answers (unknown service, no instance, no connection) is a response with the header `x-ufc-error`, not
+// an error: `handle_response` sees it and `handle_errors` doesn't, and `reverse_proxy` doesn't try again what was tried
+// already.
+type Transport struct {
+	// The callee. Required. Placeholders are replaced when the configuration is loaded.
+	Service string `json:"service"`
+
+	// The caller that requests count as. Default: unknown. Placeholders are replaced when the configuration is loaded.
+	From string `json:"from,omitempty"`
+
+	agent     *agent.Agent
+	forwarder *forward.Forwarder
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Transport) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.reverse_proxy.transport.ufc", New: func() caddy.Module { return new(Transport) }}
+}
+
+// Provision finds the mesh.
+func (t *Transport) Provision(ctx caddy.Context) error {
+	if err := replace(map[string]*string{"service": &t.Service, "from": &t.From}); err != nil {
+		return err
+	}
+	if t.Service == "" {
+		return errors.New("service: the callee is missing")
+	}
+	if err := checkNames(t.Service, t.From); err != nil {
+		return err
+	}
+	app, err := appOf(ctx)
+	if err != nil {
+		return err
+	}
+	t.agent, t.forwarder = app.mesh.Agent, app.shared.forwarder
+	return nil
+}
+
+// checkNames checks the names of a callee and a caller where they are given.
+func checkNames(names ...string) error {
+	for _, name := range names {
+		if name != "" {
+			if err := model.CheckName(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	call := &agent.Call{Callee: t.Service, Caller: t.From, Class: agent.DefaultClass}
+	resp, err := t.forward(req, call)
+	if logged := logOf(req); logged != nil {
+		logged.call(call, err)
+	}
+	var refusal *agent.Refusal
+	if errors.As(err, &refusal) {
+		call.End(refusal.Status())
+		return answer(req, refusal), nil
+	}
+	if err != nil {
+		call.End(forward.StatusClientGone)
+		return nil, transportError(err)
+	}
+	resp.Body = endWith(resp, call)
+	return resp, nil
+}
+
+func (t *Transport) forward(req *http.Request, call *agent.Call) (*http.Response, error) {
+	if err := t.agent.Begin(call); err != nil {
+		return nil, err
+	}
+	return t.forwarder.RoundTrip(req, call)
+}
+
+// transportError leaves the error of a request's context as it is, which reverse_proxy knows.
+func transportError(err error) error {
+	if broken := new(forward.RequestBodyError); errors.As(err, &broken) {
+		return bodyError(err)
+	}
+	return err
+}
+
+// answer turns a refusal into a response.
+func answer(req *http.Request, refusal *agent.Refusal) *http.Response {
+	recorded := &recorder{header: http.Header{}}
+	refusal.ServeHTTP(recorded, req)
+	return &http.Response{
+		Status: http.StatusText(recorded.status), StatusCode: recorded.status,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: recorded.header, Body: io.NopCloser(&recorded.body), ContentLength: int64(recorded.body.Len()), Request: req,
+	}
+}
+
+// recorder is an http.ResponseWriter that keeps the response.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (r *recorder) Header() http.Header         { return r.header }
+func (r *recorder) WriteHeader(status int)      { r.status = status }
+func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
+
+// endWith returns the response's body, so that its Close ends the call.
+func endWith(resp *http.Response, call *agent.Call) io.ReadCloser {
+	ended := endingBody{ReadCloser: resp.Body, end: sync.OnceFunc(func() { call.End(resp.StatusCode) })}
+	if conn, ok := resp.Body.(io.ReadWriteCloser); ok {
+		return &endingTunnel{endingBody: ended, conn: conn}
+	}
+	return &ended
+}
+
+// endingBody ends a call when it is closed.
+type endingBody struct {
+	io.ReadCloser
+	end func()
+}
+
+// Close implements io.Closer.
+func (b *endingBody) Close() error {
+	defer b.end()
+	return b.ReadCloser.Close()
+}
+
+// endingTunnel is the endingBody of a 101.
+type endingTunnel struct {
+	endingBody
+	conn io.ReadWriteCloser
+}
+
+// Write implements io.Writer.
+func (b *endingTunnel) Write(p []byte) (int, error) { return b.conn.Write(p) }
+
+// CloseWrite closes the direction to the instance.
+func (b *endingTunnel) CloseWrite() error {
+	if conn, ok := b.conn.(interface{ CloseWrite() error }); ok {
+		return conn.CloseWrite()
+	}
+	return http.ErrNotSupported
+}
+
+// UnmarshalCaddyfile reads the transport:
+//
+//	transport ufc {
+//	    service <service>
+//	    from <caller>
+//	}
+func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	service := func(d *caddyfile.Dispenser) error {
+		if err := arguments(d, "SERVICE", &t.Service); err != nil {
+			return err
+		}
+		return check(d, t.Service, func() error { return model.CheckName(t.Service) })
+	}
+	err := options(d, "transport ufc", nil, map[string]func(*caddyfile.Dispenser) error{
+		"service": service, "from": fromOption(&t.From),
+	})
+	if err == nil && t.Service == "" {
+		return d.Err("transport ufc: the option service is missing")
+	}
+	return err
+}
+
+// fromOption reads the option that names the caller.
+func fromOption(from *string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if err := arguments(d, "CALLER", from); err != nil {
+			return err
+		}
+		return check(d, *from, func() error { return model.CheckName(*from) })
+	}
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner     = (*Transport)(nil)
+	_ http.RoundTripper     = (*Transport)(nil)
+	_ caddyfile.Unmarshaler = (*Transport)(nil)
+)

@@ -1,0 +1,203 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// StatusClientGone is the status of a call whose client went away before it had an answer. It is nobody's standard, but
+// nginx's and Caddy's custom.
+const StatusClientGone = 499
+
+// Proxy is through mode's HTTP handler: it finds out the callee, forwards the request to an instance of it, and copies the
+// response back. In all that isn't UFC's own it does as Caddy's reverse_proxy does. It is used by many goroutines at once.
+//
+// Of the x-ufc-* headers, a callee gets x-ufc-service-name (its own name), x-ufc-self-service-name (the caller's),
+// x-ufc-attempt, x-ufc-class, x-ufc-timeout-ms, x-ufc-trace-* and what UFC doesn't know; not those that speak to the agent
+// alone: x-ufc-idc, x-ufc-degrade, x-ufc-connect-timeout-ms, x-ufc-read-timeout-ms and x-ufc-write-timeout-ms.
+type Proxy struct {
+	// Forwarder sends the requests.
+	Forwarder *Forwarder
+	// Service is the callee of all requests. All x-ufc-* headers of the clients are removed then, since they are strangers:
+	// Caddy is a gateway. Empty: each request names its callee in x-ufc-service-name.
+	Service string
+	// From is the caller of all requests. Empty: each request names it in x-ufc-self-service-name, or it is unknown.
+	From string
+	// Debug shows clients, in x-ufc-backend, which instance answered. Not for clients who shouldn't know addresses.
+	Debug bool
+	// Trusted tells whether the client is a proxy whose X-Forwarded-* headers are true. Nil: none is.
+	Trusted func(*http.Request) bool
+	// Via is the name in the header Via. Default ufc.
+	Via string
+}
+
+// relay is one request on its way through a Proxy.
+type relay struct {
+	*Proxy
+	w      http.ResponseWriter
+	r      *http.Request
+	call   agent.Call
+	status int // what the client got
+	upload clientBody
+
+	trace    httptrace.ClientTrace
+	mu       sync.Mutex // 1xx responses come on a goroutine of the wire
+	answered bool       // the response's head has come: w is not the wire's any more
+}
+
+// ServeHTTP answers a request, with the response of an instance or with a problem of the agent's own (x-ufc-error).
+//
+// It returns nil if it has answered, which includes that the client has gone away (status 499). It panics with
+// http.ErrAbortHandler if the response broke off after its head, so that the client sees that something is missing. The
+// only error is a *RequestBodyError, before anything was written: the client's body broke off or broke a limit.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
+	x := &relay{Proxy: p, w: w, r: r, status: http.StatusInternalServerError}
+	if refusal := x.identify(); refusal != nil {
+		refusal.ServeHTTP(w, r)
+		return nil
+	}
+	defer func() { x.call.End(x.status) }()
+	if err := p.Forwarder.agent.Begin(&x.call); err != nil {
+		return x.fail(err)
+	}
+	x.trace.Got1xxResponse = x.informational
+	out := x.request(httptrace.WithClientTrace(r.Context(), &x.trace))
+	if out.Body != nil && r.ProtoMajor == 1 {
+		// Otherwise the server takes what is left of the body away from the instance when the response begins. A writer that
+		// can't has no such habit.
+		_ = w
+	}
+	resp, attempt, err := p.Forwarder.forward(out, &x.call)
+	x.mu.Lock()
+	x.answered = true
+	x.mu.Unlock()
+	if err != nil {
+		return x.fail(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		x.tunnel(resp)
+		return nil
+	}
+	x.respond(resp, attempt)
+	return nil
+}
+
+// identify reads who calls whom out of the request.
+func (x *relay) identify() *agent.Refusal {
+	x.call.Callee, x.call.Caller, x.call.Class = x.Service, x.From, agent.DefaultClass
+	if x.r.Method == http.MethodConnect {
+		return &agent.Refusal{Reason: agent.ReasonMethod, Service: x.Service,
+			Detail: "CONNECT can't be forwarded, neither to open a tunnel nor as extended CONNECT"}
+	}
+	if x.Service != "" {
+		return nil // a gateway's clients have no say
+	}
+	var err error
+	if x.call.Callee, err = single(x.r.Header, headerService, model.CheckName); err != nil {
+		return malformed("", err)
+	}
+	if x.From == "" {
+		if x.call.Caller, err = single(x.r.Header, headerSelf, model.CheckName); err != nil {
+			return malformed(x.call.Callee, err)
+		}
+	}
+	if x.call.IDC, err = single(x.r.Header, headerIDC, nil); err != nil {
+		return malformed(x.call.Callee, err)
+	}
+	class, err := single(x.r.Header, headerClass, checkClass)
+	if err != nil {
+		return malformed(x.call.Callee, err)
+	}
+	if class != "" {
+		x.call.Class = int(class[0] - '0')
+	}
+	return nil
+}
+
+func malformed(service string, err error) *agent.Refusal {
+	return &agent.Refusal{Reason: agent.ReasonBadRequest, Service: service, Detail: err.Error()}
+}
+
+func checkClass(value string) error {
+	if len(value) != 1 || value[0] < '0' || value[0] > '0'+agent.MaxClass {
+		return fmt.Errorf("%.20q is not a class of 0-%d", value, agent.MaxClass)
+	}
+	return nil
+}
+
+// single returns the value of a header that may be there once; empty if it isn't. Two that differ are refused, since
+// others might believe the other one.
+func single(header http.Header, name string, check func(string) error) (string, error) {
+	values := header[name]
+	if len(values) == 0 || values[0] == "" && len(values) == 1 {
+		return "", nil
+	}
+	for _, value := range values[1:] {
+		if value != values[0] {
+			return "", fmt.Errorf("header %s: is given twice, and differently", strings.ToLower(name))
+		}
+	}
+	if check != nil {
+		if err := check(values[0]); err != nil {
+			return "", fmt.Errorf("header %s: %w", strings.ToLower(name), err)
+		}
+	}
+	return values[0], nil
+}
+
+// fail answers a call that got no response.
+func (x *relay) fail(err error) error {
+	var refusal *agent.Refusal
+	var broken *RequestBodyError
+	switch {
+	case errors.As(err, &refusal):
+	case clientGone(err):
+		x.status = StatusClientGone
+		x.w.WriteHeader(x.status) // for the access log: there is no client to read it
+		return nil
+	case errors.As(err, &broken):
+		x.status = broken.Status()
+		return broken
+	default: // the context's deadline: somebody above has set one
+		refusal = &agent.Refusal{Reason: agent.ReasonDeadline, Service: x.call.Callee, Detail: "the request's time is over"}
+	}
+	x.status = refusal.Status()
+	refusal.ServeHTTP(x.w, x.r)
+	return nil
+}
+
+// clientGone tells whether an error means that there is no client any more. It shows by the context, unless it went in the
+// middle of its body.
+func clientGone(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+}
+
+// informational forwards a 1xx response. 100 isn't forwarded: the server sends it by itself when the body is first read.
+func (x *relay) informational(code int, header textproto.MIMEHeader) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.answered || code == http.StatusContinue || !x.r.ProtoAtLeast(1, 1) {
+		return nil
+	}
+	own := x.w.Header()
+	before := own.Clone()
+	copyResponseHeader(own, http.Header(header), true)
+	x.w.WriteHeader(code)
+	clear(own) // the server leaves the headers of a 1xx in place for the response proper
+	for name, values := range before {
+		own[name] = values
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// request makes the request for the forwarder out of the client's, of which it shares URL and header values.
+func (x *relay) request(ctx context.Context) *http.Request {
+	out := x.r.WithContext(ctx)
+	out.Close = false
+	out.RequestURI = ""
+	out.Header = x.requestHeader()
+	out.Body, out.Trailer = nil, nil
+	if x.r.ContentLength == 0 && len(x.r.Trailer) == 0 || x.r.Body == nil || x.r.Body == http.NoBody {
+		out.ContentLength, out.TransferEncoding = 0, nil
+		return out
+	}
+	x.upload = clientBody{ReadCloser: x.r.Body}
+	if x.r.ContentLength < 0 || len(x.r.Trailer) > 0 {
+		// Trailers need chunks. The map's keys are announced to the instance; values come when the body has been read.
+		out.ContentLength = -1
+		out.Trailer = make(http.Header, len(x.r.Trailer))
+		for name := range x.r.Trailer {
+			out.Trailer[name] = nil
+		}
+		x.upload.from, x.upload.to = x.r, out.Trailer
+	}
+	out.Body = &x.upload
+	return out
+}
+
+// requestHeader makes the header for the instance.
+func (x *relay) requestHeader() http.Header {
+	in := x.r.Header
+	header := make(http.Header, len(in)+8)
+	for name, values := range in {
+		if isHopByHop(name) || isUFC(name) && (x.Service != "" || forAgent(name)) {
+			continue
+		}
+		header[name] = values
+	}
+	dropNamed(header, in["Connection"])
+	if hasToken(in["Te"], "trailers") {
+		header["Te"] = []string{"trailers"}
+	}
+	if upgrade := x.upgrade(); upgrade != "" {
+		header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{upgrade}
+		renameWebSocket(header)
+	}
+	if _, ok := header["User-Agent"]; !ok {
+		header["User-Agent"] = []string{""} // else the standard library puts its own
+	}
+	if x.r.TLS != nil && !x.r.TLS.HandshakeComplete {
+		header["Early-Data"] = []string{"1"} // RFC 8470 §5.1: it may be a replay
+	}
+	setForwarded(header, x.r, x.Trusted != nil && x.Trusted(x.r))
+	addVia(header, x.r.ProtoMajor, x.r.ProtoMinor, x.viaName())
+	setNames(header, &x.call)
+	return header
+}
+
+// upgrade returns the protocol that the client wants to switch to, if that may be passed on; else the request goes on
+// without, which RFC 9110 §7.8 lets every server do. Not with a body, which the server would go on reading while the
+// tunnel does; and not h2c, given up by RFC 9113, since whatever a client asks for in such a tunnel goes unseen.
+func (x *relay) upgrade() string {
+	if x.r.ProtoMajor != 1 || x.r.ContentLength != 0 {
+		return ""
+	}
+	upgrade := upgradeType(x.r.Header)
+	if strings.Contains(upgrade, "h2c") { // in a list, or with a version
+		return ""
+	}
+	return upgrade
+}
+
+func (p *Proxy) viaName() string {
+	if p.Via == "" {
+		return "ufc"
+	}
+	return p.Via
+}
+
+// clientBody is the body of a client's request. It is never closed here: the server does that, after it has sent the
+// response. Closing reads what is left, so that a client which waits for the response first would wait for ever.
+type clientBody struct {
+	io.ReadCloser
+	from *http.Request // where the server puts the trailers at the body's end
+	to   http.Header   // where the wire expects them
+}
+
+// Read implements io.Reader.
+func (b *clientBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.from != nil && errors.Is(err, io.EOF) {
+		for name, values := range b.from.Trailer {
+			if values != nil && !isHopByHop(name) && !isUFC(name) && name != "Content-Length" {
+				b.to[name] = slices.Clone(values)
+			}
+		}
+		b.from = nil
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (b *clientBody) Close() error { return nil }

@@ -1,0 +1,83 @@
+package store
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+func TestKeys(t *testing.T) {
+	keys := newKeyspace("/ufc/v1")
+	f := func(key string, kind model.Kind, name, address string) {
+		t.Helper()
+		if got := keys.of(kind, name, address); got != key {
+			t.Errorf("of(%s, %q, %q) = %q, want %q", kind, name, address, got, key)
+		}
+		parser := keyParser{keyspace: keys}
+		for range 2 { // the second time the name is known
+			gotKind, gotName, gotAddress, err := parser.parse([]byte(key))
+			if gotKind != kind || gotName != name || gotAddress != address || err != nil {
+				t.Errorf("parse(%q) = %q, %q, %q, %v", key, gotKind, gotName, gotAddress, err)
+			}
+		}
+	}
+	f("/ufc/v1/config/services/pcs-upload", model.KindService, "pcs-upload", "")
+	f("/ufc/v1/config/instances/pcs-upload/10.0.0.1:8080", model.KindInstances, "pcs-upload", "10.0.0.1:8080")
+	f("/ufc/v1/config/instances/x/[2001:db8::1]:1", model.KindInstances, "x", "[2001:db8::1]:1")
+	f("/ufc/v1/config/topology", model.KindTopology, "", "")
+}
+
+func TestKeysIgnored(t *testing.T) {
+	parser := keyParser{keyspace: newKeyspace("/ufc/v1")}
+	if _, _, _, err := parser.parse([]byte("/ufc/v1/config/bans/x/10.0.0.1:1")); err != errIgnored {
+		t.Errorf("a ban: %v, want it ignored", err)
+	}
+}
+
+func TestRangeEnd(t *testing.T) {
+	f := func(key string, within bool) {
+		t.Helper()
+		if got := key >= "/a/config/" && key < rangeEnd("/a/config/"); got != within {
+			t.Errorf("%q within: %v", key, got)
+		}
+	}
+	f("/a/config/", true)
+	f("/a/config/\xff\xff", true)
+	f("/a/config", false)
+	f("/a/config0", false)
+	f("/a/confih", false)
+}
+
+func FuzzKeys(f *testing.F) {
+	keys := newKeyspace("/ufc/v1")
+	for _, key := range []string{
+		"services/a", "services/", "services/a/b", "instances/a/10.0.0.1:80", "instances/a", "instances//:0", "instances/a/[::1%25]:1",
+		"topology", "topology/", "bans/x", "", "x", "services/\xff", "instances/a/[::ffff:1.2.3.4]:1",
+	} {
+		f.Add(keys.root + key)
+	}
+	f.Add("/elsewhere")
+	parser := keyParser{keyspace: keys}
+	f.Fuzz(func(t *testing.T, key string) {
+		kind, name, address, err := parser.parse([]byte(key))
+		switch {
+		case errors.Is(err, errIgnored):
+			if !strings.HasPrefix(key, keys.root+bansFolder) {
+				t.Errorf("key %q is ignored", key)
+			}
+		case err == nil:
+			if keys.of(kind, name, address) != key {
+				t.Errorf("key %q became %s, %q, %q, which is another key", key, kind, name, address)
+			}
+			if kind != model.KindTopology && model.CheckName(name) != nil {
+				t.Errorf("key %q: name %q passed", key, name)
+			}
+		case kind == model.KindService || kind == model.KindInstances:
+			if keys.of(kind, name, address) != key {
+				t.Errorf("refused key %q became %s, %q, %q, which is another key", key, kind, name, address)
+			}
+		}
+	})
+}
