@@ -56,14 +56,14 @@ func (a *Agent) Begin(call *Call) error {
 	call.agent = a
 	call.begun = time.Now()
 	if call.Callee == "" {
-		return a.refuse(call, ReasonNoCallee, "the request names no callee: set the header x-ufc-service-name")
+		return a.Refuse(call, ReasonNoCallee, "the request names no callee: set the header x-ufc-service-name")
 	}
 	call.service = a.service(call.Callee)
 	if call.service == nil {
 		if !a.catalog.Synced() {
-			return a.refuse(call, ReasonNotSynced, "no configuration has been received from etcd yet, and there was no snapshot")
+			return a.Refuse(call, ReasonNotSynced, "no configuration has been received from etcd yet, and there was no snapshot")
 		}
-		return a.refuse(call, ReasonUnknownService, "no document names it")
+		return a.Refuse(call, ReasonUnknownService, "no document names it")
 	}
 	call.state = call.service.state.Load()
 	call.line = call.service.line(call.Caller)
@@ -86,7 +86,7 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 	from := &now.subsets[call.Family]
 	index := call.service.policy.Pick(from.targets, &call.request)
 	if index < 0 && len(now.subsets[AnyFamily].targets) == 0 {
-		return nil, a.refuse(call, ReasonNoInstance, noneLeft(call, now))
+		return nil, a.Refuse(call, ReasonNoInstance, noneLeft(call, now))
 	}
 	if index < 0 { // not counted: the caller asks for the other IP version too, or hears of the last attempt's failure
 		return nil, &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: noneLeft(call, now)}
@@ -196,8 +196,8 @@ func (c *Call) End(code int) {
 	c.line.count(c.idc, code, time.Since(c.begun))
 }
 
-// refuse counts and returns a refusal.
-func (a *Agent) refuse(call *Call, reason, detail string) *Refusal {
+// Refuse counts and returns a refusal. Faces use it for what they find wrong by themselves, before Begin too.
+func (a *Agent) Refuse(call *Call, reason, detail string) *Refusal {
 	to := call.line
 	if to == nil {
 		to = a.strangers

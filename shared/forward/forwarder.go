@@ -203,11 +203,11 @@ func (f *Forwarder) wire(call *agent.Call) (wire, error) {
 		}
 		return f.addWire(service.Connections), nil
 	case model.TCP:
-		return nil, &agent.Refusal{Reason: agent.ReasonProtocol, Service: call.Callee,
-			Detail: "its protocol is tcp, which is for bypass mode only: ask /bypass or the DNS for an instance"}
+		return nil, f.agent.Refuse(call, agent.ReasonProtocol,
+			"its protocol is tcp, which is for bypass mode only: ask /bypass or the DNS for an instance")
 	default:
-		return nil, &agent.Refusal{Reason: agent.ReasonProtocol, Service: call.Callee,
-			Detail: fmt.Sprintf("its protocol, %s, can't be spoken by this version of the agent", service.Protocol)}
+		return nil, f.agent.Refuse(call, agent.ReasonProtocol,
+			fmt.Sprintf("its protocol, %s, can't be spoken by this version of the agent", service.Protocol))
 	}
 }
 

@@ -252,6 +252,22 @@ func TestFailuresAfterTheConnection(t *testing.T) {
 	}, "read_error", "no valid HTTP response")
 }
 
+func TestInstanceResetsWithinTheRequest(t *testing.T) {
+	r := newRig(t, nil, rawBackend(t, func(conn *net.TCPConn, reader *bufio.Reader) {
+		http.ReadRequest(reader)
+		conn.SetLinger(0)
+	}), refusing(t, 1)[0])
+	resp, body := r.do(t, r.request(t, "POST", "/", io.LimitReader(&counting{}, 64<<20)))
+	// Writer and reader of the connection both learn of the reset; who does first is chance.
+	if reason := resp.Header.Get("x-ufc-error"); resp.StatusCode != 502 || reason != "read" && reason != "write" {
+		t.Errorf("got %d %q %s", resp.StatusCode, reason, body)
+	}
+	r.expect(t, 1, "ufc_attempts_total")
+	if n := r.count(t, "ufc_attempts_total", "result", "reset") + r.count(t, "ufc_attempts_total", "result", "write_error"); n != 1 {
+		t.Errorf("neither a reset nor a write error was told")
+	}
+}
+
 func TestConnectionsAreKeptAsTheServiceSays(t *testing.T) {
 	f := func(name string, connections model.Connections, calls, want int) {
 		t.Helper()

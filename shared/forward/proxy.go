@@ -76,7 +76,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	if out.Body != nil && r.ProtoMajor == 1 {
 		// Otherwise the server takes what is left of the body away from the instance when the response begins. A writer that
 		// can't has no such habit.
-		_ = w
+		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
 	resp, attempt, err := p.Forwarder.forward(out, &x.call)
 	x.mu.Lock()
@@ -98,36 +98,35 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 func (x *relay) identify() *agent.Refusal {
 	x.call.Callee, x.call.Caller, x.call.Class = x.Service, x.From, agent.DefaultClass
 	if x.r.Method == http.MethodConnect {
-		return &agent.Refusal{Reason: agent.ReasonMethod, Service: x.Service,
-			Detail: "CONNECT can't be forwarded, neither to open a tunnel nor as extended CONNECT"}
+		return x.Forwarder.agent.Refuse(&x.call, agent.ReasonMethod,
+			"CONNECT can't be forwarded, neither to open a tunnel nor as extended CONNECT")
 	}
 	if x.Service != "" {
 		return nil // a gateway's clients have no say
 	}
-	var err error
-	if x.call.Callee, err = single(x.r.Header, headerService, model.CheckName); err != nil {
-		return malformed("", err)
-	}
-	if x.From == "" {
-		if x.call.Caller, err = single(x.r.Header, headerSelf, model.CheckName); err != nil {
-			return malformed(x.call.Callee, err)
-		}
-	}
-	if x.call.IDC, err = single(x.r.Header, headerIDC, nil); err != nil {
-		return malformed(x.call.Callee, err)
-	}
-	class, err := single(x.r.Header, headerClass, checkClass)
-	if err != nil {
-		return malformed(x.call.Callee, err)
-	}
-	if class != "" {
-		x.call.Class = int(class[0] - '0')
+	if err := x.readHeaders(); err != nil {
+		return x.Forwarder.agent.Refuse(&x.call, agent.ReasonBadRequest, err.Error())
 	}
 	return nil
 }
 
-func malformed(service string, err error) *agent.Refusal {
-	return &agent.Refusal{Reason: agent.ReasonBadRequest, Service: service, Detail: err.Error()}
+func (x *relay) readHeaders() (err error) {
+	if x.call.Callee, err = single(x.r.Header, headerService, model.CheckName); err != nil {
+		return err
+	}
+	if x.From == "" {
+		if x.call.Caller, err = single(x.r.Header, headerSelf, model.CheckName); err != nil {
+			return err
+		}
+	}
+	if x.call.IDC, err = single(x.r.Header, headerIDC, nil); err != nil {
+		return err
+	}
+	class, err := single(x.r.Header, headerClass, checkClass)
+	if class != "" {
+		x.call.Class = int(class[0] - '0')
+	}
+	return err
 }
 
 func checkClass(value string) error {

@@ -29,7 +29,6 @@ func (x *relay) respond(resp *http.Response, attempt *agent.Attempt) {
 		if err := x.copyBody(resp); err != nil {
 			x.abort(err, resp, attempt)
 		}
-		resp.Body.Close() // fills in the trailers
 	}
 	x.sendTrailers(resp.Trailer, announced)
 }
@@ -83,13 +82,9 @@ func mayTrail(name string) bool {
 	return !isHopByHop(name) && !byAgent(name) && name != "Content-Length"
 }
 
-// sendTrailers sends the trailers, those too that were not announced.
+// sendTrailers sends the trailers, those too that were not announced. A response that may have some is in chunks, and its
+// head, without a length, is on its way already.
 func (x *relay) sendTrailers(trailer http.Header, announced []string) {
-	if len(trailer) == 0 {
-		return
-	}
-	// A short response that is still in the server's buffer would get a Content-Length, and no trailers.
-	_ = http.NewResponseController(x.w).Flush()
 	header := x.w.Header()
 	for name, values := range trailer {
 		switch {

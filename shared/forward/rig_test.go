@@ -40,6 +40,7 @@ type rig struct {
 	client   *http.Client
 	registry *prometheus.Registry
 	errors   chan error // of Proxy.ServeHTTP
+	cancel   func()     // ends the requests' context, where a test sets it
 }
 
 // newRig returns a rig whose callee "shop" has the instances. No probe fails, so that nobody is proven dead.

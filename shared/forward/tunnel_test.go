@@ -2,6 +2,7 @@ package forward
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -95,6 +96,13 @@ func TestTunnelEnds(t *testing.T) {
 				instances <- conn
 				echoing(conn, reader)
 			}))
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			r.cancel = cancel
+			inner := r.server.Config.Handler
+			r.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				inner.ServeHTTP(w, req.WithContext(ctx))
+			})
 			conn, reader := r.upgrade(t, "")
 			end(r, conn, <-instances)
 			io.Copy(io.Discard, reader)
@@ -103,6 +111,7 @@ func TestTunnelEnds(t *testing.T) {
 		})
 	}
 	f("forwarder closed", "ok", func(r *rig, _, _ tcpConn) { r.Forwarder.Close() })
+	f("context ends", "ok", func(r *rig, _, _ tcpConn) { r.cancel() })
 	f("client closes", "ok", func(_ *rig, conn, _ tcpConn) { conn.Close() })
 	f("client resets", "ok", func(_ *rig, conn, _ tcpConn) { conn.SetLinger(0); conn.Close() })
 	f("instance closes", "ok", func(_ *rig, conn, instance tcpConn) { instance.Close(); conn.CloseWrite() })

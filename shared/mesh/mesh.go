@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 
 // Config says which mesh, and who attaches to it.
 type Config struct {
+	// Store says where the documents are. Its Logger becomes the attachment's, so it must outlive the host's configurations.
 	Store   store.Config
 	IDC     string   // physical IDC of this process. Empty: unknown
 	AgentID string   // unique name of this agent; default the hostname. Not in force yet: agents will report under it
@@ -31,7 +31,6 @@ type Mesh struct {
 	Agent   *agent.Agent
 
 	key      string
-	logs     *logHandler
 	follower *store.Follower
 	start    sync.Once
 
@@ -96,10 +95,7 @@ func Acquire(config Config) (*Mesh, error) {
 }
 
 func attach(config Config) (*Mesh, error) {
-	logs := &logHandler{}
-	logs.use(config.Store.Logger)
-	logger := slog.New(logs)
-	config.Store.Logger = logger
+	logger := config.Store.Logger
 	views := catalog.New(logger)
 	follower, err := store.NewFollower(config.Store, views)
 	if err != nil {
@@ -111,7 +107,7 @@ func attach(config Config) (*Mesh, error) {
 	}
 	return &Mesh{
 		Catalog: views, Agent: agent.New(views, agent.Options{IDC: config.IDC, Logger: logger}),
-		key: config.key(), logs: logs, follower: follower,
+		key: config.key(), follower: follower,
 	}, nil
 }
 
@@ -119,7 +115,6 @@ func (m *Mesh) update(config Config) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.config = config
-	m.logs.use(config.Store.Logger)
 	m.Agent.SetIDC(config.IDC)
 }
 

@@ -102,20 +102,6 @@ func TestUselessSnapshotIsNoObstacle(t *testing.T) {
 	}
 }
 
-func TestLogFollowsTheLastConfiguration(t *testing.T) {
-	var first, second bytes.Buffer
-	config := deadConfig(t)
-	config.Store.Logger = slog.New(slog.NewTextHandler(&first, nil))
-	m := acquire(t, config)
-	defer m.Release()
-	config.Store.Logger = slog.New(slog.NewTextHandler(&second, nil))
-	defer acquire(t, config).Release()
-	slog.New(m.logs).Info("hello")
-	if first.Len() > 0 || !strings.Contains(second.String(), "hello") {
-		t.Errorf("the old log got %q, the new one %q", first.String(), second.String())
-	}
-}
-
 func TestQuery(t *testing.T) {
 	config := deadConfig(t)
 	config.Store.Username, config.Store.Password = "root", "hunter2"

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,6 +121,7 @@ func startEtcd(t testing.TB) *etcd {
 var (
 	common     *etcd
 	commonOnce sync.Once
+	commonUses atomic.Int64
 )
 
 // commonConfig returns a configuration with the common server and a new prefix.
@@ -133,7 +135,7 @@ func commonConfig(t testing.TB) Config {
 		common = newEtcd(dir, "http")
 		common.start(t)
 	})
-	prefix := "/" + strings.NewReplacer("/", "_", "#", "_").Replace(t.Name())
+	prefix := fmt.Sprintf("/%s-%d", strings.NewReplacer("/", "_", "#", "_").Replace(t.Name()), commonUses.Add(1))
 	return configOf(common, prefix)
 }
 

@@ -89,7 +89,7 @@ func TestPagesTooLarge(t *testing.T) {
 	t.Cleanup(func() {
 		w.client.Delete(testContext(t), w.root, clientv3.WithPrefix()) // only to free memory
 	})
-	_, sink := follow(t, cfg)
+	_, sink := follow(t, cfg, func(f *Follower) { f.timing.page = documents })
 	sink.awaitReplace(1)
 	if len(sink.last) != documents {
 		t.Errorf("%d records, want %d", len(sink.last), documents)
@@ -187,11 +187,21 @@ func TestLastGoodStays(t *testing.T) {
 	}
 }
 
-// In a mesh where nobody writes anything, etcd must still be heard.
+// In a mesh where nobody writes anything, etcd must still be heard, and its watch isn't silent.
 func TestConfirm(t *testing.T) {
+	t.Parallel()
 	e := startEtcd(t)
-	f, sink := follow(t, configOf(e, DefaultPrefix), func(f *Follower) { f.timing.progress = 20 * time.Millisecond })
-	sink.await("three confirmations", 10*time.Second, func() bool { return sink.confirms >= 3 })
+	cfg := configOf(e, DefaultPrefix)
+	var log logText
+	cfg.Logger = log.logger()
+	began := time.Now()
+	f, sink := follow(t, cfg, func(f *Follower) { f.timing.progress, f.timing.silence = 50*time.Millisecond, 2*time.Second })
+	sink.await("confirmations for longer than a silence", 20*time.Second, func() bool {
+		return sink.confirms >= 3 && time.Since(began) > f.timing.silence+time.Second
+	})
+	if strings.Contains(log.String(), "isn't heard") {
+		t.Errorf("the watch was given up:\n%s", log.String())
+	}
 	if sink.replaced != 1 || sink.applied != 0 {
 		t.Errorf("%d lists and %d changes, want 1 and none", sink.replaced, sink.applied)
 	}
@@ -261,6 +271,41 @@ func TestDeadMember(t *testing.T) {
 		t.Errorf("a change took %v", took)
 	}
 	sink.await("the change", time.Second, func() bool { return len(sink.state) == 2 })
+}
+
+// gate is a sink whose Replace waits.
+type gate struct {
+	*recorder
+	entered, open chan struct{}
+}
+
+func (g *gate) Replace(revision int64, records []model.Record) {
+	close(g.entered)
+	<-g.open
+	g.recorder.Replace(revision, records)
+}
+
+// When Close returns, the sink isn't called any more.
+func TestCloseWaits(t *testing.T) {
+	sink := &gate{newRecorder(t), make(chan struct{}), make(chan struct{})}
+	f, err := NewFollower(commonConfig(t), sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Start()
+	<-sink.entered
+	closed := make(chan struct{})
+	go func() {
+		f.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+		t.Error("Close returned while the sink was being called")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(sink.open)
+	<-closed
 }
 
 func TestFollowerWithoutStart(t *testing.T) {

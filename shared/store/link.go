@@ -23,6 +23,8 @@ import (
 const (
 	// callTimeout bounds each call to etcd. An answer takes milliseconds; five seconds are for an election in between.
 	callTimeout = 5 * time.Second
+	// pageTimeout bounds the reading of a page from an etcd that did answer: maxMessage at 2 MiB/s.
+	pageTimeout = 30 * time.Second
 	// keepaliveTime and keepaliveTimeout find a connection dead within 15 s. Servers refuse pings more often than each 5 s.
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
@@ -69,7 +71,7 @@ func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (*link, e
 		BackoffJitterFraction: 0.5,
 		Logger:                zap.NewNop(), // errors come back from the calls, and are logged at a bounded rate
 		DialOptions: []grpc.DialOption{
-			
+			grpc.WithConnectParams(reconnect),
 			grpc.WithChainUnaryInterceptor(l.remember),
 		},
 	})
@@ -101,9 +103,13 @@ func (l *link) explain(doing string, err error) error {
 	return fmt.Errorf("%s: etcd at %s: %w%s", doing, strings.Join(l.endpoints, " "), err, reason)
 }
 
-// call runs one call with its own time limit, and explains its error.
+// call runs one call with the usual time limit, and explains its error.
 func call[T any](ctx context.Context, l *link, doing string, f func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	return callWithin(ctx, l, l.timeout, doing, f)
+}
+
+func callWithin[T any](ctx context.Context, l *link, limit time.Duration, doing string, f func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	answer, err := f(ctx)
 	if err != nil {

@@ -15,21 +15,29 @@ import (
 // 0.7 s in pages of 20,000, and no less in larger ones.
 const pageSize = 20000
 
-// page is a part of the keys of a range, in order. All pages of a range show it at one revision.
+// page is a part of the keys of a folder, in order. All pages of a folder show it at one revision.
 type page struct {
 	revision int64
 	cluster  uint64 // etcd's cluster id
-	total    int64  // keys in the whole range; only in the first page
+	total    int64  // keys in the whole folder
 	keys     []*mvccpb.KeyValue
 }
 
-// readPages reads all keys of a folder at one revision and gives them to take, page by page. If the revision is compacted
-// between two pages the error is rpctypes.ErrCompacted, and the reader must begin again.
+// readPages reads all keys of a folder at one revision and gives them to take, page by page; at least one, maybe empty. If
+// the revision is compacted between two pages the error is rpctypes.ErrCompacted, and the reader must begin again.
 func (l *link) readPages(ctx context.Context, folder string, size int64, take func(page) error) error {
-	start, revision := folder, int64(0)
-	for {
-		answer, err := call(ctx, l, fmt.Sprintf("read %q", folder), func(ctx context.Context) (*clientv3.GetResponse, error) {
-			return l.Get(ctx, start, clientv3.WithRange(rangeEnd(folder)), clientv3.WithLimit(size), clientv3.WithRev(revision))
+	doing, end := fmt.Sprintf("read %q", folder), clientv3.WithRange(rangeEnd(folder))
+	// What there is, is asked for apart: so an etcd that is away is noticed soon, and a slow line still gets its pages.
+	head, err := call(ctx, l, doing, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return l.Get(ctx, folder, end, clientv3.WithCountOnly())
+	})
+	if err != nil {
+		return err
+	}
+	next := page{revision: head.Header.Revision, cluster: head.Header.ClusterId, total: head.Count}
+	for start, more := folder, true; more; {
+		answer, err := callWithin(ctx, l, pageTimeout, doing, func(ctx context.Context) (*clientv3.GetResponse, error) {
+			return l.Get(ctx, start, end, clientv3.WithLimit(size), clientv3.WithRev(next.revision))
 		})
 		if tooLarge(err) && size > 1 {
 			size = max(size/8, 1) // values far larger than instances
@@ -38,16 +46,15 @@ func (l *link) readPages(ctx context.Context, folder string, size int64, take fu
 		if err != nil {
 			return err
 		}
-		next := page{revision: revision, cluster: answer.Header.ClusterId, keys: answer.Kvs}
-		if revision == 0 {
-			revision = answer.Header.Revision
-			next.revision, next.total = revision, answer.Count
-		}
-		if err := take(next); err != nil || !answer.More {
+		next.keys = answer.Kvs
+		if err := take(next); err != nil {
 			return err
 		}
-		start = string(answer.Kvs[len(answer.Kvs)-1].Key) + "\x00"
+		if more = answer.More; more {
+			start = string(answer.Kvs[len(answer.Kvs)-1].Key) + "\x00"
+		}
 	}
+	return nil
 }
 
 // tooLarge tells whether the answer was over maxMessage. An etcd that says "too many requests" isn't meant.

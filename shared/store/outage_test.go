@@ -3,12 +3,15 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -38,6 +41,24 @@ func TestEtcdStartsLater(t *testing.T) {
 	t.Cleanup(e.close)
 	sink.await("etcd is picked up", 2*time.Second, func() bool { return sink.replaced == 1 })
 	eventually(t, "all is well", time.Second, func() bool { return f.Status().Synced && f.Status().LastError == "" })
+}
+
+// gRPC's own pauses between two attempts grow to minutes; here there must be one each second at least.
+func TestReconnectsOften(t *testing.T) {
+	t.Parallel()
+	r := newRelay()
+	r.target = freeAddress() // where nobody is: each connection breaks at once
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer r.cut()
+	f, _ := follow(t, Config{Endpoints: []string{"http://" + r.address}, Logger: quiet})
+	eventually(t, "the eighth attempt", 6*time.Second, func() bool { // gRPC's own comes after half a minute
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return r.taken >= 8
+	})
+	f.Close()
 }
 
 func TestEtcdRestarts(t *testing.T) {
@@ -226,6 +247,29 @@ func TestPause(t *testing.T) {
 	f(0, true, 1, 100*time.Millisecond)
 	f(1000, true, 0, 250*time.Millisecond)
 	f(1000, true, 1, 500*time.Millisecond)
+}
+
+// What the watch repeats, since it begins at a revision that is known, isn't told again.
+func TestKnownEventsAreSkipped(t *testing.T) {
+	sink := newRecorder(t)
+	follower, err := NewFollower(Config{Logger: quiet}, sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	event := func(revision int64) *clientv3.Event {
+		key := fmt.Sprintf("%s/config/services/s%d", DefaultPrefix, revision)
+		return &clientv3.Event{Type: mvccpb.Event_PUT, Kv: &mvccpb.KeyValue{
+			Key: []byte(key), Value: []byte(serviceJSON(fmt.Sprintf("s%d", revision))), ModRevision: revision,
+		}}
+	}
+	follower.revision = 5
+	follower.apply([]*clientv3.Event{event(4), event(5)})
+	sink.has()
+	follower.apply([]*clientv3.Event{event(4), event(5), event(6), event(8)})
+	sink.has("Service/s6", "Service/s8")
+	if follower.revision != 8 || sink.revision != 8 {
+		t.Errorf("revision %d, the sink's %d, want 8", follower.revision, sink.revision)
+	}
 }
 
 func TestAway(t *testing.T) {

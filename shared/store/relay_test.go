@@ -14,6 +14,7 @@ type relay struct {
 	listener net.Listener
 	conns    map[net.Conn]bool
 	mute     bool // connections stand, but nothing passes
+	taken    int  // connections so far
 	wg       sync.WaitGroup
 }
 
@@ -41,6 +42,9 @@ func (r *relay) open() error {
 }
 
 func (r *relay) serve(listener net.Listener, client net.Conn) {
+	r.mu.Lock()
+	r.taken++
+	r.mu.Unlock()
 	server, err := net.Dial("tcp", r.target)
 	if err != nil {
 		client.Close()
