@@ -114,7 +114,15 @@ func TestReplaceKeepsWhatIsRefused(t *testing.T) {
 	if got := c.RejectedTotals()[model.KindInstances]; got != 1 {
 		t.Errorf("%d refused instances are counted, not 1", got)
 	}
-	c.Replace(3, []model.Record{shop, one})
+	c.Replace(3, []model.Record{refused(shop), refused(one), refused(topology)})
+	if got := c.RejectedTotals()[model.KindInstances]; got != 1 {
+		t.Errorf("a refusal that was met twice is counted %d times", got)
+	}
+	c.Replace(4, []model.Record{shop, one, refused(two)})
+	if got := len(c.Rejected()); got != 1 {
+		t.Errorf("%d refusals are listed, not 1: %v", got, c.Rejected())
+	}
+	c.Replace(5, []model.Record{shop, one})
 	if got := len(c.Rejected()); got != 0 {
 		t.Errorf("%d refusals are listed after all was mended", got)
 	}

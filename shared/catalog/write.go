@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -40,13 +41,17 @@ func (c *Catalog) Apply(revision int64, records []model.Record) {
 func (c *Catalog) Replace(revision int64, records []model.Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.rejections)
 	changes := map[string]*change{}
 	topology := false
+	refused := map[key]bool{}
 	for n := range records {
 		topology = topology || records[n].Kind == model.KindTopology
+		if records[n].Err != nil {
+			refused[keyOf(&records[n])] = true
+		}
 		c.gather(changes, &records[n])
 	}
+	maps.DeleteFunc(c.rejections, func(k key, _ Rejection) bool { return !refused[k] }) // keys that are gone
 	if !topology {
 		c.topology.Store(&model.Topology{})
 	}
@@ -91,7 +96,11 @@ func (c *Catalog) gather(changes map[string]*change, record *model.Record) {
 	}
 }
 
+// reject notes a refusal. One that is met again, as when everything is read anew, is neither counted nor logged twice.
 func (c *Catalog) reject(record *model.Record) {
+	if known, again := c.rejections[keyOf(record)]; again && known.Revision == record.Revision {
+		return
+	}
 	c.rejected[record.Kind]++
 	c.rejections[keyOf(record)] = Rejection{
 		Kind: record.Kind, Name: record.Name, Address: record.Address, Revision: record.Revision, Error: record.Err.Error(),

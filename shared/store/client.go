@@ -20,7 +20,8 @@ var (
 	ErrLeased = errors.New("under a lease, left alone")
 )
 
-// Client reads and writes the configuration, for tools. Each of its calls to etcd takes 5 s at most.
+// Client reads and writes the configuration, for tools. A call to etcd takes 5 s at most, a page of keys 30 s; an etcd that
+// is away is an error after 5 s.
 type Client struct {
 	cfg  Config
 	keys keyspace
