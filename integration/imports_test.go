@@ -61,7 +61,7 @@ var forbidden = []struct {
 }{
 	{"github.com/caddyserver/", []string{"caddyufc", "caddyufc/embeddedetcd", "caddyufc/internal/currentlog", "builds/caddy"}, nil},
 	{"github.com/coredns/", []string{"corednsufc", "builds/coredns"}, nil},
-	{"go.etcd.io/etcd/client", []string{"shared/store"}, []string{"shared/mesh", "caddyufc/embeddedetcd", "corednsufc", "integration"}},
+	{"go.etcd.io/etcd/client", []string{"shared/store"}, []string{"shared/mesh", "caddyufc", "caddyufc/embeddedetcd", "corednsufc", "integration"}},
 	{"go.etcd.io/etcd/server", []string{"caddyufc/embeddedetcd"}, []string{"shared/store", "shared/mesh", "caddyufc", "corednsufc", "integration"}},
 }
 

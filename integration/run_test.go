@@ -110,7 +110,7 @@ func TestMakeRun(t *testing.T) {
 	}
 	expected := map[string]string{
 		"curl -H":                  "hello-",
-		"dig ":                     fmt.Sprint(q.demo),
+		"dig ":                     ".i.hello." + zone,
 		"command=get":              `"backends"`,
 		"command=callback":         "204",
 		"bin/caddy ufc":            fmt.Sprintf("127.0.0.1:%d", q.demo),

@@ -3,6 +3,7 @@ package model
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -35,7 +36,7 @@ func readYAML(data []byte) (roots []*node, err error) {
 	reader := &yamlReader{}
 	for {
 		var document yaml.Node
-		if err := decoder.Decode(&document); err == io.EOF {
+		if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 			return roots, nil
 		} else if err != nil {
 			return roots, yamlError(data, err)
@@ -195,7 +196,7 @@ func isJSON(data []byte) bool {
 	for {
 		var raw json.RawMessage
 		if err := decoder.Decode(&raw); err != nil {
-			return err == io.EOF
+			return errors.Is(err, io.EOF)
 		}
 	}
 }

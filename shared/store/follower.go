@@ -123,7 +123,7 @@ func NewFollower(cfg Config, sink Sink) (*Follower, error) {
 }
 
 // LoadSnapshot feeds the sink from the snapshot file. It must be called before Start. The error is os.ErrNotExist if there
-// is no file, or none configured; any other means that the file can't be trusted, and the sink got nothing.
+// is no file, none configured, or nothing in it; any other means that the file can't be trusted, and the sink got nothing.
 func (f *Follower) LoadSnapshot() error {
 	if f.snapshot == nil {
 		return fmt.Errorf("snapshot: %w", os.ErrNotExist)
@@ -131,6 +131,10 @@ func (f *Follower) LoadSnapshot() error {
 	state, err := f.snapshot.load(f.decoder)
 	if err != nil {
 		return err
+	}
+	if len(state.records) == 0 {
+		// Written before the mesh was set up: to know that there is nothing isn't worth a 404 for every name.
+		return fmt.Errorf("snapshot %q: is empty: %w", f.cfg.Snapshot, os.ErrNotExist)
 	}
 	f.sink.Replace(state.revision, state.records)
 	f.mu.Lock()

@@ -46,7 +46,7 @@ func (c core) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore
 	return caddy.Log().Core().With(c.fields).Check(entry, checked)
 }
 
-// Write serves callers that skip Check, as zapslog does for nobody; the target must not miss the fields then.
+// Write is for callers that skip Check.
 func (c core) Write(entry zapcore.Entry, fields []zapcore.Field) error {
 	return caddy.Log().Core().With(c.fields).Write(entry, fields)
 }
