@@ -193,8 +193,13 @@ func (a *App) config() (mesh.Config, error) {
 	if a.Protect < 0 || a.Protect > 1 {
 		return mesh.Config{}, fmt.Errorf("protect: %v is not a share of 0 to 1", a.Protect)
 	}
-	if err := checkFollow(a.Follow); err != nil {
+	if err := inOption("follow", mesh.CheckFollow(a.Follow)); err != nil {
 		return mesh.Config{}, err
+	}
+	if a.IDC != "" {
+		if err := inOption("idc", model.CheckIDC(a.IDC)); err != nil {
+			return mesh.Config{}, err
+		}
 	}
 	config := mesh.Config{
 		Store: store.Config{
@@ -210,27 +215,6 @@ func (a *App) config() (mesh.Config, error) {
 	return config, nil
 }
 
-func checkFollow(follow []string) error {
-	for _, name := range follow {
-		if name == followAll || name == followUsed {
-			if len(follow) > 1 {
-				return fmt.Errorf("follow: %q stands alone", name)
-			}
-			continue
-		}
-		if err := model.CheckName(name); err != nil {
-			return fmt.Errorf("follow: %w", err)
-		}
-	}
-	return nil
-}
-
-// What follow may say besides names.
-const (
-	followAll  = "all"
-	followUsed = "used"
-)
-
 // Start starts the embedded etcd, if there is one, and begins to follow the documents. It doesn't wait for an etcd
 // outside: what is asked for before its first answer is served from the snapshot, or refused with 503.
 func (a *App) Start() error {
@@ -240,11 +224,9 @@ func (a *App) Start() error {
 		}
 	}
 	a.mesh.Start()
-	if len(a.Follow) > 0 && a.Follow[0] != followAll {
-		a.logger.Warn("follow is not in force in this version: all services are followed", "follow", a.Follow)
-	}
-	if a.Protect > 0 {
-		a.logger.Warn("protect is not in force in this version: no change is held back", "protect", a.Protect)
+	settings := mesh.Config{Follow: a.Follow, Protect: a.Protect}
+	if idle := settings.NotInForce(); idle != nil {
+		a.logger.Warn("not in force in this version", "options", idle)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package caddyufc
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -10,6 +9,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 
+	"github.com/ufc-mesh/ufc/shared/mesh"
+	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/store"
 )
 
@@ -64,24 +65,31 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			}
 			return check(d, a.Prefix, func() error { return (&store.Config{Prefix: a.Prefix}).Validate() })
 		},
-		"idc":      func(d *caddyfile.Dispenser) error { return arguments(d, "IDC", &a.IDC) },
+		"idc": func(d *caddyfile.Dispenser) error {
+			if err := arguments(d, "IDC", &a.IDC); err != nil {
+				return err
+			}
+			return check(d, a.IDC, func() error { return inOption("idc", model.CheckIDC(a.IDC)) })
+		},
 		"agent_id": func(d *caddyfile.Dispenser) error { return arguments(d, "NAME", &a.AgentID) },
 		"snapshot": func(d *caddyfile.Dispenser) error { return arguments(d, "FILE", &a.Snapshot) },
 		"follow": func(d *caddyfile.Dispenser) error {
 			if a.Follow = d.RemainingArgs(); len(a.Follow) == 0 {
 				return d.Err("follow needs all, used, or names of services")
 			}
-			return check(d, strings.Join(a.Follow, ""), func() error { return checkFollow(a.Follow) })
+			return check(d, strings.Join(a.Follow, ""), func() error {
+				return inOption("follow", mesh.CheckFollow(a.Follow))
+			})
 		},
 		"protect": func(d *caddyfile.Dispenser) (err error) {
 			var percent string
 			if err := arguments(d, "PERCENT", &percent); err != nil {
 				return err
 			}
-			if a.Protect, err = parsePercent(percent); err != nil {
-				return d.WrapErr(err)
-			}
-			return nil
+			return check(d, percent, func() error {
+				a.Protect, err = mesh.ParseProtect(percent)
+				return inOption("protect", err)
+			})
 		},
 	})
 }
@@ -111,16 +119,6 @@ func (e *Etcd) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		}
 	}
 	return nil
-}
-
-// parsePercent turns 50% into 0.5.
-func parsePercent(text string) (float64, error) {
-	number, isPercent := strings.CutSuffix(text, "%")
-	percent, err := strconv.ParseFloat(number, 64)
-	if err != nil || !isPercent || !(percent > 0 && percent <= 100) {
-		return 0, fmt.Errorf("protect: %q is not a percentage over 0%% and up to 100%%", text)
-	}
-	return percent / 100, nil
 }
 
 // options reads a directive: positional, which is nil where the directive takes no arguments, gets those on the
@@ -168,6 +166,14 @@ func arguments(d *caddyfile.Dispenser, usage string, targets ...*string) error {
 		return d.Errf("usage: %s %s", name, usage)
 	}
 	return nil
+}
+
+// inOption adds the option's name to an error.
+func inOption(name string, err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return err
 }
 
 // check validates a value, unless it has placeholders, whose values are known only when the configuration is loaded.

@@ -290,13 +290,13 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	for n := range 20 {
 		load(t, ufcOption(prefix, fmt.Sprintf("idc idc-%d", n)), site(directives))
+		for before := requests.Load(); requests.Load() < before+10 && !t.Failed(); {
+			time.Sleep(time.Millisecond)
+		}
 	}
 	close(stop)
 	running.Wait()
 	t.Logf("%d requests during 20 reloads", requests.Load())
-	if requests.Load() < 100 {
-		t.Error("there was no load")
-	}
 	if !banned(t, url+"/bypass", bad) || connections.Load() > 0 {
 		t.Errorf("the reload forgot the ban: %d requests went to the banned instance", connections.Load())
 	}
@@ -484,7 +484,7 @@ func TestLogs(t *testing.T) {
 	}
 	written := string(data)
 	for _, want := range []string{
-		`follow is not in force in this version`, `protect is not in force in this version`,
+		`"options":["follow used","protect"]`,
 		`"ufc_caller":"edge","ufc_callee":"web","ufc_attempts":`,
 		`"ufc_caller":"app","ufc_callee":"web"`,
 		`"ufc_instance":"127.0.0.1:`,
@@ -520,7 +520,7 @@ func TestBadConfigurations(t *testing.T) {
 	f(`{"prefix": "ufc"}`, `prefix "ufc"`)
 	f(`{"prefix": "{no.such.placeholder}"}`, "prefix: unrecognized placeholder {no.such.placeholder}")
 	f(`{"protect": 1.5}`, "protect: 1.5 is not a share of 0 to 1")
-	f(`{"follow": ["all", "web"]}`, `"all" stands alone`)
+	f(`{"follow": ["all", "web"]}`, `"all" must stand alone`)
 	f(`{"follow": ["Web"]}`, `"Web"`)
 	f(`{"unheard_of": 1}`, "unheard_of")
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -34,12 +35,11 @@ func runTests(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := findAddress()
 	if err != nil {
 		panic(err)
 	}
-	server := &embeddedetcd.Server{Dir: filepath.Join(dir, "etcd"), Address: listener.Addr().String()}
-	listener.Close()
+	server := &embeddedetcd.Server{Dir: filepath.Join(dir, "etcd"), Address: address}
 	if err := errors.Join(server.Provision(caddy.Context{}), server.Open()); err != nil {
 		panic(err)
 	}
@@ -53,15 +53,26 @@ var prefixes atomic.Int64
 // newPrefix returns a prefix that no other test uses.
 func newPrefix() string { return fmt.Sprintf("/test/%d", prefixes.Add(1)) }
 
-// freeAddress returns an address that was free a moment ago.
+// freeAddress returns an address that was free a moment ago. Its port is under those that systems give to clients, so
+// that no connection takes it meanwhile.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := findAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return address
+}
+
+func findAddress() (address string, err error) {
+	for range 100 {
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(15000))); err == nil {
+			listener.Close()
+			return listener.Addr().String(), nil
+		}
+	}
+	return "", err
 }
 
 func port(address string) string {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -44,16 +45,16 @@ func listen(ctx context.Context, _, host, ports string, offset uint, config net.
 	if err != nil {
 		return nil, fmt.Errorf("network ufc: %w", err)
 	}
-	added, first := value.(*socket).share(address)
-	if !first {
-		time.Sleep(settle)
+	added, before := value.(*socket).share(address)
+	for deadline := time.Now().Add(settle); before != nil && before.pending.Load() > 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
 	}
 	return added, nil
 }
 
-// settle is how long a reload waits after it has turned new connections away from the old server, so that this can read
-// the first requests of those that it got last. It takes microseconds on an idle machine.
-const settle = 20 * time.Millisecond
+// settle is how long a reload waits at most for the old server to begin on the connections that it got last. It takes a
+// millisecond, unless a client stops in the middle of its first request.
+const settle = time.Second
 
 // sockets are those that are open, by address.
 var sockets = caddy.NewUsagePool()
@@ -74,6 +75,8 @@ type share struct {
 	accepts chan accepted
 	closed  chan struct{}
 	once    sync.Once
+	// pending counts the connections for this share whose first request its server hasn't begun to answer.
+	pending atomic.Int64
 }
 
 type accepted struct {
@@ -81,23 +84,28 @@ type accepted struct {
 	err  error
 }
 
-// share adds a listener, and tells whether it is the first.
-func (s *socket) share(address string) (added *share, first bool) {
+// share adds a listener. It returns the one, too, that got the connections before, if there was one.
+func (s *socket) share(address string) (added, before *share) {
 	added = &share{socket: s, address: address, accepts: make(chan accepted), closed: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.shares) > 0 {
+		before = s.shares[len(s.shares)-1]
+	}
 	s.shares = append(s.shares, added)
-	return added, len(s.shares) == 1
+	return added, before
 }
 
-// newest returns the share that gets connections now, nil if there is none.
-func (s *socket) newest() *share {
+// choose returns the share that gets the next connection, which is pending from now on; nil if there is none.
+func (s *socket) choose() *share {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.shares) == 0 {
 		return nil
 	}
-	return s.shares[len(s.shares)-1]
+	newest := s.shares[len(s.shares)-1]
+	newest.pending.Add(1)
+	return newest
 }
 
 // accept hands out connections, until the socket is closed.
@@ -105,7 +113,7 @@ func (s *socket) accept() {
 	defer close(s.done)
 	for {
 		conn, err := s.listener.Accept()
-		if !s.deliver(accepted{conn, err}) {
+		if !s.deliver(conn, err) {
 			if conn != nil {
 				conn.Close()
 			}
@@ -115,18 +123,55 @@ func (s *socket) accept() {
 }
 
 // deliver gives a connection, or why there is none, to the newest share. It tells whether there was one.
-func (s *socket) deliver(next accepted) bool {
+func (s *socket) deliver(conn net.Conn, err error) bool {
 	for {
-		to := s.newest()
+		to := s.choose()
 		if to == nil {
 			return false
 		}
+		next := accepted{err: err}
+		if err == nil {
+			next.conn = &pendingConn{TCPConn: conn.(*net.TCPConn), begun: sync.OnceFunc(func() { to.pending.Add(-1) })}
+		}
 		select {
 		case to.accepts <- next:
+			if err != nil {
+				to.pending.Add(-1)
+			}
 			return true
 		case <-to.closed:
+			to.pending.Add(-1)
 		}
 	}
+}
+
+// pendingConn finds out when a server has begun to answer the first request, since from then on its shutdown waits for the
+// answer: it writes; or it reads one byte, as net/http does to notice that the client goes away; or it reads a third time,
+// which is the body, as the first two reads are for HTTP/2's preface and for the head.
+type pendingConn struct {
+	*net.TCPConn
+	reads atomic.Int32
+	begun func()
+}
+
+// Read implements net.Conn.
+func (c *pendingConn) Read(p []byte) (int, error) {
+	if c.reads.Load() < 3 && (c.reads.Add(1) == 3 || len(p) == 1) {
+		c.begun()
+	}
+	return c.TCPConn.Read(p)
+}
+
+// Write implements net.Conn.
+func (c *pendingConn) Write(p []byte) (int, error) {
+	c.begun()
+	return c.TCPConn.Write(p)
+}
+
+// Close implements net.Conn.
+func (c *pendingConn) Close() error {
+	c.begun()
+	return c.TCPConn.Close()
 }
 
 // Destruct closes the socket, when nobody shares it any more.

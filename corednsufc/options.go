@@ -3,17 +3,18 @@ package corednsufc
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
+	"github.com/ufc-mesh/ufc/shared/mesh"
 	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/store"
 )
@@ -76,12 +77,7 @@ var options = map[string]option{
 }
 
 func optionNames() []string {
-	names := make([]string, 0, len(options))
-	for name := range options {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(options))
 }
 
 func parseEtcd(cfg *config, _ *caddy.Controller, args []string) error {
@@ -138,15 +134,7 @@ func inRoot(c *caddy.Controller, file string) string {
 
 func parseIDC(cfg *config, _ *caddy.Controller, args []string) error {
 	cfg.mesh.IDC = args[0]
-	return checkIDC(args[0])
-}
-
-// checkIDC is the rule for the names of IDCs: that of services, without a reserved one.
-func checkIDC(idc string) error {
-	if idc == "i" {
-		return nil
-	}
-	return model.CheckName(idc)
+	return model.CheckIDC(args[0])
 }
 
 func parseClientIDC(cfg *config, _ *caddy.Controller, args []string) error {
@@ -163,7 +151,7 @@ func parseClientIDC(cfg *config, _ *caddy.Controller, args []string) error {
 		}
 	}
 	cfg.clientIDC = append(cfg.clientIDC, clientIDC{network, args[1]})
-	return checkIDC(args[1])
+	return model.CheckIDC(args[1])
 }
 
 func parseAgentID(cfg *config, _ *caddy.Controller, args []string) error {
@@ -183,31 +171,12 @@ func parseSnapshot(cfg *config, c *caddy.Controller, args []string) error {
 
 func parseFollow(cfg *config, _ *caddy.Controller, args []string) error {
 	cfg.mesh.Follow = args
-	if len(args) == 1 && (args[0] == "all" || args[0] == "used") {
-		return nil
-	}
-	for i, service := range args {
-		if service == "all" || service == "used" {
-			return fmt.Errorf("%q must stand alone", service)
-		}
-		if err := model.CheckName(service); err != nil {
-			return err
-		}
-		if slices.Contains(args[:i], service) {
-			return fmt.Errorf("%q is named twice", service)
-		}
-	}
-	return nil
+	return mesh.CheckFollow(args)
 }
 
-func parseProtect(cfg *config, _ *caddy.Controller, args []string) error {
-	number, percent := strings.CutSuffix(args[0], "%")
-	share, err := strconv.ParseFloat(number, 64)
-	if err != nil || !percent || !(share >= 0 && share <= 100) {
-		return fmt.Errorf("%q is not a percentage from 0%% to 100%%", args[0])
-	}
-	cfg.mesh.Protect = share / 100
-	return nil
+func parseProtect(cfg *config, _ *caddy.Controller, args []string) (err error) {
+	cfg.mesh.Protect, err = mesh.ParseProtect(args[0])
+	return err
 }
 
 func parseCallback(cfg *config, _ *caddy.Controller, args []string) error {
@@ -248,11 +217,11 @@ func parseAnswers(cfg *config, _ *caddy.Controller, args []string) error {
 	return nil
 }
 
-func parseFused(cfg *config, _ *caddy.Controller, args []string) error {
+// parseFused checks what the refused share of a fused callee is to get. Not in force yet: nothing is fused.
+func parseFused(_ *config, _ *caddy.Controller, args []string) error {
 	if !slices.Contains([]string{"refused", "nxdomain", "answer"}, args[0]) {
 		return fmt.Errorf("%q is not refused, nxdomain or answer", args[0])
 	}
-	cfg.fused = args[0]
 	return nil
 }
 

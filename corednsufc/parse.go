@@ -27,7 +27,6 @@ type config struct {
 	token     string      // of debug queries there. Empty: they are off
 	ttl       uint32      // of every record, in seconds
 	answers   int         // instances to an answer
-	fused     string      // refused, nxdomain or answer: for what the fuse refuses. Not in force yet
 	fall      fall.F
 
 	given      map[string]int // the line of each option that was given
@@ -44,10 +43,10 @@ type clientIDC struct {
 func parse(c *caddy.Controller) (*config, error) {
 	c.Next() // ufc
 	cfg := &config{
-		where: fmt.Sprintf("%s:%d", c.File(), c.Line()),
-		mesh:  mesh.Config{Store: store.Config{Logger: slog.New(newLogHandler())}},
-		fused: "refused", answers: 1,
-		given: map[string]int{},
+		where:   fmt.Sprintf("%s:%d", c.File(), c.Line()),
+		mesh:    mesh.Config{Store: store.Config{Logger: slog.New(newLogHandler())}},
+		answers: 1,
+		given:   map[string]int{},
 	}
 	for _, origin := range plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys) {
 		cfg.zones = append(cfg.zones, newZone(origin))
@@ -93,14 +92,11 @@ func (cfg *config) parseOption(c *caddy.Controller) error {
 
 // notInForce lists the options that were given and change nothing in this version.
 func (cfg *config) notInForce() []string {
-	var idle []string
-	for _, name := range []string{"client_idc", "protect", "fused"} {
+	idle := cfg.mesh.NotInForce()
+	for _, name := range []string{"client_idc", "fused"} {
 		if cfg.given[name] > 0 {
 			idle = append(idle, name)
 		}
-	}
-	if follow := cfg.mesh.Follow; len(follow) > 0 && follow[0] != "all" {
-		idle = append(idle, "follow "+strings.Join(follow, " "))
 	}
 	return idle
 }

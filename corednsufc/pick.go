@@ -2,6 +2,7 @@ package corednsufc
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/miekg/dns"
 
@@ -50,10 +51,5 @@ func (u *UFC) pick(q *query, call *agent.Call, chosen []*agent.Attempt) ([]*agen
 
 // addressIn tells whether an address is chosen already, with another port: a set of records holds no record twice.
 func addressIn(chosen []*agent.Attempt, address netip.Addr) bool {
-	for _, attempt := range chosen {
-		if attempt.Address.Addr() == address {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(chosen, func(attempt *agent.Attempt) bool { return attempt.Address.Addr() == address })
 }

@@ -50,7 +50,6 @@ func TestParse(t *testing.T) {
 		"token":       {got.token, "hush"},
 		"ttl":         {got.ttl, uint32(5)},
 		"answers":     {got.answers, 3},
-		"fused":       {got.fused, "nxdomain"},
 		"fallthrough": {got.fall.Zones, []string{"bj.ufc.internal."}},
 		"longest":     {got.clientIDC[0].network.String(), "2001:db8::/32"},
 	} {
@@ -65,7 +64,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("client %s: got IDC %q, want %q", client, idc, want)
 		}
 	}
-	if idle := got.notInForce(); !reflect.DeepEqual(idle, []string{"client_idc", "protect", "fused", "follow redis-main mysql"}) {
+	if idle := got.notInForce(); !reflect.DeepEqual(idle, []string{"follow redis-main mysql", "protect", "client_idc", "fused"}) {
 		t.Errorf("not in force: %q", idle)
 	}
 }
@@ -79,7 +78,7 @@ func TestParseDefaults(t *testing.T) {
 	}
 	s := got.mesh.Store
 	if !reflect.DeepEqual(s.Endpoints, []string{"http://127.0.0.1:2379"}) || s.Prefix != "/ufc/v1" || got.ttl != 0 ||
-		got.answers != 1 || got.callback != "" || got.fused != "refused" || got.fall.Through("x.") || got.notInForce() != nil {
+		got.answers != 1 || got.callback != "" || got.fall.Through("x.") || got.notInForce() != nil {
 		t.Errorf("defaults: %+v", got)
 	}
 }

@@ -2,6 +2,8 @@ package embeddedetcd
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,15 +16,17 @@ import (
 	"go.uber.org/zap"
 )
 
-// freeAddress returns an address that was free a moment ago.
+// freeAddress returns an address that was free a moment ago. Its port is under those that systems give to clients, so
+// that no connection takes it meanwhile.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(15000)))
+		if err == nil {
+			listener.Close()
+			return listener.Addr().String()
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 func provision(t *testing.T, dir, address string) *Server {

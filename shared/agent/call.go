@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -116,17 +115,15 @@ func (a *Agent) mayRetry(call *Call) error {
 	return nil
 }
 
-// ErrNoSuchInstance is PickAddress's error for an address that isn't the callee's.
-var ErrNoSuchInstance = errors.New("no such instance")
-
-// PickAddress makes an attempt on the instance that a program says it has talked to, so that its outcome can be told.
-func (a *Agent) PickAddress(call *Call, address netip.AddrPort) (*Attempt, error) {
+// PickAddress makes an attempt on the instance that a program says it has talked to, so that its outcome can be told; nil
+// if the callee has no such instance.
+func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 	now := call.service.state.Load()
 	index, found := now.view.Find(address)
 	if !found {
-		return nil, fmt.Errorf("service %q: %w: %s", call.Callee, ErrNoSuchInstance, address)
+		return nil
 	}
-	return call.attempt(now.instances[index], false), nil
+	return call.attempt(now.instances[index], false)
 }
 
 // Attempt is one instance chosen for a call.

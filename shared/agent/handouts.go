@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"container/list"
 	"crypto/rand"
 	"sync"
 	"time"
@@ -17,21 +18,15 @@ const (
 // handouts holds the attempts that programs make by themselves, by ids that can't be guessed, so that nobody reports on
 // what he wasn't given.
 type handouts struct {
-	mu   sync.Mutex
-	byID map[string]handout
-	// queue has the ids in the order in which they expire, reported ones too until then. Its head is queue[first].
-	queue []expiry
-	first int
+	mu    sync.Mutex
+	byID  map[string]*list.Element // of queue
+	queue list.List                // of handout, the first to expire in front
 }
 
 type handout struct {
+	id      string
 	attempt *Attempt
 	expires time.Time
-}
-
-type expiry struct {
-	id string
-	at time.Time
 }
 
 // HandOut lets a program make an attempt by itself and returns the id by which it may report on it: once, within 5
@@ -46,31 +41,35 @@ func (t *handouts) put(attempt *Attempt) string {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for len(t.queue) > t.first && (t.queue[t.first].at.Before(now) || len(t.queue)-t.first >= maxHandouts) {
-		delete(t.byID, t.queue[t.first].id)
-		t.queue[t.first] = expiry{}
-		t.first++
-	}
-	if t.first > len(t.queue)/2 { // the spent half is reused, so that the queue's cost stays in proportion
-		t.queue = append(t.queue[:0], t.queue[t.first:]...)
-		t.first = 0
-	}
-	expires := now.Add(handoutLife)
-	t.queue = append(t.queue, expiry{id, expires})
 	if t.byID == nil {
-		t.byID = map[string]handout{}
+		t.byID = map[string]*list.Element{}
 	}
-	t.byID[id] = handout{attempt, expires}
+	for oldest := t.queue.Front(); oldest != nil; oldest = t.queue.Front() {
+		if t.queue.Len() < maxHandouts && oldest.Value.(handout).expires.After(now) {
+			break
+		}
+		t.remove(oldest)
+	}
+	t.byID[id] = t.queue.PushBack(handout{id, attempt, now.Add(handoutLife)})
 	return id
 }
 
 func (t *handouts) take(id string) *Attempt {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	given, ok := t.byID[id]
-	delete(t.byID, id)
-	if !ok || given.expires.Before(time.Now()) { // expired ones leave the table with the next put only
+	found := t.byID[id]
+	if found == nil {
+		return nil
+	}
+	given := t.remove(found)
+	if given.expires.Before(time.Now()) { // expired ones leave the table with the next put only
 		return nil
 	}
 	return given.attempt
+}
+
+func (t *handouts) remove(element *list.Element) handout {
+	given := t.queue.Remove(element).(handout)
+	delete(t.byID, given.id)
+	return given
 }

@@ -1,6 +1,9 @@
 package balance
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // Target is what a policy sees of one instance. Its pointer is the instance's identity.
 type Target struct {
@@ -11,15 +14,6 @@ type Target struct {
 type Request struct {
 	Key   string    // what a hashing policy hashes
 	Tried []*Target // already used by this call: never chosen again
-}
-
-func (r *Request) tried(target *Target) bool {
-	for _, t := range r.Tried {
-		if t == target {
-			return true
-		}
-	}
-	return false
 }
 
 // Policy chooses among targets. It is used by many goroutines at once.
@@ -42,7 +36,7 @@ func (p *RoundRobin) Pick(targets []*Target, request *Request) int {
 	start := p.next.Add(1) - 1
 	for i := range n {
 		index := (start + i) % n
-		if !request.tried(targets[index]) {
+		if !slices.Contains(request.Tried, targets[index]) {
 			return int(index)
 		}
 	}

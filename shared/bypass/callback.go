@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"mime"
 	"net/http"
 	"net/netip"
@@ -165,7 +164,7 @@ func (h *Handler) checkOne(r *report) error {
 	if r.result, ok = health.ParseResult(r.Result); !ok {
 		return fmt.Errorf("result: %q is not one of ok, connect_error, connect_timeout, write_error, write_timeout, read_error, read_timeout, reset, error", r.Result)
 	}
-	if !(r.Latency >= 0 && r.Latency <= maxLatency) || math.IsNaN(r.Latency) {
+	if !(r.Latency >= 0 && r.Latency <= maxLatency) { // so that NaN is refused
 		return fmt.Errorf("latency_ms: %v is not between 0 and %.0f", r.Latency, maxLatency)
 	}
 	if r.Code != 0 && (r.Code < 100 || r.Code > 599) {
@@ -214,11 +213,7 @@ func (h *Handler) attempt(r *report) *agent.Attempt {
 	if h.agent.Begin(call) != nil {
 		return nil
 	}
-	attempt, err := h.agent.PickAddress(call, r.address)
-	if err != nil {
-		return nil
-	}
-	return attempt
+	return h.agent.PickAddress(call, r.address)
 }
 
 // code is the status that a report counts as: what the program says, or what through mode would have answered.

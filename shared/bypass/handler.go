@@ -8,14 +8,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// MaxBackends is how many backends one get may ask for.
-const MaxBackends = 100
+// maxBackends is how many backends one get may ask for.
+const maxBackends = 100
 
 // Query answers a debug path; mesh.Mesh.Query is one. Its error wraps agent.ErrSelector if the path selects nothing.
 type Query func(path string) (map[string]any, error)
@@ -69,10 +70,8 @@ type command func(http.ResponseWriter, *http.Request, url.Values) *agent.Refusal
 
 // only runs a command if the request's method is one of its methods.
 func (h *Handler) only(r *http.Request, f command, w http.ResponseWriter, parameters url.Values, methods ...string) *agent.Refusal {
-	for _, method := range methods {
-		if r.Method == method {
-			return f(w, r, parameters)
-		}
+	if slices.Contains(methods, r.Method) {
+		return f(w, r, parameters)
 	}
 	w.Header().Set("Allow", methods[0])
 	return &agent.Refusal{Reason: agent.ReasonMethod, Detail: fmt.Sprintf("this command takes %s, not %s", methods[0], r.Method)}
@@ -106,8 +105,8 @@ func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Val
 	n := 1
 	if text := parameters.Get("n"); text != "" {
 		var err error
-		if n, err = strconv.Atoi(text); err != nil || n < 1 || n > MaxBackends {
-			return badRequest("n: %q is not a number from 1 to %d", text, MaxBackends)
+		if n, err = strconv.Atoi(text); err != nil || n < 1 || n > maxBackends {
+			return badRequest("n: %q is not a number from 1 to %d", text, maxBackends)
 		}
 	}
 	if parameters.Get("service") == "" {

@@ -94,6 +94,10 @@ func TestRecords(t *testing.T) {
 	f("shop/2 10.0.0.1:80", records{shop, one}, records{refused(shop), refused(one)})
 	f("shop/2", records{shop, refused(one)})
 	f("", records{refused(shop)})
+	// A key that only looks like an instance's touches none.
+	odd := model.Record{Kind: model.KindInstances, Name: "shop", Address: "10.0.0.1:080"}
+	f("shop/2 10.0.0.1:80", records{shop, one}, records{deleted(odd)})
+	f("shop/2 10.0.0.1:80", records{shop, one}, records{refused(odd), deleted(odd)})
 }
 
 func TestReplaceKeepsWhatIsRefused(t *testing.T) {

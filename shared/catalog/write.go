@@ -88,12 +88,19 @@ func (c *Catalog) gather(changes map[string]*change, record *model.Record) {
 	case record.Kind == model.KindService:
 		service.service, service.undefined = record.Service, false
 	case record.Deleted:
-		if address, err := netip.ParseAddrPort(record.Address); err == nil {
+		if address, ok := addressOf(record); ok {
 			service.instances[address] = nil
 		}
 	default:
 		service.instances[record.Instance.Address] = record.Instance
 	}
+}
+
+// addressOf returns the address of an instance's key. A key that writes one in another way, such as 10.0.0.1:080, was
+// never an instance's: it must not touch the one that it looks like.
+func addressOf(record *model.Record) (netip.AddrPort, bool) {
+	address, err := netip.ParseAddrPort(record.Address)
+	return address, err == nil && address.String() == record.Address
 }
 
 // reject notes a refusal. One that is met again, as when everything is read anew, is neither counted nor logged twice.
@@ -125,9 +132,9 @@ func (c *Catalog) keepRefused(changes map[string]*change, records []model.Record
 			}
 			kept.Service = view.Service
 		case model.KindInstances:
-			address, err := netip.ParseAddrPort(record.Address)
+			address, ok := addressOf(record)
 			index, found := view.Find(address)
-			if err != nil || !found {
+			if !ok || !found {
 				continue
 			}
 			kept.Instance = view.Instances[index]
@@ -190,10 +197,7 @@ func (c *Catalog) commit(changes map[string]*change) {
 func (c *Catalog) publish(present map[string]*atomic.Pointer[View], changed []*View, removed []string) {
 	next := present
 	if len(removed) > 0 || slices.ContainsFunc(changed, func(v *View) bool { return present[v.Name] == nil }) {
-		next = make(map[string]*atomic.Pointer[View], len(present)+len(changed))
-		for name, pointer := range present {
-			next[name] = pointer
-		}
+		next = maps.Clone(present)
 		for _, name := range removed {
 			delete(next, name)
 		}

@@ -185,7 +185,7 @@ func (c checker) idcTables(path string, tables map[string][]IDCWeight, known map
 
 // logical checks the name of a logical IDC.
 func (c checker) logical(path, name string, known map[string]bool) {
-	if err := checkWord(name); err != nil {
+	if err := CheckIDC(name); err != nil {
 		c.fail(path, "%v", err)
 	} else if known != nil && !known[name] {
 		c.fail(path, "%s is not a logical IDC of idcs", quote(name))

@@ -34,7 +34,7 @@ func (i *Instance) check(c checker) {
 		c.fail("address", missing)
 	}
 	if i.IDC != "" {
-		c.must("idc", checkWord(i.IDC))
+		c.must("idc", CheckIDC(i.IDC))
 	}
 	between(c, "weight", i.Weight, 0, maxWeight)
 	if len(i.Labels) > 0 {
@@ -52,8 +52,8 @@ func (t *Topology) check(c checker) {
 	logical := make(map[string]bool, len(t.IDCs))
 	for _, name := range slices.Sorted(maps.Keys(t.IDCs)) {
 		at, idc := c.entry("idcs", name), t.IDCs[name]
-		at.must("", checkWord(name))
-		at.must("logical", checkWord(idc.Logical))
+		at.must("", CheckIDC(name))
+		at.must("logical", CheckIDC(idc.Logical))
 		logical[idc.Logical] = true
 	}
 	c.idcTables("routes", t.Routes, logical)

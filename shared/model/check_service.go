@@ -87,7 +87,7 @@ func checkRoutes(c checker, routes []Route) {
 
 func (m *Match) check(c checker) {
 	c.each("callers", m.Callers, checkGlob)
-	c.each("caller_idcs", m.CallerIDCs, checkWord)
+	c.each("caller_idcs", m.CallerIDCs, CheckIDC)
 	c.each("methods", m.Methods, checkMethod)
 	c.optional("path", m.Path, checkPath)
 	if m.Percent != nil {

@@ -25,11 +25,11 @@ func CheckName(name string) error {
 	if name == "i" {
 		return errors.New(`"i" is reserved for the names of instances`)
 	}
-	return checkWord(name)
+	return CheckIDC(name)
 }
 
-// checkWord is CheckName's rule for the names of IDCs, of which none is reserved.
-func checkWord(name string) error {
+// CheckIDC is CheckName's rule for the names of IDCs (and labels of the like), of which none is reserved.
+func CheckIDC(name string) error {
 	if name == "" {
 		return errors.New("is missing")
 	}

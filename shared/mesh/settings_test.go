@@ -1,0 +1,53 @@
+package mesh
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestCheckFollow(t *testing.T) {
+	f := func(follow, contains string) {
+		t.Helper()
+		err := CheckFollow(strings.Fields(follow))
+		if (err == nil) != (contains == "") || (err != nil && !strings.Contains(err.Error(), contains)) {
+			t.Errorf("%q: %v, want %q", follow, err, contains)
+		}
+	}
+	f("", "")
+	f("all", "")
+	f("used", "")
+	f("shop cart", "")
+	f("all shop", `"all" must stand alone`)
+	f("shop used", `"used" must stand alone`)
+	f("shop shop", `"shop" is named twice`)
+	f("Shop", `"Shop"`)
+}
+
+func TestParseProtect(t *testing.T) {
+	f := func(text string, want float64, ok bool) {
+		t.Helper()
+		if got, err := ParseProtect(text); (err == nil) != ok || got != want {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	f("0%", 0, true)
+	f("12.5%", 0.125, true)
+	f("100%", 1, true)
+	f("50", 0, false)
+	f("101%", 0, false)
+	f("-1%", 0, false)
+	f("NaN%", 0, false)
+	f("%", 0, false)
+}
+
+func TestNotInForce(t *testing.T) {
+	config := Config{Follow: []string{"all"}}
+	if idle := config.NotInForce(); idle != nil {
+		t.Errorf("defaults are idle: %v", idle)
+	}
+	config = Config{Follow: []string{"shop", "cart"}, Protect: 0.5}
+	if idle := config.NotInForce(); !slices.Equal(idle, []string{"follow shop cart", "protect"}) {
+		t.Errorf("idle are %v", idle)
+	}
+}
