@@ -20,14 +20,16 @@ SAME_BUILD = CGO_ENABLED=0 GOFLAGS="$$GOFLAGS -trimpath -buildvcs=false -tags=$(
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+BUILD = builds/build.sh ./builds/caddy ./builds/coredns
+
 build: ## bin/caddy and bin/coredns
-	@builds/build.sh ./builds/caddy ./builds/coredns
+	@$(BUILD)
 
 xcaddy: ## bin/xcaddy-caddy: the same Caddy, built by xcaddy from this checkout
 	@builds/xcaddy.sh bin/xcaddy-caddy
 
 run: ## the whole mesh on this machine, until Ctrl-C
-	@builds/build.sh ./builds/caddy ./builds/coredns ./builds/run
+	@$(BUILD) ./builds/run
 	@bin/run
 
 test: unit integration ## all tests
@@ -35,7 +37,8 @@ test: unit integration ## all tests
 unit: ## tests of the packages, with the race detector
 	go test -race -tags=$(TAGS) -timeout 10m $$(go list ./... | grep -v '/integration$$')
 
-integration: build test-tools ## tests that start the real binaries and real servers
+integration: test-tools ## tests that start the real binaries and real servers
+	@$(BUILD) ./builds/run
 	$(SAME_BUILD) go test -count=1 -timeout 20m ./integration/...
 
 test-tools:

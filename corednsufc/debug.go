@@ -19,11 +19,10 @@ const (
 
 // debug answers TXT _debug.S.ZONE: one record about the service, and one for each instance.
 func (q *query) debug() *reply {
-	answer, err := q.mesh.Agent.Query([]string{"backend_info", q.service})
-	if err != nil {
+	backends := q.mesh.Agent.Backends(q.service)
+	if backends == nil {
 		return q.nxdomain() // it has gone this moment
 	}
-	backends, _ := answer.([]agent.BackendInfo)
 	status := q.mesh.Status()
 	m := newReply(q.r)
 	q.appendText(m, fmt.Sprintf("service=%s instances=%d banned=%d revision=%d source=%s synced=%t",

@@ -22,7 +22,7 @@ const MaxClass = 7
 type Call struct {
 	Callee string
 	Caller string // empty: unknown
-	IDC    string // physical IDC of the caller. Empty: the agent's own
+	IDC    string // physical IDC of the caller. Empty: the agent's own. Not in force yet
 	Key    string // what a hashing policy hashes. Not in force yet
 	Class  int    // importance, 0–MaxClass; DefaultClass if the request doesn't say. Not in force yet
 	// Family is the only IP version that the caller can use. Default AnyFamily.

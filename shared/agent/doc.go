@@ -18,5 +18,5 @@
 //   - the line view: Begin chooses the policy that Call.Service returns, by caller.
 //   - the fuse (package fuse): Begin asks it for the first attempt, mayRetry for each further one; Done feeds it.
 //   - retry budget, backoff, hedging: mayRetry; a hedge is a Pick while the first attempt still runs.
-//   - bans by deviation, half open, slow start: package health, fed by Done; rebuild asks it who may be chosen.
+//   - bans by deviation, half open, slow start: package health, fed by Done; newSubset asks it who may be chosen.
 package agent

@@ -19,18 +19,25 @@ func (a *Agent) Query(selector []string) (any, error) {
 	if len(selector) == 0 {
 		return nil, fmt.Errorf("%w: empty path", ErrSelector)
 	}
-	args := selector[1:]
-	answer, most := map[string]func([]string) (any, error){
-		"request_info": a.requestInfo, "backend_info": a.backendInfo, "ban_info": a.banInfo, "config_info": a.configInfo,
-	}, map[string]int{"request_info": 1, "backend_info": 2, "ban_info": 1, "config_info": 1}
-	f := answer[selector[0]]
-	if f == nil {
-		return nil, fmt.Errorf("%w: unknown first segment %q", ErrSelector, selector[0])
+	first, args := selector[0], selector[1:]
+	most := 1
+	var answer func([]string) (any, error)
+	switch first {
+	case "request_info":
+		answer = a.requestInfo
+	case "backend_info":
+		answer, most = a.backendInfo, 2
+	case "ban_info":
+		answer = a.banInfo
+	case "config_info":
+		answer = a.configInfo
+	default:
+		return nil, fmt.Errorf("%w: unknown first segment %q", ErrSelector, first)
 	}
-	if len(args) > most[selector[0]] {
-		return nil, fmt.Errorf("%w: %s takes at most %d segments after it, not %d", ErrSelector, selector[0], most[selector[0]], len(args))
+	if len(args) > most {
+		return nil, fmt.Errorf("%w: %s takes at most %d segments after it, not %d", ErrSelector, first, most, len(args))
 	}
-	return f(args)
+	return answer(args)
 }
 
 // known returns the service that the first argument names.
@@ -128,21 +135,34 @@ func (i *instance) info() BackendInfo {
 	return info
 }
 
+// Backends returns what the agent knows of a service's instances, by address; nil if it doesn't know the service.
+func (a *Agent) Backends(service string) []BackendInfo {
+	s := a.service(service)
+	if s == nil {
+		return nil
+	}
+	all := []BackendInfo{}
+	for _, i := range s.state.Load().instances {
+		all = append(all, i.info())
+	}
+	return all
+}
+
 func (a *Agent) backendInfo(args []string) (any, error) {
 	s, err := a.known("backend_info", args)
 	if err != nil {
 		return nil, err
 	}
-	all := []BackendInfo{}
-	for _, i := range s.state.Load().instances {
-		if len(args) == 1 || i.hostPort == args[1] {
-			all = append(all, i.info())
+	all := a.Backends(s.name)
+	if len(args) == 1 {
+		return all, nil
+	}
+	for _, backend := range all {
+		if backend.Backend == args[1] {
+			return []BackendInfo{backend}, nil
 		}
 	}
-	if len(args) == 2 && len(all) == 0 {
-		return nil, fmt.Errorf("%w: service %q has no instance %q", ErrSelector, args[0], args[1])
-	}
-	return all, nil
+	return nil, fmt.Errorf("%w: service %q has no instance %q", ErrSelector, args[0], args[1])
 }
 
 // banInfo answers with the bans of one callee, or of all, by callee.

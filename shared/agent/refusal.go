@@ -10,7 +10,7 @@ import (
 const (
 	ReasonNoCallee       = "no_callee"       // no callee was named
 	ReasonBadRequest     = "bad_request"     // a malformed x-ufc-* header or parameter
-	ReasonMethod         = "method"          // a /bypass command by the wrong HTTP method
+	ReasonMethod         = "method"          // CONNECT, or a /bypass command by the wrong HTTP method
 	ReasonForbidden      = "forbidden"       // a debug query without the token, or a report that its sender may not make
 	ReasonUnknownService = "unknown_service" // no document names the callee
 	ReasonNotSynced      = "not_synced"      // no configuration yet, neither from etcd nor from a snapshot

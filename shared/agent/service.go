@@ -132,7 +132,7 @@ func newState(view *catalog.View, instances []*instance) *state {
 }
 
 // newSubset settles who may be chosen: who serves and isn't banned. If all who serve are banned, a wrong choice is still
-// better than none: the suspects, and if all are proven dead, everybody (design §4, Panic).
+// better than none: the suspects, and if all are proven dead, everybody.
 func newSubset(instances []*instance, family Family) subset {
 	var chosen subset
 	var serving, suspects []*instance

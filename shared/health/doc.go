@@ -4,6 +4,6 @@
 //
 // In force are the request ban (M of the last N outcomes), proof (a refused connection whose probe fails too), a fixed
 // duration, and the probe before the return. The rules to come have their place: the sequential test replaces
-// Instance.observe's count of bits; deviation is a timer of the Monitor over per-caller windows; doubling, half open and
+// Instance.shift's count of bits; deviation is a timer of the Monitor over per-caller windows; doubling, half open and
 // slow start are further states between banned and up, in ban.go.
 package health

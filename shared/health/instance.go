@@ -10,10 +10,11 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// DefaultRequestBan is what bans where a Service doesn't say: 5 failures of the last 10 outcomes.
-var DefaultRequestBan = model.RequestBan{Failures: 5, Of: 10}
+// DefaultRequestBan is what bans where a Service doesn't say.
+var DefaultRequestBan = model.DefaultRequestBan()
 
-// forget is how long a failure is held against an instance: design §4, "outcomes expire after 10 minutes".
+// forget is how long a failure is held against an instance. With little traffic the last ten outcomes may reach back for
+// hours, and say nothing of today.
 const forget = 10 * time.Minute
 
 // Reason tells why an instance is banned.
