@@ -86,10 +86,10 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if err := arguments(d, "PERCENT", &percent); err != nil {
 				return err
 			}
-			return check(d, percent, func() error {
-				a.Protect, err = mesh.ParseProtect(percent)
-				return inOption("protect", err)
-			})
+			if a.Protect, err = mesh.ParseProtect(percent); err != nil {
+				return d.WrapErr(inOption("protect", err))
+			}
+			return nil
 		},
 	})
 }

@@ -26,7 +26,10 @@ type Agent struct {
 	idc     atomic.Pointer[string]
 
 	services atomic.Pointer[map[string]*service] // the map is immutable
-	mu       sync.Mutex                          // of its writers
+	mu       sync.Mutex                          // of its writers, and of what follows
+	// departed services are those that no document names any more while some of their bans stand: an instance that loses
+	// its lease for a moment, and was its service's only one, comes back as banned as it was.
+	departed map[string]*service
 	closed   bool
 
 	duration  *prometheus.HistogramVec
@@ -48,6 +51,7 @@ func New(views *catalog.Catalog, options Options) *Agent {
 		monitor:   health.NewMonitor(options.Probe, options.Logger),
 		duration:  newDurationHistogram(),
 		strangers: newLine(unknown, nil),
+		departed:  map[string]*service{},
 	}
 	a.SetIDC(options.IDC)
 	a.services.Store(&map[string]*service{})
@@ -60,6 +64,9 @@ func (a *Agent) Close() {
 	a.mu.Lock()
 	a.closed = true
 	for _, s := range *a.services.Load() {
+		s.health.Close()
+	}
+	for _, s := range a.departed {
 		s.health.Close()
 	}
 	a.mu.Unlock()
@@ -98,17 +105,36 @@ func (a *Agent) follow(changed []*catalog.View, removed []string) {
 		if s := next[name]; s != nil {
 			own()
 			delete(next, name)
-			s.health.Close()
-			a.duration.DeletePartialMatch(prometheus.Labels{"callee": name})
+			s.follow(&catalog.View{Name: name, Service: s.state.Load().view.Service})
+			a.departed[name] = s
 		}
 	}
 	for _, view := range changed {
-		if s := next[view.Name]; s != nil {
-			s.follow(view)
-			continue
+		s := next[view.Name]
+		if s == nil {
+			s = a.departed[view.Name]
+			delete(a.departed, view.Name)
 		}
-		own()
-		next[view.Name] = a.newService(view)
+		if s == nil {
+			s = a.newService(view)
+		}
+		if next[view.Name] == nil {
+			own()
+			next[view.Name] = s
+		}
+		s.follow(view)
 	}
 	a.services.Store(&next)
+	a.dropDeparted()
+}
+
+// dropDeparted forgets the services that have gone and none of whose bans stands.
+func (a *Agent) dropDeparted() {
+	for name, s := range a.departed {
+		if !s.health.Remembers() {
+			s.health.Close()
+			a.duration.DeletePartialMatch(prometheus.Labels{"callee": name})
+			delete(a.departed, name)
+		}
+	}
 }

@@ -347,22 +347,25 @@ func TestHandOuts(t *testing.T) {
 			return r.HandOut(attempt)
 		}
 		id := hand()
-		if attempt := r.HandedOut(id); attempt == nil || attempt.Callee() != "shop" {
+		if r.HandedOut(id, "cart") != nil {
+			t.Error("a hand-out is reported for another callee")
+		}
+		if attempt := r.HandedOut(id, "shop"); attempt == nil || attempt.Callee() != "shop" {
 			t.Error("a hand-out can't be reported")
 		}
-		if r.HandedOut(id) != nil || r.HandedOut("forged") != nil {
+		if r.HandedOut(id, "") != nil || r.HandedOut("forged", "") != nil {
 			t.Error("a hand-out can be reported twice, or without having been made")
 		}
 		late := hand()
 		time.Sleep(handoutLife + time.Second)
-		if r.HandedOut(late) != nil {
+		if r.HandedOut(late, "") != nil {
 			t.Error("a hand-out outlives its time")
 		}
 		first := hand()
 		for range maxHandouts {
 			hand()
 		}
-		if r.HandedOut(first) != nil || len(r.handouts.byID) > maxHandouts || r.handouts.queue.Len() > maxHandouts {
+		if r.HandedOut(first, "") != nil || len(r.handouts.byID) > maxHandouts || r.handouts.queue.Len() > maxHandouts {
 			t.Errorf("the table is not bounded: %d ids, a queue of %d", len(r.handouts.byID), r.handouts.queue.Len())
 		}
 		r.Close()
@@ -409,6 +412,35 @@ func TestRemovedServiceIsUnknown(t *testing.T) {
 		t.Error("a removed service is known, or another one is not")
 	}
 	call.End(503) // of a call that was under way
+}
+
+func TestBansOutliveAnEmptyList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := instances("redis", "127.0.0.2:6379")
+		gone := []model.Record{{Kind: model.KindInstances, Name: "redis", Address: "127.0.0.2:6379", Deleted: true}}
+		r := newRig(t, one...)
+		for range 5 {
+			if _, err := r.try(t, "redis", health.ReadError); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.catalog.Apply(2, gone)
+		if _, err := r.try(t, "redis", health.OK); err == nil || len(r.departed) != 1 {
+			t.Errorf("a service without a key is known (%v), or forgotten with its ban: %v", err, r.departed)
+		}
+		r.catalog.Apply(3, one)
+		if now := r.service("redis").state.Load(); now.banned() != 1 || len(r.departed) != 0 {
+			t.Errorf("%d banned after the instance came back, %v departed", now.banned(), r.departed)
+		}
+		r.catalog.Apply(4, gone)
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		r.catalog.Apply(5, instances("shop", "10.0.0.1:80"))
+		if len(r.departed) != 0 {
+			t.Errorf("departed services are remembered beyond their bans: %v", r.departed)
+		}
+		r.Close()
+	})
 }
 
 func TestQuery(t *testing.T) {

@@ -33,8 +33,9 @@ type handout struct {
 // minutes. A hand-out that is never reported is neutral.
 func (a *Agent) HandOut(attempt *Attempt) string { return a.handouts.put(attempt) }
 
-// HandedOut returns the attempt of an id, once; nil if it was reported before, has expired, or never was.
-func (a *Agent) HandedOut(id string) *Attempt { return a.handouts.take(id) }
+// HandedOut returns the attempt of an id, once; nil if it was reported before, has expired, or never was. An attempt on
+// another callee than the one given is left for its next reporter; an empty callee is any.
+func (a *Agent) HandedOut(id, callee string) *Attempt { return a.handouts.take(id, callee) }
 
 func (t *handouts) put(attempt *Attempt) string {
 	id := rand.Text() // 130 random bits
@@ -54,11 +55,11 @@ func (t *handouts) put(attempt *Attempt) string {
 	return id
 }
 
-func (t *handouts) take(id string) *Attempt {
+func (t *handouts) take(id, callee string) *Attempt {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	found := t.byID[id]
-	if found == nil {
+	if found == nil || callee != "" && found.Value.(handout).attempt.Callee() != callee {
 		return nil
 	}
 	given := t.remove(found)

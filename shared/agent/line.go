@@ -41,5 +41,7 @@ func (s *service) line(caller string) *line {
 func (l *line) count(idc string, code int, took time.Duration) {
 	l.last.Store(time.Now().UnixNano())
 	l.requests.add(requestKey{idc, code})
-	l.duration.Observe(took.Seconds())
+	if took > 0 { // a report may leave it out
+		l.duration.Observe(took.Seconds())
+	}
 }

@@ -85,7 +85,9 @@ func (a *Agent) Collect(metrics chan<- prometheus.Metric) {
 		emit.counter(callbacksDesc, count.Load(), key.callee, key.result)
 	}
 	emit.gauge(configRevisionDesc, float64(a.catalog.Revision()))
-	emit.gauge(configAgeDesc, a.catalog.Age().Seconds())
+	if a.catalog.Synced() {
+		emit.gauge(configAgeDesc, a.catalog.Age().Seconds())
+	}
 	for kind, count := range a.catalog.RejectedTotals() {
 		emit.counter(configRejectedDesc, count, string(kind))
 	}

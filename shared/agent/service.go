@@ -65,10 +65,10 @@ type service struct {
 	bans     counters[health.Reason]
 }
 
+// newService returns a service that has yet to follow its view.
 func (a *Agent) newService(view *catalog.View) *service {
 	s := &service{name: view.Name, agent: a, policy: newPolicy(view.Service.Balance)}
 	s.health = a.monitor.NewService(view.Name, &view.Service.Ban, s.verdict)
-	s.follow(view)
 	return s
 }
 

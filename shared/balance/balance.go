@@ -14,6 +14,8 @@ type Target struct {
 type Request struct {
 	Key   string    // what a hashing policy hashes
 	Tried []*Target // already used by this call: never chosen again
+
+	turn uint64 // of RoundRobin: the call's, taken with its first choice
 }
 
 // Policy chooses among targets. It is used by many goroutines at once.
@@ -22,7 +24,8 @@ type Policy interface {
 	Pick(targets []*Target, request *Request) int
 }
 
-// RoundRobin takes the targets in turn. The turn survives a change of the list.
+// RoundRobin takes the targets in turn. A call has one turn, from which its further choices go on: did each take one of
+// its own, calls that take two of four would find the same two in front each time. The turn survives a change of the list.
 type RoundRobin struct {
 	next atomic.Uint64
 }
@@ -33,9 +36,11 @@ func (p *RoundRobin) Pick(targets []*Target, request *Request) int {
 	if n == 0 {
 		return -1
 	}
-	start := p.next.Add(1) - 1
+	if len(request.Tried) == 0 {
+		request.turn = p.next.Add(1) - 1
+	}
 	for i := range n {
-		index := (start + i) % n
+		index := (request.turn + i) % n
 		if !slices.Contains(request.Tried, targets[index]) {
 			return int(index)
 		}

@@ -55,6 +55,28 @@ func TestRoundRobinLeavesOutTried(t *testing.T) {
 	}
 }
 
+// Whoever asks for several must find each in front as often as the others: most use the first.
+func TestRoundRobinOfSeveralIsEven(t *testing.T) {
+	all := targets(4)
+	for several := 1; several <= 4; several++ {
+		var policy RoundRobin
+		var first [4]int
+		for range 400 {
+			var request Request
+			for n := range several {
+				index := policy.Pick(all, &request)
+				if n == 0 {
+					first[index]++
+				}
+				request.Tried = append(request.Tried, all[index])
+			}
+		}
+		if first != [4]int{100, 100, 100, 100} {
+			t.Errorf("of %d at once the first were %v", several, first)
+		}
+	}
+}
+
 func TestRoundRobinOfNobody(t *testing.T) {
 	var policy RoundRobin
 	if index := policy.Pick(nil, &Request{}); index != -1 {

@@ -2,6 +2,7 @@ package bypass
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,7 +106,7 @@ func decodeJSON(body []byte) ([]report, error) {
 		err = decoder.Decode(&reports[0])
 	}
 	if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
-		return nil, fmt.Errorf("%s: a JSON %s can't be its value", wrong.Field, wrong.Value)
+		return nil, fmt.Errorf("%s: a JSON %s can't be its value", cmp.Or(wrong.Field, "the body, or an element of its list"), wrong.Value)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the JSON body can't be read: %w", err)
@@ -183,8 +184,8 @@ func (h *Handler) checkOne(r *report) error {
 		return fmt.Errorf("service: no document names %q", r.Service)
 	}
 	address, err := netip.ParseAddrPort(r.Backend)
-	if err != nil {
-		return fmt.Errorf("backend: %q is not IP:port", r.Backend)
+	if err != nil || address.Port() == 0 {
+		return fmt.Errorf("backend: %q is not IP:port with a port from 1 to 65535", r.Backend)
 	}
 	r.address = address
 	return nil
@@ -194,7 +195,7 @@ func (h *Handler) checkOne(r *report) error {
 // list, is counted as unmatched and changes nothing.
 func (h *Handler) apply(r *report) {
 	attempt := h.attempt(r)
-	if attempt == nil || (r.Service != "" && attempt.Callee() != r.Service) {
+	if attempt == nil {
 		h.agent.CountCallback(r.Service, "unmatched")
 		return
 	}
@@ -207,7 +208,7 @@ func (h *Handler) apply(r *report) {
 // attempt finds the attempt that a report is on.
 func (h *Handler) attempt(r *report) *agent.Attempt {
 	if r.ID != "" {
-		return h.agent.HandedOut(r.ID)
+		return h.agent.HandedOut(r.ID, r.Service)
 	}
 	call := &agent.Call{Callee: r.Service, Caller: r.From, Class: agent.DefaultClass, HandOut: true}
 	if h.agent.Begin(call) != nil {

@@ -145,6 +145,8 @@ func TestCallback(t *testing.T) {
 	f(form, "service=redis&backend=127.0.0.2:6379&result=fine", 400, `result: \"fine\"`)
 	f(form, "service=redis&backend=127.0.0.2:6379&result=canceled", 400, "result:")
 	f(form, "service=redis&backend=127.0.0.2&result=ok", 400, `backend: \"127.0.0.2\"`)
+	f(form, "service=redis&backend=127.0.0.2:0&result=ok", 400, `backend: \"127.0.0.2:0\"`)
+	f(object, `[1]`, 400, "an element of its list: a JSON number")
 	f(form, "service=redis&result=ok", 400, "backend: missing")
 	f(form, "backend=127.0.0.2:6379&result=ok", 400, "service: missing")
 	f(form, "service=nobody&backend=127.0.0.2:6379&result=ok", 400, `service: no document names \"nobody\"`)

@@ -112,7 +112,10 @@ func (c *Catalog) Records(yield func(model.Record) bool) {
 	}
 }
 
-// Age returns the time since a store last said that the views are what etcd holds.
+// AsOf notes that what the last Replace gave was etcd's word at that time, and may not be now.
+func (c *Catalog) AsOf(written time.Time) { c.contact.Store(written.UnixNano()) }
+
+// Age returns the time since a store last said that the views are what etcd holds; 0 if none ever did.
 func (c *Catalog) Age() time.Duration {
 	contact := c.contact.Load()
 	if contact == 0 {

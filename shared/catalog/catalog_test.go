@@ -169,6 +169,10 @@ func TestAge(t *testing.T) {
 		if !c.Synced() || c.Age() != time.Minute || c.Revision() != 7 {
 			t.Errorf("synced %v, age %v, revision %d", c.Synced(), c.Age(), c.Revision())
 		}
+		c.AsOf(time.Now().Add(-time.Hour))
+		if c.Age() != time.Hour {
+			t.Errorf("age %v of what was written an hour ago", c.Age())
+		}
 		c.Confirm(9)
 		if c.Age() != 0 || c.Revision() != 9 {
 			t.Errorf("age %v, revision %d after a confirmation", c.Age(), c.Revision())

@@ -98,6 +98,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 func (x *relay) identify() *agent.Refusal {
 	x.call.Callee, x.call.Caller, x.call.Class = x.Service, x.From, agent.DefaultClass
 	if x.r.Method == http.MethodConnect {
+		x.w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE") // RFC 9110 §15.5.6; others pass too
 		return x.Forwarder.agent.Refuse(&x.call, agent.ReasonMethod,
 			"CONNECT can't be forwarded, neither to open a tunnel nor as extended CONNECT")
 	}

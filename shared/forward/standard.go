@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -69,7 +70,8 @@ func (w *standard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, &failure{model.WhenConnect, connectResult(dial.error), dial.error}
 	}
 	var operation *net.OpError
-	if errors.As(err, &operation) && operation.Op == "write" {
+	// Large bodies are written by the socket's ReadFrom, which names itself in the error.
+	if errors.As(err, &operation) && slices.Contains([]string{"write", "readfrom", "splice", "sendfile"}, operation.Op) {
 		return nil, &failure{model.WhenWrite, writeResult(err), err}
 	}
 	return nil, &failure{model.WhenRead, readResult(err), err}

@@ -110,24 +110,11 @@ func connectResult(err error) health.Result {
 	switch {
 	case isTimeout(err):
 		return health.ConnectTimeout
-	case isOurs(err):
+	case health.OwnFault(err):
 		return health.Canceled
 	default:
 		return health.ConnectError
 	}
-}
-
-// isOurs tells whether a dial failed for want of something on this machine. Held against the instances, it would ban
-// all of them at once, since the probes would fail as well.
-func isOurs(err error) bool {
-	for _, number := range []syscall.Errno{
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL, syscall.EPERM,
-	} {
-		if errors.Is(err, number) {
-			return true
-		}
-	}
-	return false
 }
 
 // writeResult is the outcome of an attempt whose request could not be sent.

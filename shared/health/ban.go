@@ -25,7 +25,7 @@ func (m *Monitor) prove(i *Instance, generation uint32) {
 	m.run(func() {
 		defer i.probing.Store(false)
 		err := m.probe(m.ctx, i.Address, i.service.policy.Load().Probe.Timeout.Std())
-		if err != nil && m.ctx.Err() == nil {
+		if err != nil && !OwnFault(err) && m.ctx.Err() == nil {
 			m.begin(i, generation, ByProof, i.Failures(), err.Error())
 		}
 	})
@@ -62,11 +62,15 @@ func (m *Monitor) expire(i *Instance) {
 		return
 	}
 	if err != nil {
+		again := policy.Duration.Std()
+		if OwnFault(err) { // the probe tells nothing of the instance
+			again = min(again, time.Second)
+		}
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		i.ban.LastErr = err.Error()
-		i.ban.Until = time.Now().Add(policy.Duration.Std())
-		i.ban.timer.Reset(policy.Duration.Std())
+		i.ban.Until = time.Now().Add(again)
+		i.ban.timer.Reset(again)
 		return
 	}
 	i.mu.Lock()

@@ -3,9 +3,11 @@ package health
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +25,7 @@ type world struct {
 	*Monitor
 	service *Service
 	dead    atomic.Bool
+	broke   atomic.Bool // this machine can't dial at all
 	probes  atomic.Int32
 	bans    atomic.Int32
 	returns atomic.Int32
@@ -38,6 +41,9 @@ func newWorld(t *testing.T, policy model.Ban) *world {
 	w := &world{}
 	w.Monitor = NewMonitor(func(context.Context, netip.AddrPort, time.Duration) error {
 		w.probes.Add(1)
+		if w.broke.Load() {
+			return fmt.Errorf("dial: %w", syscall.EMFILE)
+		}
 		if w.dead.Load() {
 			return errors.New("connection refused")
 		}
@@ -109,6 +115,29 @@ func TestProofBansAtTheFirstRefusal(t *testing.T) {
 		ban, banned := i.Ban()
 		if !banned || ban.Reason != ByProof || ban.LastErr != "connection refused" {
 			t.Fatalf("one refusal and a failed probe give %+v, %v", ban, banned)
+		}
+		w.Close()
+	})
+}
+
+func TestOwnFaultsProveNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, model.Ban{})
+		w.broke.Store(true)
+		i := w.instance()
+		observe(i, "r")
+		synctest.Wait()
+		if i.Banned() {
+			t.Fatal("banned since this machine has no file left")
+		}
+		observe(i, "ffff")
+		time.Sleep(12 * time.Second)
+		synctest.Wait()
+		w.broke.Store(false)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if i.Banned() || w.bans.Load() != 1 {
+			t.Fatalf("banned %v after %d bans: a ban must not go on for long since this machine couldn't probe", i.Banned(), w.bans.Load())
 		}
 		w.Close()
 	})

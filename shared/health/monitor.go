@@ -124,6 +124,13 @@ func (s *Service) forget(instance *Instance) bool {
 	return true
 }
 
+// Remembers tells whether the callee has instances, be it a banned one that has left the list.
+func (s *Service) Remembers() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.instances) > 0
+}
+
 // Close stops the timers of a callee that no longer exists.
 func (s *Service) Close() {
 	s.mu.Lock()

@@ -1,5 +1,10 @@
 package health
 
+import (
+	"errors"
+	"syscall"
+)
+
 // Result is what became of one attempt, as communication goes. An HTTP status is not one: what the callee answers is its
 // own business.
 type Result uint8
@@ -45,6 +50,19 @@ func ParseResult(name string) (Result, bool) {
 		}
 	}
 	return 0, false
+}
+
+// OwnFault tells whether a connect failed for want of something on this machine: files, ports, memory, permission. Held
+// against the instances, it would ban all of them at once, since the probes fail as well.
+func OwnFault(err error) bool {
+	for _, number := range []syscall.Errno{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL, syscall.EPERM,
+	} {
+		if errors.Is(err, number) {
+			return true
+		}
+	}
+	return false
 }
 
 // Failure tells whether the result counts against the instance.

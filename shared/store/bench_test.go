@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -61,6 +62,7 @@ func (c *counter) Replace(_ int64, records []model.Record) {
 }
 func (c *counter) Apply(int64, []model.Record) { c.applied <- struct{}{} }
 func (c *counter) Confirm(int64)               {}
+func (c *counter) AsOf(time.Time)              {}
 func (c *counter) Records(yield func(model.Record) bool) {
 	for _, record := range c.records {
 		if !yield(record) {

@@ -33,6 +33,8 @@ type Sink interface {
 type Source interface {
 	// Records yields each service and each instance in force, in any order, until yield returns false. Err is nil in all.
 	Records(yield func(model.Record) bool)
+	// AsOf says that what the last Replace gave came from a snapshot, and was etcd's word at that time.
+	AsOf(written time.Time)
 }
 
 // Where a Follower's state comes from, in Status.
@@ -137,6 +139,7 @@ func (f *Follower) LoadSnapshot() error {
 		return fmt.Errorf("snapshot %q: is empty: %w", f.cfg.Snapshot, os.ErrNotExist)
 	}
 	f.sink.Replace(state.revision, state.records)
+	f.snapshot.source.AsOf(state.written)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status.Source, f.status.Revision = SourceSnapshot, state.revision

@@ -22,6 +22,7 @@ type recorder struct {
 	replaced int // calls of Replace
 	applied  int
 	confirms int
+	written  time.Time
 	smallest int // the fewest records there ever were after the first Replace
 	last     []model.Record
 }
@@ -104,6 +105,12 @@ func (r *recorder) Confirm(revision int64) {
 		}
 		r.confirms++
 	})
+}
+
+func (r *recorder) AsOf(written time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.written = written
 }
 
 func (r *recorder) Records(yield func(model.Record) bool) {

@@ -243,6 +243,7 @@ func (s *snapshotter) encode(file *os.File) (int64, error) {
 
 // snapshotState is what a snapshot holds.
 type snapshotState struct {
+	written  time.Time
 	revision int64
 	records  []model.Record
 }
@@ -268,7 +269,7 @@ func (s *snapshotter) load(decoder *decoder) (state snapshotState, err error) {
 	if err != nil {
 		return snapshotState{}, fmt.Errorf("snapshot %q %w", s.path, err)
 	}
-	state.revision = header.Revision
+	state.revision, state.written = header.Revision, header.Written
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keepRefused(documents, nil)
