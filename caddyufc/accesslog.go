@@ -1,7 +1,6 @@
 package caddyufc
 
 import (
-	"errors"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -30,27 +29,17 @@ func (l *accessLog) text(name, value string) {
 	}
 }
 
-// call adds what the agent knows of a call that has been answered, or refused with an error.
-func (l *accessLog) call(call *agent.Call, err error) {
+// logCall adds what the agent knows of a call that has been answered; reason: why it answered by itself.
+func logCall(r *http.Request, call *agent.Call, reason string) {
+	l := logOf(r)
+	if l == nil {
+		return
+	}
 	l.text("ufc_caller", call.Caller)
 	l.text("ufc_callee", call.Callee)
 	l.Set(zap.Int("ufc_attempts", call.Attempts()))
-	if refusal := new(agent.Refusal); errors.As(err, &refusal) {
-		l.text("ufc_error", refusal.Reason)
+	if last := call.Last(); last != nil {
+		l.text("ufc_instance", last.HostPort)
 	}
-}
-
-// exchange adds what the headers of a request and its response tell.
-func (l *accessLog) exchange(h *Handler, w http.ResponseWriter, r *http.Request) {
-	caller, callee := h.From, h.Service
-	if callee == "" { // a gateway's clients have no say
-		callee = r.Header.Get("X-Ufc-Service-Name")
-		if caller == "" {
-			caller = r.Header.Get("X-Ufc-Self-Service-Name")
-		}
-	}
-	l.text("ufc_caller", caller)
-	l.text("ufc_callee", callee)
-	l.text("ufc_instance", w.Header().Get("X-Ufc-Backend"))
-	l.text("ufc_error", w.Header().Get("X-Ufc-Error"))
+	l.text("ufc_error", reason)
 }

@@ -126,7 +126,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.mesh, err = mesh.Acquire(config); err != nil {
 		return err
 	}
-	if a.shared, err = acquireShared(a.mesh); err != nil {
+	if a.shared, err = acquireShared(a.mesh.Agent); err != nil {
 		return err
 	}
 	err = ctx.GetMetricsRegistry().Register(a.mesh.Agent)

@@ -56,7 +56,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.proxy = &forward.Proxy{
 		Forwarder: app.shared.forwarder, Service: h.Service, From: h.From, Debug: h.Debug, Trusted: isTrusted,
-		Via: "Caddy", // as reverse_proxy
+		Via:   "Caddy", // as reverse_proxy
+		Ended: logCall,
 	}
 	return nil
 }
@@ -69,22 +70,15 @@ func isTrusted(r *http.Request) bool {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	if logged := logOf(r); logged != nil {
-		defer func() { logged.exchange(h, w, r) }() // also when the response breaks off
-	}
 	return bodyError(h.proxy.ServeHTTP(w, r))
 }
 
-// bodyError gives the error of a client's body a status: what the handler that limits bodies says, or a bad request.
+// bodyError gives the error of a client's body its status, and leaves others as they are.
 func bodyError(err error) error {
-	if err == nil {
-		return nil
+	if broken, ok := errors.AsType[*forward.RequestBodyError](err); ok {
+		return caddyhttp.Error(broken.Status(), err)
 	}
-	status := http.StatusBadRequest
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		status = http.StatusRequestEntityTooLarge
-	}
-	return caddyhttp.Error(status, err)
+	return err
 }
 
 // parseHandler reads the directive:

@@ -4,22 +4,22 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/ufc-mesh/ufc/caddyufc/internal/currentlog"
+	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/forward"
-	"github.com/ufc-mesh/ufc/shared/mesh"
 )
 
-// sharedByMesh holds what configurations of one mesh share, so that connections to instances outlive a reload.
-var sharedByMesh = caddy.NewUsagePool()
+// sharedByAgent holds what configurations of one mesh share, so that connections to instances outlive a reload.
+var sharedByAgent = caddy.NewUsagePool()
 
 // shared is what goes with one attachment to a mesh.
 type shared struct {
-	mesh      *mesh.Mesh
+	agent     *agent.Agent
 	forwarder *forward.Forwarder
 }
 
-func acquireShared(m *mesh.Mesh) (*shared, error) {
-	value, _, err := sharedByMesh.LoadOrNew(m, func() (caddy.Destructor, error) {
-		return &shared{mesh: m, forwarder: forward.New(m.Agent, currentlog.Slog("ufc"))}, nil
+func acquireShared(a *agent.Agent) (*shared, error) {
+	value, _, err := sharedByAgent.LoadOrNew(a, func() (caddy.Destructor, error) {
+		return &shared{agent: a, forwarder: forward.New(a, currentlog.Slog("ufc"))}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func acquireShared(m *mesh.Mesh) (*shared, error) {
 
 // release gives back one configuration's share.
 func (s *shared) release() error {
-	_, err := sharedByMesh.Delete(s.mesh)
+	_, err := sharedByAgent.Delete(s.agent)
 	return err
 }
 

@@ -2,6 +2,7 @@ package caddyufc
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -75,20 +76,29 @@ func checkNames(names ...string) error {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	call := &agent.Call{Callee: t.Service, Caller: t.From, Class: agent.DefaultClass}
 	resp, err := t.forward(req, call)
-	if logged := logOf(req); logged != nil {
-		logged.call(call, err)
-	}
-	var refusal *agent.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*agent.Refusal](err); ok {
 		call.End(refusal.Status())
+		logCall(req, call, refusal.Reason)
 		return answer(req, refusal), nil
 	}
+	logCall(req, call, "")
 	if err != nil {
-		call.End(forward.StatusClientGone)
-		return nil, transportError(err)
+		call.End(statusOf(err))
+		return nil, bodyError(err)
 	}
 	resp.Body = endWith(resp, call)
 	return resp, nil
+}
+
+// statusOf is what reverse_proxy answers to an error of the request itself.
+func statusOf(err error) int {
+	if broken, ok := errors.AsType[*forward.RequestBodyError](err); ok {
+		return broken.Status()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return http.StatusGatewayTimeout
+	}
+	return forward.StatusClientGone
 }
 
 func (t *Transport) forward(req *http.Request, call *agent.Call) (*http.Response, error) {
@@ -96,14 +106,6 @@ func (t *Transport) forward(req *http.Request, call *agent.Call) (*http.Response
 		return nil, err
 	}
 	return t.forwarder.RoundTrip(req, call)
-}
-
-// transportError leaves the error of a request's context as it is, which reverse_proxy knows.
-func transportError(err error) error {
-	if broken := new(forward.RequestBodyError); errors.As(err, &broken) {
-		return bodyError(err)
-	}
-	return err
 }
 
 // answer turns a refusal into a response.

@@ -204,16 +204,11 @@ func (cfg *config) warn() {
 
 // restore is OnRestartFailed: the settings that a new generation has put in force before it failed are this block's again.
 func (u *UFC) restore() error {
-	defer dropForgotten() // after, so that the mesh isn't without a user in between
+	dropForgotten() // whose hold on the mesh goes, and its settings with it
 	held := u.held.Load()
 	if held == nil {
 		return errors.New("plugin/ufc: not running")
 	}
-	m, err := mesh.Acquire(u.config.mesh) // sets the settings of the mesh that is held already
-	if err != nil {
-		return plugin.Error(pluginName, err)
-	}
-	m.Release()
 	if held.callback != nil {
 		held.callback.handler.Store(u.newBypass(held.mesh))
 	}

@@ -174,7 +174,7 @@ func TestReloadKeepsState(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := s.block()
-	if after == before || after.mesh.Load() != before.mesh.Load() {
+	if after == before || after.mesh.Load().Agent != before.mesh.Load().Agent {
 		t.Error("the reload made another mesh")
 	}
 	if !bannedOf(after.mesh.Load().Agent, "redis")["10.0.0.1:6379"] {
@@ -246,7 +246,7 @@ func TestReloadToAnotherMesh(t *testing.T) {
 	if err := s.reload(next.withCallback("ufc.internal", "one")); err != nil {
 		t.Fatal(err)
 	}
-	if s.block().mesh.Load() == before {
+	if s.block().mesh.Load().Agent == before.Agent {
 		t.Error("the mesh is the old one")
 	}
 	if len(exported.agents) != 1 || exported.agents[0].agent != prometheus.Collector(s.block().mesh.Load().Agent) {

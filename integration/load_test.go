@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,10 +70,16 @@ func (l *load) stop(what string) {
 	l.t.Logf("%s: %d requests, %d failed", what, l.done, l.failed)
 }
 
-// requests is load by HTTP through the agent.
+// requests is load by HTTP through the agent, over connections that are kept and, one in three, over new ones.
 func (m *mesh) requests(service string) *load {
+	var turn atomic.Int64
 	return startLoad(m.t, 3, func() error {
-		a, err := m.get(service, "/load")
+		req, err := m.request(service, "/load")
+		if err != nil {
+			return err
+		}
+		req.Close = turn.Add(1)%3 == 0
+		a, err := m.do(req)
 		if err == nil && a.status != http.StatusOK {
 			err = fmt.Errorf("status %d: %s", a.status, a.body)
 		}

@@ -153,14 +153,19 @@ type answer struct {
 
 // get sends a GET through the agent. service "" sends no name.
 func (m *mesh) get(service, path string) (answer, error) {
-	req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", m.agent, path), nil)
+	req, err := m.request(service, path)
 	if err != nil {
 		return answer{}, err
 	}
-	if service != "" {
+	return m.do(req)
+}
+
+func (m *mesh) request(service, path string) (*http.Request, error) {
+	req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d%s", m.agent, path), nil)
+	if err == nil && service != "" {
 		req.Header.Set("X-Ufc-Service-Name", service)
 	}
-	return m.do(req)
+	return req, err
 }
 
 func (m *mesh) do(req *http.Request) (answer, error) {

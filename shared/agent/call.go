@@ -37,7 +37,7 @@ type Call struct {
 	line     *line
 	begun    time.Time
 	attempts int
-	idc      string // of the instance picked last
+	last     *Attempt
 	ended    bool
 	first    Attempt            // spares an allocation
 	request  balance.Request    // in here, since what a policy's method takes would escape to the heap
@@ -49,6 +49,9 @@ func (c *Call) Service() *model.Service { return c.state.view.Service }
 
 // Attempts returns how many instances were picked so far.
 func (c *Call) Attempts() int { return c.attempts }
+
+// Last returns the attempt on the instance picked last; nil before the first Pick.
+func (c *Call) Last() *Attempt { return c.last }
 
 // Begin admits a call. Its error is a *Refusal.
 func (a *Agent) Begin(call *Call) error {
@@ -150,7 +153,7 @@ func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
 	attempt.Number, attempt.Panic = c.attempts, panicking
 	attempt.call, attempt.health, attempt.generation = c, chosen.health, chosen.health.Generation()
 	c.attempts++
-	c.idc = chosen.IDC
+	c.last = attempt
 	c.request.Tried = append(c.request.Tried, chosen.target)
 	return attempt
 }
@@ -190,7 +193,11 @@ func (c *Call) End(code int) {
 		return
 	}
 	c.ended = true
-	c.line.count(c.idc, code, time.Since(c.begun))
+	idc := ""
+	if c.last != nil {
+		idc = c.last.IDC
+	}
+	c.line.count(idc, code, time.Since(c.begun))
 }
 
 // Refuse counts and returns a refusal. Faces use it for what they find wrong by themselves, before Begin too.

@@ -40,6 +40,9 @@ type Proxy struct {
 	Trusted func(*http.Request) bool
 	// Via is the name in the header Via. Default ufc.
 	Via string
+	// Ended is told of each request when it is answered, for the access log: the call, and why the agent itself answered
+	// (x-ufc-error; empty: it didn't). Nil: nobody is.
+	Ended func(r *http.Request, call *agent.Call, reason string)
 }
 
 // relay is one request on its way through a Proxy.
@@ -48,7 +51,8 @@ type relay struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	call   agent.Call
-	status int // what the client got
+	status int    // what the client got
+	reason string // of the agent's own answer
 	upload clientBody
 
 	trace    httptrace.ClientTrace
@@ -63,11 +67,10 @@ type relay struct {
 // only error is a *RequestBodyError, before anything was written: the client's body broke off or broke a limit.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	x := &relay{Proxy: p, w: w, r: r, status: http.StatusInternalServerError}
+	defer x.end()
 	if refusal := x.identify(); refusal != nil {
-		refusal.ServeHTTP(w, r)
-		return nil
+		return x.fail(refusal)
 	}
-	defer func() { x.call.End(x.status) }()
 	if err := p.Forwarder.agent.Begin(&x.call); err != nil {
 		return x.fail(err)
 	}
@@ -173,9 +176,17 @@ func (x *relay) fail(err error) error {
 	default: // the context's deadline: somebody above has set one
 		refusal = &agent.Refusal{Reason: agent.ReasonDeadline, Service: x.call.Callee, Detail: "the request's time is over"}
 	}
-	x.status = refusal.Status()
+	x.status, x.reason = refusal.Status(), refusal.Reason
 	refusal.ServeHTTP(x.w, x.r)
 	return nil
+}
+
+// end closes the accounts, also when the response broke off.
+func (x *relay) end() {
+	x.call.End(x.status)
+	if x.Ended != nil {
+		x.Ended(x.r, &x.call, x.reason)
+	}
 }
 
 // clientGone tells whether an error means that there is no client any more. It shows by the context, unless it went in the

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
@@ -25,25 +27,29 @@ type Config struct {
 	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
 }
 
-// Mesh is an attachment.
+// Mesh is one user's hold on an attachment to a mesh.
 type Mesh struct {
+	*attachment
+	config Config
+}
+
+// attachment is what all holds on one mesh share.
+type attachment struct {
 	Catalog *catalog.Catalog
 	Agent   *agent.Agent
 
 	key      string
 	follower *store.Follower
 	start    sync.Once
-
-	mu     sync.Mutex
-	config Config
-	users  int // guarded by pool.mu
+	settings atomic.Pointer[Config] // in force: the newest hold's
+	holds    []*Mesh                // the newest last; guarded by pool.mu
 }
 
 // pool holds the attachments of this process, by identity.
 var pool = struct {
-	mu     sync.Mutex
-	meshes map[string]*Mesh
-}{meshes: map[string]*Mesh{}}
+	mu          sync.Mutex
+	attachments map[string]*attachment
+}{attachments: map[string]*attachment{}}
 
 // key is what makes two configurations mean the same mesh, seen with the same eyes. The rest may change under way.
 func (c *Config) key() string {
@@ -73,28 +79,29 @@ func (c *Config) complete() error {
 	return nil
 }
 
-// Acquire returns the attachment to a mesh: the one that this process already has, with its settings changed to these, or
-// a new one that has loaded its snapshot, if there is one. It does no network I/O. Release it.
+// Acquire returns a hold on a mesh: on the attachment that this process has already, whose settings become these until the
+// hold is released, or on a new one that has loaded its snapshot, if there is one. It does no network I/O. Release it.
 func Acquire(config Config) (*Mesh, error) {
 	if err := config.complete(); err != nil {
 		return nil, err
 	}
 	pool.mu.Lock()
 	defer pool.mu.Unlock()
-	m := pool.meshes[config.key()]
-	if m == nil {
+	shared := pool.attachments[config.key()]
+	if shared == nil {
 		var err error
-		if m, err = attach(config); err != nil {
+		if shared, err = attach(config); err != nil {
 			return nil, err
 		}
-		pool.meshes[m.key] = m
+		pool.attachments[shared.key] = shared
 	}
-	m.users++
-	m.update(config)
+	m := &Mesh{attachment: shared, config: config}
+	shared.holds = append(shared.holds, m)
+	shared.use(&m.config)
 	return m, nil
 }
 
-func attach(config Config) (*Mesh, error) {
+func attach(config Config) (*attachment, error) {
 	logger := config.Store.Logger
 	views := catalog.New(logger)
 	follower, err := store.NewFollower(config.Store, views)
@@ -105,29 +112,31 @@ func attach(config Config) (*Mesh, error) {
 	if err := follower.LoadSnapshot(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		logger.Error("snapshot not used", "error", err)
 	}
-	return &Mesh{
+	return &attachment{
 		Catalog: views, Agent: agent.New(views, agent.Options{IDC: config.IDC, Logger: logger}),
 		key: config.key(), follower: follower,
 	}, nil
 }
 
-func (m *Mesh) update(config Config) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.config = config
-	m.Agent.SetIDC(config.IDC)
+// use puts settings in force.
+func (a *attachment) use(settings *Config) {
+	a.settings.Store(settings)
+	a.Agent.SetIDC(settings.IDC)
 }
 
 // Start begins to follow etcd. Further calls do nothing.
 func (m *Mesh) Start() { m.start.Do(m.follower.Start) }
 
-// Release gives the attachment back. The last user's Release ends it: the watch, the probes, and a last snapshot.
+// Release gives the hold back, and puts the settings of the newest one left in force: a configuration that was tried and
+// failed leaves no trace. The last Release ends the attachment: the watch, the probes, and a last snapshot.
 func (m *Mesh) Release() {
 	pool.mu.Lock()
-	m.users--
-	last := m.users == 0
+	m.holds = slices.DeleteFunc(m.holds, func(other *Mesh) bool { return other == m })
+	last := len(m.holds) == 0
 	if last {
-		delete(pool.meshes, m.key)
+		delete(pool.attachments, m.key)
+	} else {
+		m.use(&m.holds[len(m.holds)-1].config)
 	}
 	pool.mu.Unlock()
 	if last {
@@ -160,9 +169,7 @@ type SyncInfo struct {
 }
 
 func (m *Mesh) syncInfo() SyncInfo {
-	m.mu.Lock()
-	config := m.config
-	m.mu.Unlock()
+	config := m.settings.Load()
 	status := m.follower.Status()
 	services, instances := m.Catalog.Counts()
 	info := SyncInfo{

@@ -46,27 +46,31 @@ func TestOneMeshPerIdentity(t *testing.T) {
 	first := acquire(t, config)
 	config.IDC = "bj-b"
 	second := acquire(t, config)
-	if first != second || first.Agent.IDC() != "bj-b" {
-		t.Errorf("the same mesh twice: %p and %p, IDC %s", first, second, first.Agent.IDC())
+	if first.Agent != second.Agent || first.Agent.IDC() != "bj-b" {
+		t.Errorf("the same mesh twice: %p and %p, IDC %s", first.Agent, second.Agent, first.Agent.IDC())
 	}
 	other := config
 	other.Store.Prefix = "/other"
 	third := acquire(t, other)
-	if third == first {
+	if third.Agent == first.Agent {
 		t.Error("another prefix is the same mesh")
 	}
 	third.Release()
 	first.Start()
-	first.Release()
-	if again := acquire(t, config); again != first {
+	second.Release()
+	if idc := first.Agent.IDC(); idc != "bj-a" {
+		t.Errorf("the IDC is %s after its configuration has gone, not the one of that which stays", idc)
+	}
+	again := acquire(t, config)
+	if again.Agent != first.Agent {
 		t.Error("the mesh ended while somebody used it")
 	}
 	first.Release()
-	second.Release()
-	if again := acquire(t, config); again == first {
+	again.Release()
+	last := acquire(t, config)
+	defer last.Release()
+	if last.Agent == first.Agent {
 		t.Error("the mesh outlived its last user")
-	} else {
-		again.Release()
 	}
 }
 
