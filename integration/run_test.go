@@ -41,6 +41,7 @@ func (q *quickstart) start(command ...string) {
 	t := q.mesh.t
 	t.Helper()
 	q.process = startProcess(t, "run", q.environment(), command...)
+	t.Cleanup(q.end)
 	eventually(t, 5*time.Minute, func() error {
 		select {
 		case <-q.done:
@@ -52,6 +53,18 @@ func (q *quickstart) start(command ...string) {
 		}
 		return nil
 	})
+}
+
+// end stops what a test has left running, in good order and before the data folder is removed: of a program that is killed
+// the children die too, but a moment later.
+func (q *quickstart) end() {
+	_ = syscall.Kill(-q.cmd.Process.Pid, syscall.SIGTERM) // an error says that all have ended
+	select {
+	case <-q.done:
+	case <-time.After(20 * time.Second):
+		q.mesh.t.Errorf("the quickstart did not stop within 20 s")
+	}
+	q.nothingLeft()
 }
 
 // running are the processes that belong to this quickstart, and their commands: they have its data folder in their
