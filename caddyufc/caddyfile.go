@@ -69,6 +69,9 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if err := arguments(d, "IDC", &a.IDC); err != nil {
 				return err
 			}
+			if a.IDC == "" { // as from an unset variable of the environment: unknown
+				return nil
+			}
 			return check(d, a.IDC, func() error { return inOption("idc", model.CheckIDC(a.IDC)) })
 		},
 		"agent_id": func(d *caddyfile.Dispenser) error { return arguments(d, "NAME", &a.AgentID) },

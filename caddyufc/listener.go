@@ -24,7 +24,7 @@ func init() { caddy.RegisterNetwork("ufc", listen) }
 // socket, the newest gets the connections, and on Linux only when a client has begun to speak. A port in use by
 // another process is an error, too, which SO_REUSEPORT hides.
 //
-// It is for HTTP/1.1 and HTTP/2 over TCP. What a client sends on an idle connection just while the old server closes that
+// It is for HTTP/1.1 and HTTP/2 over TCP: with TLS, say so by "protocols h1 h2", since it can't listen for HTTP/3. What a client sends on an idle connection just while the old server closes that
 // is lost as with any server; clients send it again.
 func listen(ctx context.Context, _, host, ports string, offset uint, config net.ListenConfig) (any, error) {
 	tcp, err := caddy.ParseNetworkAddress(caddy.JoinNetworkAddress("tcp", host, ports))
@@ -53,8 +53,8 @@ func listen(ctx context.Context, _, host, ports string, offset uint, config net.
 }
 
 // settle is how long a reload waits at most for the old server to begin on the connections that it got last. It takes a
-// millisecond, unless a client stops in the middle of its first request.
-const settle = time.Second
+// millisecond, unless a client stops in the middle of its first head; new connections wait as long, so it is short.
+const settle = 100 * time.Millisecond
 
 // sockets are those that are open, by address.
 var sockets = caddy.NewUsagePool()
@@ -146,20 +146,34 @@ func (s *socket) deliver(conn net.Conn, err error) bool {
 }
 
 // pendingConn finds out when a server has begun to answer the first request, since from then on its shutdown waits for the
-// answer: it writes; or it reads one byte, as net/http does to notice that the client goes away; or it reads a third time,
-// which is the body, as the first two reads are for HTTP/2's preface and for the head.
+// answer: it reads again, or writes, after it has read the whole head (or HTTP/2's preface, which ends like one).
 type pendingConn struct {
 	*net.TCPConn
-	reads atomic.Int32
+	ended int // how much of the head's end the last bytes read are. One goroutine at a time reads
 	begun func()
 }
 
+const headEnd = "\r\n\r\n"
+
 // Read implements net.Conn.
 func (c *pendingConn) Read(p []byte) (int, error) {
-	if c.reads.Load() < 3 && (c.reads.Add(1) == 3 || len(p) == 1) {
+	if c.ended == len(headEnd) {
 		c.begun()
+		return c.TCPConn.Read(p)
 	}
-	return c.TCPConn.Read(p)
+	n, err := c.TCPConn.Read(p)
+	for _, b := range p[:n] {
+		switch {
+		case c.ended == len(headEnd):
+		case b == headEnd[c.ended]:
+			c.ended++
+		case b == headEnd[0]:
+			c.ended = 1
+		default:
+			c.ended = 0
+		}
+	}
+	return n, err
 }
 
 // Write implements net.Conn.

@@ -180,20 +180,25 @@ var (
 )
 
 // freePort returns a port that is free on the addresses (default 127.0.0.1), for TCP and UDP.
-func freePort(t testing.TB, addresses ...string) int {
+func freePort(t testing.TB, addresses ...string) int { return freePorts(t, 1, addresses...) }
+
+// freePorts returns the first of so many ports in a row, all free and none given to another test.
+func freePorts(t testing.TB, count int, addresses ...string) int {
 	t.Helper()
 	if len(addresses) == 0 {
 		addresses = []string{"127.0.0.1"}
 	}
 	portStart()
 	for range 1000 {
-		port := int(nextPort.Add(1))
+		first := int(nextPort.Add(int32(count))) - count + 1
 		free := true
 		for _, address := range addresses {
-			free = free && isFree(fmt.Sprintf("%s:%d", address, port))
+			for port := first; port < first+count; port++ {
+				free = free && isFree(fmt.Sprintf("%s:%d", address, port))
+			}
 		}
 		if free {
-			return port
+			return first
 		}
 	}
 	t.Fatal("no free port found")

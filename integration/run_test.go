@@ -22,12 +22,7 @@ type quickstart struct {
 
 // newQuickstart chooses ports, and starts nothing.
 func newQuickstart(t testing.TB) *quickstart {
-	q := &quickstart{mesh: newMesh(t)}
-	for q.demo == 0 || !isFree(fmt.Sprintf("127.0.0.1:%d", q.demo+1)) || !isFree(fmt.Sprintf("127.0.0.1:%d", q.demo+2)) {
-		q.demo = freePort(t)
-	}
-	nextPort.Add(3) // those beside the first are taken too
-	return q
+	return &quickstart{mesh: newMesh(t), demo: freePorts(t, 3)}
 }
 
 func (q *quickstart) environment() []string {

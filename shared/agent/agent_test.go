@@ -147,6 +147,23 @@ func TestFamilies(t *testing.T) {
 	f(AnyFamily, "10.0.0.1:80", "[2001:db8::1]:80", "[2001:db8::2]:80")
 	f(IPv4, "10.0.0.1:80")
 	f(IPv6, "[2001:db8::1]:80", "[2001:db8::2]:80")
+
+	// Most programs ask for both families in turn.
+	got := map[string]int{}
+	for n := range 100 {
+		call := &Call{Callee: "shop", Family: []Family{IPv4, IPv6}[n%2], HandOut: true}
+		if err := r.Begin(call); err != nil {
+			t.Fatal(err)
+		}
+		attempt, err := r.Pick(call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[attempt.HostPort]++
+	}
+	if got["[2001:db8::1]:80"] != 25 || got["[2001:db8::2]:80"] != 25 {
+		t.Errorf("asked for both families in turn: %v", got)
+	}
 }
 
 func TestRetriesGoElsewhere(t *testing.T) {

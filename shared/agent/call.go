@@ -86,7 +86,7 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 	}
 	now := call.service.state.Load()
 	from := &now.subsets[call.Family]
-	index := call.service.policy.Pick(from.targets, &call.request)
+	index := call.service.policy[call.Family].Pick(from.targets, &call.request)
 	if index < 0 && len(now.subsets[AnyFamily].targets) == 0 {
 		return nil, a.Refuse(call, ReasonNoInstance, noneLeft(call, now))
 	}

@@ -55,7 +55,7 @@ type service struct {
 	name   string
 	agent  *Agent
 	health *health.Service
-	policy balance.Policy
+	policy [families]balance.Policy // by subset: one turn for all would be spoilt by questions for A and AAAA in turn
 	state  atomic.Pointer[state]
 	mu     sync.Mutex // of the writers of state
 
@@ -67,7 +67,10 @@ type service struct {
 
 // newService returns a service that has yet to follow its view.
 func (a *Agent) newService(view *catalog.View) *service {
-	s := &service{name: view.Name, agent: a, policy: newPolicy(view.Service.Balance)}
+	s := &service{name: view.Name, agent: a}
+	for family := range s.policy {
+		s.policy[family] = newPolicy(view.Service.Balance)
+	}
 	s.health = a.monitor.NewService(view.Name, &view.Service.Ban, s.verdict)
 	return s
 }

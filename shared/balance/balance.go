@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 )
@@ -14,8 +15,6 @@ type Target struct {
 type Request struct {
 	Key   string    // what a hashing policy hashes
 	Tried []*Target // already used by this call: never chosen again
-
-	turn uint64 // of RoundRobin: the call's, taken with its first choice
 }
 
 // Policy chooses among targets. It is used by many goroutines at once.
@@ -24,8 +23,9 @@ type Policy interface {
 	Pick(targets []*Target, request *Request) int
 }
 
-// RoundRobin takes the targets in turn. A call has one turn, from which its further choices go on: did each take one of
-// its own, calls that take two of four would find the same two in front each time. The turn survives a change of the list.
+// RoundRobin takes the targets in turn. A call's further choices, for retries or for several answers, begin at random: did
+// they take turns too, calls that take two of four would find the same two in front each time; and did they go on from the
+// call's own, the neighbour of a dead target would get all of that one's requests. The turn survives a change of the list.
 type RoundRobin struct {
 	next atomic.Uint64
 }
@@ -36,11 +36,14 @@ func (p *RoundRobin) Pick(targets []*Target, request *Request) int {
 	if n == 0 {
 		return -1
 	}
+	var start uint64
 	if len(request.Tried) == 0 {
-		request.turn = p.next.Add(1) - 1
+		start = p.next.Add(1) - 1
+	} else {
+		start = rand.Uint64N(n)
 	}
 	for i := range n {
-		index := (request.turn + i) % n
+		index := (start + i) % n
 		if !slices.Contains(request.Tried, targets[index]) {
 			return int(index)
 		}

@@ -77,6 +77,24 @@ func TestRoundRobinOfSeveralIsEven(t *testing.T) {
 	}
 }
 
+// The requests of a dead target must not all go to one other.
+func TestRetriesSpread(t *testing.T) {
+	all := targets(4)
+	var policy RoundRobin
+	var second [4]int
+	for range 4000 {
+		request := Request{}
+		if index := policy.Pick(all, &request); index == 1 {
+			request.Tried = append(request.Tried, all[index])
+			second[policy.Pick(all, &request)]++
+		}
+	}
+	// From a random start the one behind the dead is met twice as often as each of the others.
+	if second[1] != 0 || second[0] < 150 || second[2] > 650 || second[3] < 150 {
+		t.Errorf("1000 retries went to %v", second)
+	}
+}
+
 func TestRoundRobinOfNobody(t *testing.T) {
 	var policy RoundRobin
 	if index := policy.Pick(nil, &Request{}); index != -1 {

@@ -131,6 +131,10 @@ func (m *Mesh) Start() { m.start.Do(m.follower.Start) }
 // failed leaves no trace. The last Release ends the attachment: the watch, the probes, and a last snapshot.
 func (m *Mesh) Release() {
 	pool.mu.Lock()
+	if !slices.Contains(m.holds, m) { // released before
+		pool.mu.Unlock()
+		return
+	}
 	m.holds = slices.DeleteFunc(m.holds, func(other *Mesh) bool { return other == m })
 	last := len(m.holds) == 0
 	if last {

@@ -69,6 +69,12 @@ func TestOneMeshPerIdentity(t *testing.T) {
 	again.Release()
 	last := acquire(t, config)
 	defer last.Release()
+	again.Release() // a second time: nobody else's hold may suffer
+	if other := acquire(t, config); other.Agent != last.Agent {
+		t.Error("a second release took the attachment from its new users")
+	} else {
+		other.Release()
+	}
 	if last.Agent == first.Agent {
 		t.Error("the mesh outlived its last user")
 	}

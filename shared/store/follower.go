@@ -33,7 +33,8 @@ type Sink interface {
 type Source interface {
 	// Records yields each service and each instance in force, in any order, until yield returns false. Err is nil in all.
 	Records(yield func(model.Record) bool)
-	// AsOf says that what the last Replace gave came from a snapshot, and was etcd's word at that time.
+	// AsOf says that what the last Replace gave came from a snapshot, and was etcd's word when that was written: at the last
+	// change, or at the last end of the process.
 	AsOf(written time.Time)
 }
 
