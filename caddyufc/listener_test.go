@@ -1,98 +1,132 @@
-package caddyufc_test
+package caddyufc
 
 import (
-	"errors"
+	"bufio"
+	"context"
+	"fmt"
 	"io"
 	"net"
-	"strings"
+	"net/http"
 	"testing"
-
-	"github.com/caddyserver/caddy/v2"
+	"time"
 )
 
-// open listens on an address of the network ufc.
-func open(t *testing.T, address string) net.Listener {
-	t.Helper()
-	listener, err := tryOpen(t, address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	return listener
+// side is one configuration's server on a shared socket.
+type side struct {
+	*http.Server
+	listener net.Listener
 }
 
-func tryOpen(t *testing.T, address string) (net.Listener, error) {
+// serve listens on the port of the network ufc, as a configuration does that is loaded, and answers with a name.
+func serve(t *testing.T, port, name string) *side {
 	t.Helper()
-	parsed, err := caddy.ParseNetworkAddress("ufc/" + address)
+	value, err := listen(t.Context(), "", "127.0.0.1", port, 0, net.ListenConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := parsed.Listen(t.Context(), 0, net.ListenConfig{})
-	if err != nil {
-		return nil, err
-	}
-	return listener.(net.Listener), nil
+	s := &side{listener: value.(net.Listener), Server: &http.Server{
+		ReadHeaderTimeout: 10 * time.Second,
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, name) }),
+	}}
+	go s.Serve(s.listener) //nolint:errcheck // it always ends with ErrServerClosed
+	t.Cleanup(func() { s.Close() })
+	return s
 }
 
-// accepts tells whether a connection that is made now comes to a listener.
-func accepts(t *testing.T, address string, listener net.Listener) {
+// unusedPort returns a port that was free a moment ago.
+func unusedPort(t *testing.T) string {
 	t.Helper()
-	client, err := net.Dial("tcp", address)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	if _, err := io.WriteString(client, "hello"); err != nil { // connections of silent clients are held back
-		t.Fatal(err)
-	}
-	conn, err := listener.Accept()
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	if conn.RemoteAddr().String() != client.LocalAddr().String() {
-		t.Errorf("the connection is another one: %s, not %s", conn.RemoteAddr(), client.LocalAddr())
+	return port
+}
+
+// begin opens a connection and sends the first part of a request.
+func begin(t *testing.T, port, part string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := io.WriteString(conn, part); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// answerOn returns the body of the answer on a connection.
+func answerOn(conn net.Conn) (string, error) {
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return "", err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
+}
+
+// A request whose head arrives in pieces while the configuration changes is answered, by the old server.
+func TestListenerWaitsForHeads(t *testing.T) {
+	for _, first := range []string{"G", "GET / HT", "GET / HTTP/1.1\r\nHost: a\r\n\r"} {
+		port := unusedPort(t)
+		old := serve(t, port, "old")
+		conn := begin(t, port, first)
+		for deadline := time.Now().Add(5 * time.Second); old.listener.(*share).pending.Load() == 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("the connection was never handed out")
+			}
+		}
+		rest := "GET / HTTP/1.1\r\nHost: a\r\n\r\n"[len(first):]
+		go func() {
+			time.Sleep(settle / 4) // the client's own slowness
+			_, _ = io.WriteString(conn, rest)
+		}()
+		serve(t, port, "new")
+		go old.Shutdown(context.Background()) //nolint:errcheck // ends with the test
+		if body, err := answerOn(conn); body != "old" {
+			t.Errorf("after %q: %q, %v", first, body, err)
+		}
 	}
 }
 
-func TestNetwork(t *testing.T) {
-	address := freeAddress(t)
-	old := open(t, address)
-	if old.Addr().String() != address {
-		t.Errorf("address %s, not %s", old.Addr(), address)
+// A client that never ends its head holds the change up for a moment, and nobody beyond that.
+func TestListenerDoesNotWaitForEver(t *testing.T) {
+	port := unusedPort(t)
+	old := serve(t, port, "old")
+	begin(t, port, "GET / HTT")
+	for deadline := time.Now().Add(5 * time.Second); old.listener.(*share).pending.Load() == 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
 	}
-	accepts(t, address, old)
-
-	// Connections come to the newest, and to the old one again if the new configuration fails.
-	failing := open(t, address)
-	accepts(t, address, failing)
-	failing.Close()
-	accepts(t, address, old)
-
-	waiting := make(chan error)
-	go func() {
-		_, err := old.Accept()
-		waiting <- err
-	}()
-	current := open(t, address)
-	old.Close()
-	if err := <-waiting; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("Accept of a closed listener: %v", err)
+	begun := time.Now()
+	serve(t, port, "new")
+	if took := time.Since(begun); took < settle/2 || took > settle+5*time.Second {
+		t.Errorf("the change took %v", took)
 	}
-	if err := old.Close(); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("the second Close: %v", err)
+	if body, err := answerOn(begin(t, port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")); body != "new" {
+		t.Errorf("a new connection got %q, %v", body, err)
 	}
-	accepts(t, address, current)
+}
 
-	current.Close()
-	taken, err := net.Listen("tcp", address)
+func TestListenerNamesATakenPort(t *testing.T) {
+	port := unusedPort(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
-		t.Fatalf("the last Close leaves the socket open: %v", err)
+		t.Fatal(err)
 	}
 	defer taken.Close()
-	if _, err := tryOpen(t, address); err == nil || !strings.Contains(err.Error(), address) {
-		t.Errorf("an address in use: %v", err)
+	if value, err := listen(t.Context(), "", "127.0.0.1", port, 0, net.ListenConfig{}); err == nil {
+		value.(net.Listener).Close()
+		t.Fatal("two listen on one port")
 	}
-	taken.Close()
-	accepts(t, address, open(t, address))
 }
