@@ -28,7 +28,7 @@ func serve(t *testing.T, port, name string) *side {
 		ReadHeaderTimeout: 10 * time.Second,
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, name) }),
 	}}
-	go s.Serve(s.listener) //nolint:errcheck // it always ends with ErrServerClosed
+	go s.Serve(s.listener)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
@@ -93,7 +93,7 @@ func TestListenerWaitsForHeads(t *testing.T) {
 			_, _ = io.WriteString(conn, rest)
 		}()
 		serve(t, port, "new")
-		go old.Shutdown(context.Background()) //nolint:errcheck // ends with the test
+		go old.Shutdown(context.Background())
 		if body, err := answerOn(conn); body != "old" {
 			t.Errorf("after %q: %q, %v", first, body, err)
 		}
