@@ -115,7 +115,7 @@ func (f *Forwarder) forward(req *http.Request, call *agent.Call) (*http.Response
 // still be written to, since a wire's goroutines may outlive their attempt.
 func address(req *http.Request, service *model.Service, attempt *agent.Attempt, claimed int) *http.Request {
 	x := &exchange{
-		Context: req.Context(), attempt: attempt, connect: service.Timeouts.Normal.Connect.Std(), url: *req.URL,
+		Context: req.Context(), connect: service.Timeouts.Normal.Connect.Std(), url: *req.URL,
 	}
 	x.url.Scheme, x.url.Host, x.url.User = "http", attempt.HostPort, nil
 	own := req.WithContext(x)

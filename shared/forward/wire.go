@@ -34,7 +34,6 @@ type wire interface {
 // exchange is one attempt as a wire sees it, and the context of its request.
 type exchange struct {
 	context.Context
-	attempt *agent.Attempt
 	connect time.Duration // limit of the dial
 	url     url.URL
 }
