@@ -365,6 +365,7 @@ func TestLoadSnapshotRefuses(t *testing.T) {
 	refused(bytes.Replace(good, []byte("shop"), []byte("shot"), 1), "is damaged")
 	refused(sample("/other", someRecords...), "is of the mesh")
 	refused(nil, "is cut off")
+	refused(sample(DefaultPrefix), "is empty")
 
 	// A record that can't be read is refused alone.
 	if err := os.WriteFile(path, sample(DefaultPrefix, "services/a", "{}", "services/shop", serviceJSON("shop")), 0o600); err != nil {
@@ -376,5 +377,8 @@ func TestLoadSnapshotRefuses(t *testing.T) {
 	sink.has("Service/shop")
 	if sink.refused["Service/a"] == nil {
 		t.Error("the bad record wasn't refused")
+	}
+	if sink.written.Unix() != 1767366245 {
+		t.Errorf("the sink was told that it was written at %v", sink.written)
 	}
 }
