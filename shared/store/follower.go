@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -47,17 +46,16 @@ const (
 
 // Status is what a Follower knows of itself.
 type Status struct {
-	Endpoints []string `json:"endpoints"`
 	// Synced: the configuration is etcd's, and etcd is being heard.
-	Synced bool `json:"synced"`
+	Synced bool
 	// Source is what the configuration was read from: SourceNone, SourceSnapshot or SourceEtcd.
-	Source string `json:"source"`
+	Source string
 	// Revision is etcd's, up to which all changes were taken.
-	Revision int64 `json:"revision"`
+	Revision int64
 	// LastContact is when etcd was last heard; zero: never. A healthy watch is asked for a sign of life each 10 s.
-	LastContact time.Time `json:"last_contact,omitzero"`
+	LastContact time.Time
 	// LastError is why etcd isn't being heard. Empty: it is.
-	LastError string `json:"last_error,omitempty"`
+	LastError string
 }
 
 // Follower reads the configuration and follows it. It needs etcd at no time: without it, the sink keeps what it has.
@@ -113,7 +111,7 @@ func NewFollower(cfg Config, sink Sink) (*Follower, error) {
 		timing:   defaultTiming,
 		decoder:  newDecoder(keys, newWarnings(cfg.Logger)),
 		complain: complaints{logger: cfg.Logger},
-		status:   Status{Endpoints: cfg.Endpoints, Source: SourceNone},
+		status:   Status{Source: SourceNone},
 	}
 	if cfg.Snapshot != "" {
 		source, ok := sink.(Source)
@@ -179,9 +177,7 @@ func (f *Follower) Close() {
 func (f *Follower) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	status := f.status
-	status.Endpoints = slices.Clone(status.Endpoints)
-	return status
+	return f.status
 }
 
 // heard notes that etcd was heard, and that all changes up to the revision were taken.
