@@ -113,13 +113,10 @@ func (f *Forwarder) forward(req *http.Request, call *agent.Call) (*http.Response
 
 // address makes the request of one attempt out of the call's. Nothing of it is shared with another attempt that could
 // still be written to, since a wire's goroutines may outlive their attempt.
-func address(req *http.Request, service *model.Service, attempt *agent.Attempt, claimed int) *http.Request {
-	x := &exchange{
-		Context: req.Context(), connect: service.Timeouts.Normal.Connect.Std(), url: *req.URL,
-	}
-	x.url.Scheme, x.url.Host, x.url.User = "http", attempt.HostPort, nil
-	own := req.WithContext(x)
-	own.URL = &x.url
+func address(req *http.Request, service *model.Service, attempt *agent.Attempt, claimed int) *exchange {
+	own, to := *req, *req.URL
+	to.Scheme, to.Host, to.User = "http", attempt.HostPort, nil
+	own.URL = &to
 	if attempt.Number > 0 {
 		own.Header = maps.Clone(req.Header)
 	}
@@ -127,21 +124,19 @@ func address(req *http.Request, service *model.Service, attempt *agent.Attempt, 
 	if service.Host != "" {
 		own.Host = service.Host
 	}
-	return own
+	return &exchange{ctx: req.Context(), request: &own, limits: limits{connect: service.Timeouts.Normal.Connect.Std()}}
 }
 
 // try is one attempt. It tells the agent the outcome, by the response's body if there is a response.
-func (f *Forwarder) try(
-	below wire, req *http.Request, attempt *agent.Attempt, body *requestBody,
-) (*http.Response, *failure) {
+func (f *Forwarder) try(below wire, x *exchange, attempt *agent.Attempt, body *requestBody) (*http.Response, *failure) {
 	begun := time.Now()
-	resp, err := below.RoundTrip(req)
+	resp, err := below.RoundTrip(x)
 	outcome := agent.Outcome{Latency: time.Since(begun)}
 	if err == nil {
-		err = checkHead(req, resp)
+		err = checkHead(x.request, resp)
 	}
 	if err != nil {
-		failed := explain(req.Context(), body, err)
+		failed := explain(x.ctx, body, err)
 		outcome.Result = failed.result
 		attempt.Done(outcome)
 		f.logger.Debug("attempt failed", "service", attempt.Callee(), "instance", attempt.HostPort,
@@ -150,7 +145,7 @@ func (f *Forwarder) try(
 	}
 	outcome.Code = resp.StatusCode
 	cleanResponse(resp.Header, attempt)
-	watch(resp, responseBody{ctx: req.Context(), upload: body, attempt: attempt, outcome: outcome})
+	watch(resp, responseBody{ctx: x.ctx, upload: body, attempt: attempt, outcome: outcome})
 	return resp, nil
 }
 

@@ -48,10 +48,12 @@ type dialError struct{ error }
 // Unwrap returns the dialer's error.
 func (e *dialError) Unwrap() error { return e.error }
 
+type exchangeKey struct{}
+
 // dial connects within the time limit of the attempt that asked for the connection. The transport may give the
 // connection to another request, and goes on with the dial when the client has left.
 func (w *standard) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: ctx.Value(exchangeKey{}).(*exchange).connect}
+	dialer := net.Dialer{Timeout: ctx.Value(exchangeKey{}).(*exchange).limits.connect}
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, &dialError{err}
@@ -60,8 +62,8 @@ func (w *standard) dial(ctx context.Context, network, address string) (net.Conn,
 }
 
 // RoundTrip implements wire.
-func (w *standard) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := w.transport.RoundTrip(req)
+func (w *standard) RoundTrip(x *exchange) (*http.Response, error) {
+	resp, err := w.transport.RoundTrip(x.request.WithContext(context.WithValue(x.ctx, exchangeKey{}, x)))
 	if err == nil {
 		return resp, nil
 	}

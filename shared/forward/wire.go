@@ -7,7 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
+	"net/textproto"
 	"syscall"
 	"time"
 
@@ -19,34 +19,63 @@ import (
 // wire sends one request to one instance, and returns when the response's head is there. It is used by many goroutines at
 // once.
 //
-// The request is the attempt's own: its URL names the instance, its context is an *exchange. The wire reads the body no
-// more after it has closed it, and closes it even when it fails. 1xx responses but 101 go to the httptrace.ClientTrace of
-// the context. The body of a 101 is an io.ReadWriteCloser; it has CloseWrite() error if the connection can be half closed.
+// The wire reads the request's body no more after it has closed it, and closes it even when it fails. 1xx responses but
+// 101 go to the exchange. The body of a 101 is an io.ReadWriteCloser; it has CloseWrite() error if the connection can be
+// half closed.
+//
+// The exchange's context and its time limits hold until the response's body has been read to its end or closed.
 //
 // An error is a *failure, which tells the stage; model.WhenConnect promises that nothing of the request was sent. When the
 // context is done, or the request's own body can't be read, any error will do: the loop looks at those first.
 type wire interface {
-	RoundTrip(req *http.Request) (*http.Response, error)
+	RoundTrip(x *exchange) (*http.Response, error)
 	// CloseIdle closes the connections that no request uses, now and when they become idle.
 	CloseIdle()
 }
 
-// exchange is one attempt as a wire sees it, and the context of its request.
+// exchange is one attempt as a wire sees it.
 type exchange struct {
-	context.Context
-	connect time.Duration // limit of the dial
-	url     url.URL
+	// ctx is done when nobody waits for the response any more.
+	ctx context.Context
+	// request is the attempt's own. Its URL names the instance. Its context is not to be used.
+	request *http.Request
+	// buffered tells that reading the request's body never blocks.
+	buffered bool
+	limits   limits
+	// informational is told of 1xx responses but 101, on any goroutine, before RoundTrip returns. Nil: the
+	// httptrace.ClientTrace of ctx is, if there is one. Its error ends the attempt.
+	informational func(code int, header textproto.MIMEHeader) error
 }
 
-type exchangeKey struct{}
-
-// Value implements context.Context.
-func (x *exchange) Value(key any) any {
-	if key == (exchangeKey{}) {
-		return x
-	}
-	return x.Context.Value(key)
+// limits are the time limits of one attempt.
+type limits struct {
+	connect time.Duration // until a connection stands, TLS included
+	write   time.Duration // that the instance may take nothing of what is written. Time in which the body has nothing to give doesn't count
+	read    time.Duration // from the request's end to the response's head, and that the response's body may stand still
+	// head is when the call's time until the response's head is over. The time that sending the request's body takes is
+	// added to it. Zero: never.
+	head time.Time
+	// end is when the call's time is over, whatever it is doing, but for a tunnel. Zero: never.
+	end time.Time
 }
+
+// errOver is the error of an attempt, or of a response's body, that ended by limits.head or limits.end.
+var errOver error = timeLimit("the call's time is over")
+
+// errSlow is the error of an attempt that ended by one of its own limits.
+var errSlow error = timeLimit("the instance took too long")
+
+// timeLimit is an error that is a timeout, as net.Error has it.
+type timeLimit string
+
+// Error implements error.
+func (t timeLimit) Error() string { return string(t) }
+
+// Timeout implements net.Error.
+func (timeLimit) Timeout() bool { return true }
+
+// Temporary implements net.Error.
+func (timeLimit) Temporary() bool { return true }
 
 // failure is why there is no response.
 type failure struct {
