@@ -1,55 +1,61 @@
 package balance
 
 import (
-	"math/rand/v2"
-	"slices"
-	"sync/atomic"
-)
+	"time"
 
-// Target is what a policy sees of one instance. Its pointer is the instance's identity.
-type Target struct {
-	_ byte // pointers to distinct zero-size variables may be equal
-}
+	"github.com/ufc-mesh/ufc/shared/model"
+)
 
 // Request is what a policy sees of one call.
 type Request struct {
-	Key   string    // what a hashing policy hashes
-	Tried []*Target // already used by this call: never chosen again
+	Hash   uint64        // what consistent hash goes by; random if the request has no key
+	Tried  []*Target     // already used by this call: never chosen again
+	Stripe uint32        // which of the striped counters to use; any value, best one that differs from core to core
+	Now    time.Duration // since a fixed moment of the process, by a monotonic clock. Policies never ask a clock themselves
 }
 
-// Policy chooses among targets. It is used by many goroutines at once.
+// Member is one instance of a list.
+type Member struct {
+	Target *Target
+	Weight int    // its share relative to the others'. 0: none, unless all have 0; then all have the same
+	Name   string // its address, the same on all machines: consistent hash hashes it
+}
+
+// Policy chooses among the members that it was made for. It is used by many goroutines at once.
 type Policy interface {
-	// Pick returns the index of the chosen target, or −1 when there is none that the call hasn't tried.
-	Pick(targets []*Target, request *Request) int
+	// Pick returns the index of the chosen member, or −1 when there is none that the call hasn't tried.
+	Pick(r *Request) int
 }
 
-// RoundRobin takes the targets in turn. A call's further choices, for retries or for several answers, begin at random: did
-// they take turns too, calls that take two of four would find the same two in front each time; and did they go on from the
-// call's own, the neighbour of a dead target would get all of that one's requests. The turn survives a change of the list.
-type RoundRobin struct {
-	next atomic.Uint64
+// New returns the policy of that name over a list, with the memory of the lists before it. size is the number of all the
+// callee's instances, whether they may be chosen now or not: the density of consistent hash's ring goes by it, so that
+// it doesn't change with a ban. An unknown name means round robin.
+func New(policy model.BalancePolicy, members []Member, size int, memory *Memory) Policy {
+	if len(members) == 0 {
+		return nobody{}
+	}
+	switch policy {
+	case model.Random:
+		return &random{newList(members)}
+	case model.LeastRequest:
+		return &leastRequest{newTwoChoices(members)}
+	case model.EWMA:
+		return &ewma{newTwoChoices(members)}
+	case model.ConsistentHash:
+		return newConsistentHash(members, size, memory)
+	default:
+		return newRoundRobin(members, memory)
+	}
 }
+
+// Tracks tells whether a policy wants to know of each request's beginning and end, by Began and Ended of the Target and of
+// the Memory.
+func Tracks(policy model.BalancePolicy) bool {
+	return policy == model.LeastRequest || policy == model.EWMA || policy == model.ConsistentHash
+}
+
+// nobody is the policy of an empty list.
+type nobody struct{}
 
 // Pick implements Policy.
-func (p *RoundRobin) Pick(targets []*Target, request *Request) int {
-	n := uint64(len(targets))
-	if n == 0 {
-		return -1
-	}
-	var start uint64
-	if len(request.Tried) == 0 {
-		start = p.next.Add(1) - 1
-	} else {
-		start = rand.Uint64N(n)
-	}
-	for i := range n {
-		index := (start + i) % n
-		if !slices.Contains(request.Tried, targets[index]) {
-			return int(index)
-		}
-	}
-	return -1
-}
-
-// Interface guard.
-var _ Policy = (*RoundRobin)(nil)
+func (nobody) Pick(*Request) int { return -1 }

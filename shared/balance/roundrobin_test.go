@@ -1,0 +1,164 @@
+package balance
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// turns returns the picks of one stripe.
+func turns(policy Policy, n int, stripe uint32) []int {
+	list := make([]int, n)
+	for i := range list {
+		list[i] = policy.Pick(&Request{Stripe: stripe})
+	}
+	return list
+}
+
+func TestEqualWeightsTakeTurns(t *testing.T) {
+	for _, stripe := range []uint32{0, 1, 1 << 31} { // whichever is used first begins with the first
+		policy := New(model.RoundRobin, members(3, 100), 3, NewMemory())
+		if got := turns(policy, 7, stripe); !slices.Equal(got, []int{0, 1, 2, 0, 1, 2, 0}) {
+			t.Errorf("stripe %d: %v", stripe, got)
+		}
+	}
+}
+
+func TestTheTurnSurvivesAChange(t *testing.T) {
+	memory := NewMemory()
+	turns(New(model.RoundRobin, members(5, 100), 5, memory), 3, 0)
+	if got := turns(New(model.RoundRobin, members(5, 100), 5, memory), 3, 0); !slices.Equal(got, []int{3, 4, 0}) {
+		t.Errorf("after 0, 1, 2 came %v", got)
+	}
+}
+
+func TestStripesAreSpread(t *testing.T) {
+	memory := &Memory{stripes: make([]stripe, 4)}
+	policy := New(model.RoundRobin, members(100, 100), 100, memory)
+	seen := map[int]bool{}
+	for _, stripe := range []uint32{2, 0, 3, 1} {
+		for _, member := range turns(policy, 25, stripe) {
+			if seen[member] {
+				t.Fatalf("stripe %d meets %d again", stripe, member)
+			}
+			seen[member] = true
+		}
+	}
+}
+
+func TestStripesOfAMemory(t *testing.T) {
+	n := len(NewMemory().stripes)
+	if n < 1 || n > mostStripes || n&(n-1) != 0 {
+		t.Errorf("%d stripes", n)
+	}
+}
+
+// Any cycle of W turns, wherever it begins, gives each member as many as its weight.
+func TestACycleIsExact(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	for range 200 {
+		list := members(1+random.IntN(12), 0)
+		for i := range list {
+			list[i].Weight = (1 + random.IntN(40)) * 10
+		}
+		policy := New(model.RoundRobin, list, 12, NewMemory()).(*roundRobin)
+		turns(policy, random.IntN(100), 0)
+		counts := make([]uint64, len(list))
+		for _, member := range turns(policy, int(policy.total), 0) {
+			counts[member]++
+		}
+		for i := range list {
+			if counts[i] != policy.weight(i) {
+				t.Fatalf("weights %v: member %d had %d turns of %d", weightsOf(list), i, counts[i], policy.total)
+			}
+		}
+	}
+}
+
+func TestTurnsAreSpread(t *testing.T) {
+	policy := New(model.RoundRobin, members(3, 50, 10, 10), 3, NewMemory())
+	got := turns(policy, 70, 0)
+	for i := 1; i < len(got); i++ {
+		if got[i] == got[i-1] && got[i] != 0 {
+			t.Errorf("%d twice in a row: %v", got[i], got)
+		}
+	}
+}
+
+// Nobody waits for three times what is his interval on average, or gets much more or less than his share of any stretch.
+func TestNobodyWaitsLong(t *testing.T) {
+	random := rand.New(rand.NewPCG(9, 10))
+	for range 100 {
+		list := members(2+random.IntN(60), 0)
+		most := []int{3, 10, 100, 1000}[random.IntN(4)]
+		for i := range list {
+			list[i].Weight = 1 + random.IntN(most)
+		}
+		policy := newRoundRobin(list, NewMemory())
+		total := int(policy.total)
+		last := map[int]int{}
+		for turn, member := range turns(policy, min(2*total, 50_000), 0) {
+			if before, ok := last[member]; ok && float64(turn-before)*float64(policy.weight(member)) > 3*float64(total)+float64(policy.weight(member)) {
+				t.Fatalf("weights %v: %d waited from %d to %d", weightsOf(list), member, before, turn)
+			}
+			last[member] = turn
+		}
+	}
+}
+
+// 10,000 members of weights about 1,000,000 have a cycle of 10¹⁰ turns: it must be fair long before its end.
+func TestALongCycleIsFairEarly(t *testing.T) {
+	list := members(10_000, 0)
+	for i := range list {
+		list[i].Weight = mostWeight - i
+	}
+	policy := newRoundRobin(list, NewMemory())
+	counts := make([]int, len(list))
+	for _, member := range turns(policy, 50_000, 0) {
+		counts[member]++
+	}
+	for member, count := range counts {
+		if count < 3 || count > 7 {
+			t.Errorf("member %d had %d of 50,000 turns, not about 5", member, count)
+		}
+	}
+}
+
+func TestGoldenStepIsCoprime(t *testing.T) {
+	f := func(total uint64) {
+		t.Helper()
+		step := goldenStep(total)
+		if step == 0 || step >= total || gcd(step, total) != 1 {
+			t.Errorf("the step of %d is %d", total, step)
+		}
+	}
+	for total := uint64(2); total < 5000; total++ {
+		f(total)
+	}
+	f(2 * 3 * 5 * 7 * 11 * 13 * 17 * 19 * 23 * 29) // none up to mostWeight for 10,000 members has more prime factors
+	f(10_000 * mostWeight)
+}
+
+func TestManyTakeTurns(t *testing.T) {
+	const n, cycles, workers = 7, 300, 8
+	policy := New(model.RoundRobin, members(n, 100), n, NewMemory())
+	var chosen [n]atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range n * cycles {
+				chosen[policy.Pick(&Request{})].Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	for i := range chosen {
+		if got := chosen[i].Load(); got != cycles*workers {
+			t.Errorf("member %d was chosen %d times, not %d", i, got, cycles*workers)
+		}
+	}
+}
