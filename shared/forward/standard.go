@@ -2,10 +2,15 @@ package forward
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
-	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -13,73 +18,254 @@ import (
 // maxResponseHead limits the head of a response, in bytes. An instance that sends more is broken.
 const maxResponseHead = 1 << 20
 
-// standard is the wire for HTTP/1.1 over the standard library's transport.
+// silence is how long an HTTP/2 connection may owe an answer before an attempt that ends without one gives it up.
 //
-// The transport sends a request a second time, to the same instance, by itself: if the connection had been idle, was found
-// closed before a byte of the response, and the request has no body and a method that may be repeated. That is left on:
-// it is how a connection that the instance has closed while idle costs nobody an error. It counts as one attempt.
+// HTTP/1.1 needs no such rule: there, an attempt that ends without an answer takes its connection with it. One of HTTP/2 is
+// everybody's, and if its instance hangs, or the network has forgotten it, all requests would go on into it. Frequent PINGs
+// would tell, but gRPC servers close a connection on which a quiet stream is pinged more often than every 5 minutes.
+const silence = time.Second
+
+// pings are for connections whose streams have nothing to say for long: just above those 5 minutes.
+const (
+	pingAfter   = 5*time.Minute + 30*time.Second
+	pingTimeout = 15 * time.Second
+	// writeByteTimeout is how long the kernel may take nothing for an HTTP/2 connection before it is closed. Then not only
+	// its streams' requests stand still, which is limits.write, but all that has to be said about any of them.
+	writeByteTimeout = 10 * time.Second
+)
+
+// standard is the wire over the standard library's transport: HTTP/1.1, HTTP/2 without TLS by prior knowledge, or TLS with
+// either of them as the instance likes.
+//
+// The transport sends a request a second time, to the same instance, by itself. Over HTTP/1.1: if the connection had been
+// idle, was found closed before a byte of the response, and the request has no body and a method that may be repeated.
+// Over HTTP/2: if the request has no body and the instance says that it hasn't looked at it (RFC 9113 §8.7). That is left
+// on: it is how a connection that the instance has closed while idle costs nobody an error. It counts as one attempt.
 type standard struct {
 	transport http.Transport
+	upgrades  *http.Transport // for requests that ask for another protocol, if the others may get HTTP/2. Else nil
+	secure    *secure         // nil: no TLS
+	only2     bool            // HTTP/2 by prior knowledge
+
+	// quit tells that CloseIdle was called, until the next request. The library forgets it for HTTP/2.
+	quit atomic.Bool
+	// given counts, for an instance's address, how often its HTTP/2 connections were given up: address → *atomic.Uint64.
+	given sync.Map
 }
 
-// newStandard returns a wire that keeps connections as the policy says.
+// newStandard returns a wire for HTTP/1.1 that keeps connections as the policy says.
 func newStandard(policy model.Connections) *standard {
-	idle := policy.MaxIdlePerInstance
-	if idle == 0 {
-		idle = -1 // 0 would be the transport's own default, 2
-	}
-	w := &standard{transport: http.Transport{
-		Proxy:                  nil, // instances are reached directly, whatever the environment says
-		DisableCompression:     true,
-		DisableKeepAlives:      !policy.KeepAlive,
-		MaxIdleConnsPerHost:    idle,
-		IdleConnTimeout:        policy.IdleTimeout.Std(),
-		MaxResponseHeaderBytes: maxResponseHead,
-		Protocols:              new(http.Protocols),
-	}}
+	w := &standard{}
+	w.configure(&w.transport, policy, w.dial)
 	w.transport.Protocols.SetHTTP1(true)
-	w.transport.DialContext = w.dial
 	return w
 }
 
-// dialError is any error of a dial, so that it can be told from what comes after it.
+// newH2C returns a wire for HTTP/2 without TLS, spoken at once (RFC 9113 §3.3).
+func newH2C(policy model.Connections) *standard {
+	w := &standard{only2: true}
+	w.configure(&w.transport, policy, w.dial)
+	w.transport.Protocols.SetUnencryptedHTTP2(true)
+	return w
+}
+
+// newTLS returns a wire for HTTP over TLS, where the instance chooses between HTTP/2 and HTTP/1.1. Instances prove that they
+// are the host (with or without a port), or if it is empty that they are who is at their address. The error names the file
+// that can't be read or parsed; the logger is told of files that change.
+func newTLS(policy model.Connections, settings model.TLS, host string, logger *slog.Logger) (*standard, error) {
+	w := &standard{upgrades: &http.Transport{}}
+	var err error
+	if w.secure, err = newSecure(settings, host, []string{"h2", "http/1.1"}, logger); err != nil {
+		return nil, err
+	}
+	w.configure(&w.transport, policy, w.dial)
+	w.transport.Protocols.SetHTTP1(true)
+	w.transport.Protocols.SetHTTP2(true)
+	w.configure(w.upgrades, policy, w.dial)
+	w.upgrades.Protocols.SetHTTP1(true)
+	return w, nil
+}
+
+type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+func (w *standard) configure(transport *http.Transport, policy model.Connections, dial dialer) {
+	*transport = http.Transport{
+		Proxy:              nil, // instances are reached directly, whatever the environment says
+		DialContext:        dial,
+		DialTLSContext:     dial,
+		DisableCompression: true,
+		// No idle connections is no keep-alive. The library, told the former only, would go on sharing those of HTTP/2.
+		DisableKeepAlives:      !policy.KeepAlive || policy.MaxIdlePerInstance == 0,
+		MaxIdleConnsPerHost:    policy.MaxIdlePerInstance,
+		IdleConnTimeout:        policy.IdleTimeout.Std(),
+		MaxResponseHeaderBytes: maxResponseHead,
+		Protocols:              new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: writeByteTimeout,
+		},
+	}
+}
+
+// dialError is any error of making a connection, so that it can be told from what comes after it.
 type dialError struct{ error }
 
-// Unwrap returns the dialer's error.
+// Unwrap returns the error of the dialer or of the handshake.
 func (e *dialError) Unwrap() error { return e.error }
 
 type exchangeKey struct{}
 
-// dial connects within the time limit of the attempt that asked for the connection. The transport may give the
-// connection to another request, and goes on with the dial when the client has left.
-func (w *standard) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	dialer := net.Dialer{Timeout: ctx.Value(exchangeKey{}).(*exchange).limits.connect}
-	conn, err := dialer.DialContext(ctx, network, address)
+// dial makes a connection, TLS included, within the time limit of the attempt that asked for it. The transport may give
+// the connection to another request to the same instance, and goes on with the dial when the client has left.
+func (w *standard) dial(ctx context.Context, network, _ string) (net.Conn, error) {
+	x := ctx.Value(exchangeKey{}).(*exchange)
+	if x.limits.connect > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, x.limits.connect)
+		defer cancel()
+	}
+	conn, err := w.connect(ctx, network, x)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", errSlow, err)
+		}
 		return nil, &dialError{err}
 	}
 	return conn, nil
 }
 
+func (w *standard) connect(ctx context.Context, network string, x *exchange) (net.Conn, error) {
+	address := x.request.URL.Host
+	plain, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	conn := &monitored{Conn: plain, multiplexed: w.only2, gone: make(chan struct{})}
+	if w.secure == nil {
+		return conn, nil
+	}
+	config := w.secure.client(address)
+	if w.upgrading(x) {
+		config.NextProtos = []string{"http/1.1"}
+	}
+	over := tls.Client(conn, config)
+	if err := over.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
+	}
+	conn.multiplexed = over.ConnectionState().NegotiatedProtocol == "h2"
+	return over, nil
+}
+
+// upgrading tells whether a request asks for another protocol, which HTTP/2 can't give it.
+func (w *standard) upgrading(x *exchange) bool {
+	return w.upgrades != nil && upgradeType(x.request.Header) != ""
+}
+
 // RoundTrip implements wire.
 func (w *standard) RoundTrip(x *exchange) (*http.Response, error) {
-	resp, err := w.transport.RoundTrip(x.request.WithContext(context.WithValue(x.ctx, exchangeKey{}, x)))
-	if err == nil {
-		return resp, nil
+	w.quit.Store(false)
+	t := &trip{wire: w, x: x}
+	transport := &w.transport
+	if w.upgrading(x) {
+		transport = w.upgrades
 	}
-	var dial *dialError
-	if errors.As(err, &dial) {
-		return nil, &failure{model.WhenConnect, connectResult(dial.error), dial.error}
+	resp, err := transport.RoundTrip(t.begin())
+	if err != nil {
+		return nil, t.fail(err)
 	}
-	var operation *net.OpError
-	// Large bodies are written by the socket's ReadFrom, which names itself in the error.
-	if errors.As(err, &operation) && slices.Contains([]string{"write", "readfrom", "splice", "sendfile"}, operation.Op) {
-		return nil, &failure{model.WhenWrite, writeResult(err), err}
-	}
-	return nil, &failure{model.WhenRead, readResult(err), err}
+	t.answer(resp)
+	return resp, nil
 }
 
 // CloseIdle implements wire.
-func (w *standard) CloseIdle() { w.transport.CloseIdleConnections() }
+func (w *standard) CloseIdle() {
+	w.quit.Store(true)
+	w.closeIdle()
+}
+
+func (w *standard) closeIdle() {
+	w.transport.CloseIdleConnections()
+	if w.upgrades != nil {
+		w.upgrades.CloseIdleConnections()
+	}
+}
+
+// generation tells how often the connections to the address were given up.
+func (w *standard) generation(address string) uint64 {
+	if count, ok := w.given.Load(address); ok {
+		return count.(*atomic.Uint64).Load()
+	}
+	return 0
+}
+
+// giveUp makes new requests to the address not use the connections of the generation. Their streams go on; then they are
+// idle, and are closed as idle ones are.
+//
+// The library has no such thing, but keeps connections by the text of the URL's host, which nobody else looks at.
+func (w *standard) giveUp(address string, generation uint64) {
+	count, _ := w.given.LoadOrStore(address, new(atomic.Uint64))
+	count.(*atomic.Uint64).CompareAndSwap(generation, generation+1) // only once for all the attempts that were on one
+}
+
+// pooled is the host under which the library is to keep connections of a generation.
+func pooled(address string, generation uint64) string {
+	host, port, err := net.SplitHostPort(address)
+	if generation == 0 || err != nil {
+		return address
+	}
+	return net.JoinHostPort(fmt.Sprintf("%s.%d", host, generation), port)
+}
+
+// monitored is a connection that knows how long its instance has been silent.
+type monitored struct {
+	net.Conn
+	multiplexed bool
+
+	heard  atomic.Int64 // when something came from the instance, in ns since 1970
+	owing  atomic.Int64 // when the first request was sent after that. 0: none was
+	failed atomic.Pointer[error]
+
+	once sync.Once
+	gone chan struct{} // closed with the connection
+}
+
+// Read implements net.Conn.
+func (c *monitored) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.heard.Store(time.Now().UnixNano())
+		c.owing.Store(0)
+	}
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		c.failed.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *monitored) Close() error {
+	c.once.Do(func() { close(c.gone) })
+	return c.Conn.Close()
+}
+
+// CloseWrite closes the direction to the instance.
+func (c *monitored) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return http.ErrNotSupported
+}
+
+// asked is told of each request that is sent.
+func (c *monitored) asked() { c.owing.CompareAndSwap(0, time.Now().UnixNano()) }
+
+// silent tells since when nothing has come, though it was asked for. Only right while a request is unanswered.
+func (c *monitored) silent() time.Duration {
+	since := c.owing.Load()
+	if since == 0 {
+		since = c.heard.Load()
+	}
+	return time.Since(time.Unix(0, since))
+}
 
 var _ wire = (*standard)(nil)
