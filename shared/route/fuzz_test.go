@@ -3,6 +3,7 @@ package route
 import (
 	"math"
 	"math/big"
+	"math/rand/v2"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -18,16 +19,14 @@ import (
 
 // FuzzMatch compares the decisions of arbitrary valid routes with those of a plain reading of the rules, below.
 func FuzzMatch(f *testing.F) {
-	for seed := range byte(64) {
-		data := make([]byte, 200)
-		for i := range data {
-			data[i] = byte(uint32(i)*uint32(i+7)*2654435761>>16) + seed*31
-		}
-		f.Add(data, uint64(seed), seed%2 == 0)
+	for seed := range byte(200) {
+		data := make([]byte, 500)
+		rand.NewChaCha8([32]byte{seed}).Read(data)
+		f.Add(data, uint64(seed), seed%4 > 0)
 	}
 	f.Fuzz(func(t *testing.T, data []byte, key uint64, keyed bool) {
 		c := chooser{data}
-		routes, request := c.routes(), c.request()
+		routes := c.routes()
 		table, err := Compile(routes)
 		if err != nil {
 			t.Fatalf("%+v: %v", routes, err)
@@ -39,24 +38,31 @@ func FuzzMatch(f *testing.F) {
 				}
 			}
 		}
-		want := slices.IndexFunc(routes, func(r model.Route) bool {
-			return plainMatch(&r.Match, request) && plainPercent(&r, key)
-		})
-		got := table.Match(request, key, keyed)
-		if got != want {
-			t.Fatalf("%+v, %+v, key %d: route %d, want %d", routes, request, key, got, want)
-		}
-		if got < 0 {
-			return
-		}
-		split := table.Routes[got].Split(key, keyed)
-		if !keyed && (split < 0) != (len(routes[got].Split) == 0) {
-			t.Errorf("%+v: split %d", routes[got], split)
-		}
-		if want := plainSplit(&routes[got], key); keyed && split != want {
-			t.Errorf("%+v, key %d: split %d, want %d", routes[got], key, split, want)
+		for range 10 {
+			comparePlain(t, table, routes, c.request(), key, keyed)
 		}
 	})
+}
+
+func comparePlain(t *testing.T, table *Table, routes []model.Route, request *Request, key uint64, keyed bool) {
+	t.Helper()
+	want := slices.IndexFunc(routes, func(r model.Route) bool {
+		return plainMatch(&r.Match, request) && plainPercent(&r, key)
+	})
+	got := table.Match(request, key, keyed)
+	if got != want {
+		t.Fatalf("%+v, %+v, key %d: route %d, want %d", routes, request, key, got, want)
+	}
+	if got < 0 {
+		return
+	}
+	split := table.Routes[got].Split(key, keyed)
+	if !keyed && (split < 0) != (len(routes[got].Split) == 0) {
+		t.Errorf("%+v: split %d", routes[got], split)
+	}
+	if want := plainSplit(&routes[got], key); keyed && split != want {
+		t.Errorf("%+v, key %d: split %d, want %d", routes[got], key, split, want)
+	}
 }
 
 // plainMatch is the rules of model.Match without the percent, one after the other.
@@ -175,7 +181,7 @@ func (c *chooser) text(words ...string) string {
 
 // texts returns up to two texts that are valid.
 func (c *chooser) texts(valid func(string) bool, words ...string) (list []string) {
-	for range c.below(3) {
+	for range max(c.below(4)-1, 0) {
 		if s := c.text(words...); valid(s) {
 			list = append(list, s)
 		}
@@ -212,7 +218,7 @@ func (c *chooser) match() model.Match {
 		s := "/" + c.text("", "a", "a/", "%61", "a%2Fb", "%2f", "ä", "%C3%A4", "a%", "%zz", "%2A")
 		m.Path = strings.ReplaceAll(s, "*", "%2a") + []string{"", "*"}[c.below(2)]
 	}
-	for range c.below(3) {
+	for range max(c.below(5)-2, 0) {
 		if m.Headers == nil {
 			m.Headers = make(map[string]model.StringMatch)
 		}
@@ -288,7 +294,7 @@ func FuzzRegex(f *testing.F) {
 // FuzzKey compares the extraction of keys with net/url and net/http wherever those read the input without complaint, and
 // that of a query with a plain reading of the WHATWG's rules everywhere.
 func FuzzKey(f *testing.F) {
-	for _, name := range []string{"uid", "user id", "a&b", "ä", ""} {
+	for _, name := range []string{"uid", "user id", "a&b", "ä"} {
 		for _, s := range []string{
 			"", "uid=4711", "a=b&uid=4711&uid=2", "%75id=%34", "user+id=a+b", "uid=a;b", "uid=%zz", "uid=&uid=1", "uid", "=", "&&", "%",
 			`uid="4711"; a=b`, "a=b;uid = 1", `uid="`, "uid=ä", "uid=a b", "/a%2Fb%2", strings.Repeat("uid=%41", 30),
@@ -297,6 +303,9 @@ func FuzzKey(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, name, one, two string) {
+		if name == "" {
+			return // validation refuses it
+		}
 		request := &Request{RawQuery: one, Path: one, Client: one, Header: http.Header{"Cookie": {one, two}, "X-Uid": {one, two}}}
 		checkKey(t, "query:"+name, request, plainQuery(one, name))
 		if values, err := url.ParseQuery(one); err == nil {
@@ -332,7 +341,7 @@ func plainQuery(query, name string) string {
 	}
 	for pair := range strings.SplitSeq(query, "&") {
 		key, value, _ := strings.Cut(pair, "=")
-		if pair != "" && decode(key) == name {
+		if decode(key) == name {
 			return decode(value)
 		}
 	}

@@ -81,9 +81,6 @@ func queryValue(query, name string) string {
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
-		if pair == "" {
-			continue
-		}
 		key, value, _ := strings.Cut(pair, "=")
 		if equalForm(key, name) {
 			return value

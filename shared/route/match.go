@@ -76,13 +76,9 @@ func compilePercent(p *float64) (percent, error) {
 	case !(*p >= 0 && *p <= 100): // NaN too
 		return percent{}, fmt.Errorf("percent: %v is not between 0 and 100", *p)
 	}
-	// A float64 holds all that people type to 16 digits, and its product grows with it, so that a larger percent never
-	// loses a key. Just under 100 it may be rounded up to 2⁶⁴, which doesn't fit.
-	below := math.Ldexp(*p/100, 64)
-	if below >= 1<<64 {
-		return percent{below: math.MaxUint64}, nil
-	}
-	return percent{below: uint64(below)}, nil
+	// A float64 holds all that people type to 16 digits. The quotient and the product grow with it, so that a larger percent
+	// never loses a key, and stay below 2⁶⁴: even the float64 next to 100 leaves out 2¹¹.
+	return percent{below: uint64(math.Ldexp(*p/100, 64))}, nil
 }
 
 // takes tells whether a request belongs to the share.

@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"math"
+	"sync"
 	"testing"
 
 	"github.com/ufc-mesh/ufc/shared/model"
@@ -10,10 +11,19 @@ import (
 
 const manyKeys = 100_000
 
-// users calls f with the hashes of many balance keys.
+// userKeys are the hashes of many balance keys.
+var userKeys = sync.OnceValue(func() []uint64 {
+	keys := make([]uint64, manyKeys)
+	for i := range keys {
+		keys[i] = HashOf(fmt.Sprint("user-", i))
+	}
+	return keys
+})
+
+// users calls f with each of them.
 func users(f func(key uint64)) {
-	for i := range manyKeys {
-		f(HashOf(fmt.Sprint("user-", i)))
+	for _, key := range userKeys() {
+		f(key)
 	}
 }
 
