@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// slack is how much more than its share of what is in flight a member may have: the c of Mirrokni, Thorup and
-	// Zadimoghaddam, Consistent Hashing with Bounded Loads (2016). 1.25 is within what they recommend: at less, more keys
-	// leave their member; at more, members are less even.
-	slack = 1.25
+	// slackOver/slackUnder is how much more than its share of what is in flight a member may have: the c of Mirrokni,
+	// Thorup and Zadimoghaddam, Consistent Hashing with Bounded Loads (2016). At less than 5/4 many more keys leave their
+	// member, since what a change moves grows with 1/(c−1)²; at more the members are less even.
+	slackOver, slackUnder = 5, 4
 
 	// mostSteps bounds the walk along the ring, to some microseconds. It suffices to meet each of about 50 members.
 	mostSteps = 256
@@ -23,28 +23,26 @@ const (
 type consistentHash struct {
 	ring    ring
 	targets []*Target
-	salts   []uint32  // of members, from their names
-	bounds  []float32 // slack times each member's share of all weight
+	salts   []uint32 // of members, from their names
+	weights []uint32
+	total   uint64 // of weights
 	memory  *Memory
 }
 
 func newConsistentHash(members []Member, size int, memory *Memory) *consistentHash {
 	weights := weightsOf(members)
-	var total uint64
-	for _, weight := range weights {
-		total += weight
-	}
 	p := &consistentHash{
 		targets: targetsOf(members),
 		salts:   make([]uint32, len(members)),
-		bounds:  make([]float32, len(members)),
+		weights: make([]uint32, len(members)),
 		memory:  memory,
 	}
 	seeds := make([]uint64, len(members))
 	for i := range members {
 		seeds[i] = xxhash.Sum64String(members[i].Name)
 		p.salts[i] = uint32(seeds[i])
-		p.bounds[i] = float32(slack * float64(weights[i]) / float64(total))
+		p.weights[i] = uint32(weights[i])
+		p.total += weights[i]
 	}
 	p.ring = newRing(seeds, weights, max(size, len(members)))
 	return p
@@ -55,28 +53,29 @@ func (p *consistentHash) Pick(r *Request) int {
 	key := mix(r.Hash)
 	member := p.ring.owner(key)
 	target := p.targets[member]
-	if len(r.Tried) == 0 && target.usual(r.Now) && (target.InFlight() <= 0 || p.load(member, p.memory.total()) <= 1) {
+	if len(r.Tried) == 0 && target.usual(r.Now) && (target.InFlight() <= 0 || p.load(member, p.memory.total()+1) <= 1) {
 		return member // an idle member is never over its bound, so that the total isn't asked for
 	}
 	return p.pass(r, key)
 }
 
-// load is how much a member would have in flight with one more request, over how much it may have, where total is in
-// flight in all of the list.
-func (p *consistentHash) load(member int, total int64) float64 {
+// load is how much a member would have in flight with one more request, over how much it may have: slack times its share
+// of all, where room is that in flight in all of the list, with the one more. An idle member has none.
+func (p *consistentHash) load(member int, room int64) float64 {
 	inFlight := p.targets[member].InFlight()
 	if inFlight <= 0 {
 		return 0
 	}
-	return float64(inFlight+1) / math.Ceil(float64(p.bounds[member])*float64(total+1))
+	whole := slackUnder * p.total
+	bound := (slackOver*uint64(room)*uint64(p.weights[member]) + whole - 1) / whole
+	return float64(inFlight+1) / float64(bound)
 }
 
 // pass walks along the ring from the key to the first member that may be taken. If there is none within mostSteps, it
 // takes the least loaded; after mostDraws that were not accepted, the one with the best factor, as other policies do.
 func (p *consistentHash) pass(r *Request, key uint64) int {
-	total := p.memory.total()
-	best, bestFactor, refused := -1, 0.0, 0
-	least, leastLoad := -1, math.Inf(1)
+	room := p.memory.total() + 1
+	best, bestValue, refused := -1, math.Inf(-1), 0
 	way, before := p.ring.walk(key), -1
 	for range mostSteps {
 		member := way.next()
@@ -87,29 +86,24 @@ func (p *consistentHash) pass(r *Request, key uint64) int {
 			continue
 		}
 		before = member
-		load := p.load(member, total)
-		if load < leastLoad {
-			least, leastLoad = member, load
+		load := p.load(member, room)
+		value := -load // under that of any that isn't overloaded
+		if load <= 1 {
+			factor := p.targets[member].Factor(r.Now)
+			if factor == 1 || p.fate(key, member) < factor {
+				return member
+			}
+			value = factor
+			refused++
 		}
-		if load > 1 {
-			continue
+		if value > bestValue {
+			best, bestValue = member, value
 		}
-		factor := p.targets[member].Factor(r.Now)
-		if factor == 1 || p.fate(key, member) < factor {
-			return member
-		}
-		if factor > bestFactor {
-			best, bestFactor = member, factor
-		}
-		refused++
 	}
-	switch {
-	case best >= 0:
-		return best
-	case least >= 0:
-		return least
+	if best < 0 {
+		return p.scan(r, key)
 	}
-	return p.scan(r, key)
+	return best
 }
 
 // fate is a number from 0 to 1, always the same for a key and a member: the key comes back to the member when the factor
@@ -124,7 +118,7 @@ func (p *consistentHash) scan(r *Request, key uint64) int {
 	start := int(scaled(key, uint64(n)))
 	for i := range n {
 		member := (start + i) % n
-		if p.bounds[member] > 0 && !slices.Contains(r.Tried, p.targets[member]) {
+		if p.weights[member] > 0 && !slices.Contains(r.Tried, p.targets[member]) {
 			return member
 		}
 	}

@@ -54,8 +54,7 @@ func (m *Memory) turn(stripe uint32, cycle uint64) uint64 {
 	if start == 0 {
 		start = m.seat(s)
 	}
-	offset, _ := bits.Mul64(start, cycle)
-	return (offset + s.turns.Add(1) - 1) % cycle
+	return (scaled(start, cycle) + s.turns.Add(1) - 1) % cycle
 }
 
 // seat gives a stripe its beginning, when it is first used. The first gets the cycle's, the next its middle, then the

@@ -13,10 +13,11 @@ const (
 	circle       = 1 << positionBits
 )
 
-// How many points a member has for each unit of its class (see ring). They go by the size of the callee alone: a list that
-// a ban made shorter must have the other members' points where they were. With n points a member's share of the keys
-// differs from its weight's by 1/√n: at the default weight 200 points for each of 1000 members make it 7 %, 40 for each
-// of 10,000 make it 16 %, and the ring takes 5 MB.
+// How many points a member has for each unit of its class (see ring). They go by the size of the callee alone: a list
+// that a ban made shorter must have the other members' points where they were. They shrink with each instance more, not by
+// halves, so that no growth moves many keys at once. With n points a member's share of the keys differs from its weight's
+// by 1/√n: at the default weight 200 points for each of 1000 members make it 7 %, 40 for each of 10,000 make it 16 %,
+// and the ring takes 5 MB.
 const (
 	mostPoints  = 128
 	leastPoints = 26

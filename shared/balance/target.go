@@ -52,7 +52,7 @@ const (
 // Slow start and penalties are kept as the moments at which they are over, since those say all: a penalty halves with
 // time, so that what is left of it is a matter of how long it still lasts. One word each, no lock, and no clock that wraps.
 type Target struct {
-	latency      atomic.Uint64 // the peak EWMA: tick of its last change in the upper half, ns as float32 in the lower. 0: unknown
+	latency      atomic.Uint64 // peak EWMA: tick of its last change in the upper half, ns as float32 in the lower. 0: unknown
 	slowUntil    atomic.Int64  // end of slow start, ns
 	penaltyUntil atomic.Int64  // when the penalty will have faded, ns
 	inFlight     atomic.Int64
