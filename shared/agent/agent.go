@@ -5,11 +5,14 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ufc-mesh/ufc/shared/catalog"
 	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+	"github.com/ufc-mesh/ufc/shared/route"
 )
 
 // Options are what an agent needs besides the catalog.
@@ -23,7 +26,8 @@ type Options struct {
 type Agent struct {
 	catalog *catalog.Catalog
 	monitor *health.Monitor
-	idc     atomic.Pointer[string]
+	epoch   time.Time // the agent's clock begins here
+	place   atomic.Pointer[place]
 
 	services atomic.Pointer[map[string]*service] // the map is immutable
 	mu       sync.Mutex                          // of its writers, and of what follows
@@ -49,11 +53,12 @@ func New(views *catalog.Catalog, options Options) *Agent {
 	a := &Agent{
 		catalog:   views,
 		monitor:   health.NewMonitor(options.Probe, options.Logger),
+		epoch:     time.Now(),
 		duration:  newDurationHistogram(),
-		strangers: newLine(unknown, nil),
+		strangers: newLine(unknown, nil, nil),
 		departed:  map[string]*service{},
 	}
-	a.SetIDC(options.IDC)
+	a.settle(options.IDC, views.Topology())
 	a.services.Store(&map[string]*service{})
 	views.Subscribe(a.follow)
 	return a
@@ -73,11 +78,25 @@ func (a *Agent) Close() {
 	a.monitor.Close()
 }
 
+// now is the agent's clock: what one call takes to read it is half of what a time.Time takes.
+func (a *Agent) now() time.Duration { return time.Since(a.epoch) }
+
 // SetIDC changes the physical IDC where the agent runs.
-func (a *Agent) SetIDC(idc string) { a.idc.Store(&idc) }
+func (a *Agent) SetIDC(idc string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.settle(idc, a.catalog.Topology())
+}
+
+// settle puts an IDC and a topology in force. All plans are made anew when they are needed next.
+func (a *Agent) settle(idc string, topology *model.Topology) {
+	if now := a.place.Load(); now == nil || now.idc != idc || now.topology != topology {
+		a.place.Store(&place{idc: idc, topology: topology, idcs: route.CompileIDCs(topology)})
+	}
+}
 
 // IDC returns the physical IDC where the agent runs.
-func (a *Agent) IDC() string { return *a.idc.Load() }
+func (a *Agent) IDC() string { return a.place.Load().idc }
 
 // Synced tells whether there is any configuration to serve from.
 func (a *Agent) Synced() bool { return a.catalog.Synced() }
@@ -94,6 +113,7 @@ func (a *Agent) follow(changed []*catalog.View, removed []string) {
 	if a.closed {
 		return
 	}
+	a.settle(a.IDC(), a.catalog.Topology())
 	next := *a.services.Load()
 	owned := false
 	own := func() { // readers have the map: copied before the first write
@@ -105,6 +125,7 @@ func (a *Agent) follow(changed []*catalog.View, removed []string) {
 		if s := next[name]; s != nil {
 			own()
 			delete(next, name)
+			s.gone.Store(true)
 			s.follow(&catalog.View{Name: name, Service: s.state.Load().view.Service})
 			a.departed[name] = s
 		}
@@ -122,6 +143,7 @@ func (a *Agent) follow(changed []*catalog.View, removed []string) {
 			own()
 			next[view.Name] = s
 		}
+		s.gone.Store(false)
 		s.follow(view)
 	}
 	a.services.Store(&next)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/ufc-mesh/ufc/shared/balance"
 	"github.com/ufc-mesh/ufc/shared/catalog"
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
@@ -222,8 +223,12 @@ func TestBannedAreLeftOut(t *testing.T) {
 		r.dead.Delete(dead)
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
-		if counts := r.spread(t, "redis", 99); counts[dead.String()] != 33 {
-			t.Errorf("after it came back: %v", counts)
+		if counts := r.spread(t, "redis", 99); counts[dead.String()] == 0 || counts[dead.String()] > 20 {
+			t.Errorf("after it came back it starts slowly, and doesn't get its third at once: %v", counts)
+		}
+		time.Sleep(balance.SlowStartTime)
+		if counts := r.spread(t, "redis", 99); counts[dead.String()] < 32 || counts[dead.String()] > 34 {
+			t.Errorf("after its slow start: %v", counts)
 		}
 		r.Close()
 	})
@@ -487,27 +492,5 @@ func TestQuery(t *testing.T) {
 	answer, err := r.Query([]string{"request_info", "shop"})
 	if info, ok := answer.(RequestInfo); err != nil || !ok || info.Requests != 4 || info.Success != 4 || info.Modified == nil {
 		t.Errorf("request_info: %+v, %v", answer, err)
-	}
-}
-
-func BenchmarkCall(b *testing.B) {
-	var addresses []string
-	for n := range 10_000 {
-		addresses = append(addresses, fmt.Sprintf("10.0.%d.%d:80", n/250, n%250+1))
-	}
-	r := newRig(b, instances("shop", addresses...)...)
-	call := new(Call)
-	b.ReportAllocs()
-	for b.Loop() {
-		*call = Call{Callee: "shop", Class: DefaultClass}
-		if err := r.Begin(call); err != nil {
-			b.Fatal(err)
-		}
-		attempt, err := r.Pick(call)
-		if err != nil {
-			b.Fatal(err)
-		}
-		attempt.Done(Outcome{Result: health.OK, Latency: time.Millisecond})
-		call.End(200)
 	}
 }

@@ -3,12 +3,12 @@ package agent
 import (
 	"fmt"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
+	"github.com/ufc-mesh/ufc/shared/route"
 )
 
 // DefaultClass is the importance, within its caller, of a request that doesn't say.
@@ -17,105 +17,285 @@ const DefaultClass = 4
 // MaxClass is the highest importance.
 const MaxClass = 7
 
+// Attributes are what routes and hash keys look at of a request. Begin fills in the caller and its IDC. In bypass mode the
+// rest is empty.
+type Attributes = route.Request
+
 // Call is one request of a caller to a callee. The face fills the exported fields, then Begins it. A Call belongs to one
 // goroutine, but its attempts may be Done by others. It must not be copied once begun.
 type Call struct {
 	Callee string
 	Caller string // empty: unknown
-	IDC    string // physical IDC of the caller. Empty: the agent's own. Not in force yet
-	Key    string // what a hashing policy hashes. Not in force yet
+	IDC    string // physical IDC of the caller. Empty: the agent's own
+	Key    string // what a hashing policy hashes. Empty: what the Service says, of Attributes
 	Class  int    // importance, 0–MaxClass; DefaultClass if the request doesn't say. Not in force yet
+	// Timeout is what is left of the whole chain's time. 0: not limited; negative: it is over.
+	Timeout    time.Duration
+	Attributes Attributes
 	// Family is the only IP version that the caller can use. Default AnyFamily.
 	Family Family
 	// HandOut says that instances are handed out instead of tried in turn: Pick may be called for as many as there are, and
 	// each attempt is accounted for by Attempt.Report instead of the call by End.
 	HandOut bool
 
-	agent    *Agent
-	service  *service
-	state    *state // as of Begin: the policy doesn't change within a call
-	line     *line
-	begun    time.Time
+	agent   *Agent
+	service *service
+	line    *line
+	begun   time.Duration // by the agent's clock
+	stripe  uint32
+	ended   bool
+	hedge   *Attempt // beside a first one that was late; nil: none
+
+	// Where the call goes, as of Begin.
+	plan        *plan
+	view, route int // indexes into the plan
+	split       int
+	key         uint64 // hash of the key
+	keyed       bool   // there is a key, and the policy goes by it
+
 	attempts int
-	last     *Attempt
-	ended    bool
+	retries  int
+	last     *Attempt           // picked last
+	answer   *Attempt           // whose response the caller gets
 	first    Attempt            // spares an allocation
 	request  balance.Request    // in here, since what a policy's method takes would escape to the heap
 	triedBuf [4]*balance.Target // of request.Tried
 }
 
-// Service returns the policy of the callee. The call must have begun.
-func (c *Call) Service() *model.Service { return c.state.view.Service }
+// Service returns the policy of the callee for this caller. The call must have begun.
+func (c *Call) Service() *model.Service { return c.plan.views[c.view].service }
+
+// Timeouts returns the time limits in force. The call must have begun.
+func (c *Call) Timeouts() *model.TimeoutSet { return &c.Service().Timeouts.Normal }
+
+// Retries returns the retry limits in force. The call must have begun.
+func (c *Call) Retries() *model.RetrySet { return &c.Service().Retries.Normal }
+
+// Level returns the importance of the caller, 1 (the most) to 5: what the callee says of it, else what its own Service says,
+// else the default. The call must have begun.
+func (c *Call) Level() int {
+	if level := c.plan.views[c.view].level; level != 0 {
+		return level
+	}
+	if c.line.known != nil {
+		return c.line.known.state.Load().view.Service.Level
+	}
+	return defaultLevel
+}
+
+var defaultLevel = model.DefaultService("").Level
+
+// Route returns the index of the callee's route that the request takes, for this caller; −1 if none matches.
+func (c *Call) Route() int {
+	if c.plan == nil || c.plan.views[c.view].paths[c.route].route == nil {
+		return -1
+	}
+	return c.route
+}
+
+// Begun returns when the call began. The call must have begun.
+func (c *Call) Begun() time.Time { return c.agent.epoch.Add(c.begun) }
 
 // Attempts returns how many instances were picked so far.
 func (c *Call) Attempts() int { return c.attempts }
 
-// Last returns the attempt on the instance picked last; nil before the first Pick.
-func (c *Call) Last() *Attempt { return c.last }
+// Newest returns the attempt on the instance picked last; nil before the first Pick. Those before it follow by
+// Attempt.Before.
+func (c *Call) Newest() *Attempt { return c.last }
+
+// Final returns the attempt that decided the call: whose response the caller got, else the newest; nil before the first
+// Pick.
+func (c *Call) Final() *Attempt {
+	if c.answer != nil {
+		return c.answer
+	}
+	return c.last
+}
 
 // Begin admits a call. Its error is a *Refusal.
 func (a *Agent) Begin(call *Call) error {
-	call.agent = a
-	call.begun = time.Now()
+	call.agent, call.begun, call.stripe = a, a.now(), takeStripe()
 	if call.Callee == "" {
 		return a.Refuse(call, ReasonNoCallee, "the request names no callee: set the header x-ufc-service-name")
 	}
-	call.service = a.service(call.Callee)
-	if call.service == nil {
+	s := a.service(call.Callee)
+	if s == nil {
 		if !a.catalog.Synced() {
 			return a.Refuse(call, ReasonNotSynced, "no configuration has been received from etcd yet, and there was no snapshot")
 		}
 		return a.Refuse(call, ReasonUnknownService, "no document names it")
 	}
-	call.state = call.service.state.Load()
-	call.line = call.service.line(call.Caller)
+	call.service, call.line, call.plan = s, s.line(call.Caller), s.current()
 	if call.IDC == "" {
-		call.IDC = a.IDC()
+		call.IDC = call.plan.place.idc
 	}
-	call.request = balance.Request{Key: call.Key, Tried: call.triedBuf[:0]}
+	call.Attributes.Caller, call.Attributes.CallerIDC = call.Caller, call.IDC
+	call.direct()
+	call.request = balance.Request{Hash: call.key, Tried: call.triedBuf[:0], Stripe: call.stripe, Now: call.begun}
+	if call.Timeout < 0 {
+		return a.Refuse(call, ReasonDeadline, overUnsent)
+	}
+	if !call.HandOut {
+		s.budget.earn(call.Service().Retries.Budget)
+	}
 	return nil
+}
+
+const overUnsent = "the time that the caller had left was over before an instance was asked"
+
+// direct decides where the call goes: by which view of the callee, route and split.
+func (c *Call) direct() {
+	switch {
+	case !c.plan.hashes:
+	case c.Key != "":
+		c.key, c.keyed = route.HashOf(c.Key), true
+	default:
+		c.key, c.keyed = c.plan.key.Hash(&c.Attributes)
+	}
+	var v *view
+	c.view, v = c.plan.view(c.Caller)
+	c.route, c.split = len(v.paths)-1, 0
+	if c.route > 0 {
+		if matched := v.routes.Match(&c.Attributes, c.key, c.keyed); matched >= 0 {
+			c.route = matched
+			c.split = max(0, v.paths[matched].route.Split(c.key, c.keyed))
+		}
+	}
+	if c.plan.hashes && !c.keyed {
+		c.key = route.Uniform(0, 0, false)
+	}
 }
 
 // Pick chooses an instance for the first attempt of a call and, called again, another one for the next. Its error is a
 // *Refusal: no_instance when there is none, or none that the call may still try.
 func (a *Agent) Pick(call *Call) (*Attempt, error) {
-	if call.attempts > 0 && !call.HandOut {
-		if err := a.mayRetry(call); err != nil {
+	again, paid := call.attempts > 0 && !call.HandOut, false
+	if again {
+		var err error
+		if paid, err = call.mayRetry(); err != nil {
 			return nil, err
 		}
 	}
-	now := call.service.state.Load()
-	from := &now.subsets[call.Family]
-	index := call.service.policy[call.Family].Pick(from.targets, &call.request)
-	if index < 0 && len(now.subsets[AnyFamily].targets) == 0 {
-		return nil, a.Refuse(call, ReasonNoInstance, noneLeft(call, now))
+	attempt := call.pick()
+	if attempt == nil && paid {
+		call.service.budget.earn(1)
 	}
-	if index < 0 { // not counted: the caller asks for the other IP version too, or hears of the last attempt's failure
-		return nil, &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: noneLeft(call, now)}
+	if attempt == nil {
+		refusal := &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: call.noneLeft()}
+		if call.attempts == 0 && call.Family == AnyFamily {
+			return nil, a.Refuse(call, ReasonNoInstance, refusal.Detail)
+		}
+		return nil, refusal // not counted: the caller asks for the other IP version too, or hears of the last attempt's failure
 	}
-	if call.attempts > 0 && !call.HandOut {
+	if again {
+		call.retries++
 		call.service.retries.Add(1)
 	}
-	return call.attempt(from.candidates[index], from.panic), nil
+	return attempt, nil
 }
 
-func noneLeft(call *Call, now *state) string {
+// mayRetry tells whether a call may have one more attempt, and whether the budget has paid for it: not for the retry of a
+// refused connection, which adds nothing to what the callee has to do.
+func (c *Call) mayRetry() (paid bool, err error) {
+	detail := ""
 	switch {
-	case len(now.instances) == 0:
-		return "it has no instances"
-	case call.attempts == 0:
-		return fmt.Sprintf("none of its %d instances serves: they are drained, down, of weight 0, or of another IP version", len(now.instances))
+	case c.retries >= c.Retries().Attempts:
+		detail = fmt.Sprintf("%d attempts failed", c.attempts)
+	case c.last.Result() == health.ConnectError:
+		return false, nil
+	case c.service.budget.spend():
+		return true, nil
 	default:
-		return fmt.Sprintf("all of its usable instances were tried: %d", call.attempts)
+		detail = "the callee's retry budget is used up"
 	}
+	return false, &Refusal{Reason: ReasonNoInstance, Service: c.Callee, Detail: detail}
 }
 
-// mayRetry tells whether a call may have one more attempt.
-func (a *Agent) mayRetry(call *Call) error {
-	if allowed := call.Service().Retries.Normal.Attempts; call.attempts > allowed {
-		return &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: fmt.Sprintf("%d attempts failed", call.attempts)}
+// pick makes an attempt on an instance that the call hasn't tried; nil if there is none.
+func (c *Call) pick() *Attempt {
+	if c.attempts > 0 {
+		c.request.Now = c.agent.now()
+		if now := c.service.current(); now.service == c.plan.service { // the same routes, after a ban or a change of the instances
+			c.plan = now
+		}
+	}
+	to := &c.plan.views[c.view].paths[c.route]
+	if attempt := c.pickOf(to, false); attempt != nil {
+		return attempt
+	}
+	return c.pickOf(to, true)
+}
+
+// pickOf tries the call's own split first, and within it the IDC that is its turn; then what they spill to.
+func (c *Call) pickOf(to *path, panicking bool) *Attempt {
+	if attempt := c.pickIn(to.subsets[c.split], panicking); attempt != nil {
+		return attempt
+	}
+	for _, n := range to.order {
+		if n != c.split {
+			if attempt := c.pickIn(to.subsets[n], panicking); attempt != nil {
+				return attempt
+			}
+		}
 	}
 	return nil
+}
+
+// saltIDC tells the choice of an IDC from the others that go by the same key.
+const saltIDC = 0x1dc
+
+func (c *Call) pickIn(in *subset, panicking bool) *Attempt {
+	t := c.plan.table(in, c.IDC)
+	first := 0
+	if len(t.groups) > 1 {
+		first = t.shares.Choose(route.Uniform(c.key, saltIDC, c.keyed))
+	}
+	if first >= 0 && first < len(t.groups) {
+		if attempt := c.pickFrom(t.groups[first], panicking); attempt != nil {
+			return attempt
+		}
+	}
+	for _, n := range t.order {
+		if n != first {
+			if attempt := c.pickFrom(t.groups[n], panicking); attempt != nil {
+				return attempt
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Call) pickFrom(g *group, panicking bool) *Attempt {
+	from := g.candidates(c.Family)
+	if from.panic != panicking {
+		return nil
+	}
+	index := from.policy.Pick(&c.request)
+	if index < 0 {
+		return nil
+	}
+	attempt := c.attempt(from.instances[index], panicking)
+	if c.plan.tracks && !c.HandOut {
+		attempt.memory = from.memory
+		attempt.memory.Began(c.stripe)
+		attempt.instance.target.Began()
+	}
+	return attempt
+}
+
+func (c *Call) noneLeft() string {
+	total := c.plan.size
+	switch {
+	case total == 0:
+		return "it has no instances"
+	case c.attempts > 0:
+		return fmt.Sprintf("all of its usable instances were tried: %d", c.attempts)
+	case c.Route() >= 0:
+		return fmt.Sprintf("none of its %d instances is one that route %d leads to and serves", total, c.Route())
+	default:
+		return fmt.Sprintf("none of its %d instances serves this caller: they are drained, down, of weight 0, of another IP version, "+
+			"or in an IDC that the caller's has no row for", total)
+	}
 }
 
 // PickAddress makes an attempt on the instance that a program says it has talked to, so that its outcome can be told; nil
@@ -129,63 +309,8 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 	return call.attempt(now.instances[index], false)
 }
 
-// Attempt is one instance chosen for a call.
-type Attempt struct {
-	Address  netip.AddrPort
-	HostPort string // Address as text
-	IDC      string // physical IDC of the instance
-	Weight   int
-	Number   int  // 0 for the call's first
-	Panic    bool // chosen although everybody is banned
-
-	call       *Call
-	health     *health.Instance
-	generation uint32
-	done       atomic.Bool
-}
-
-func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
-	attempt := &c.first
-	if c.attempts > 0 {
-		attempt = &Attempt{}
-	}
-	attempt.Address, attempt.HostPort, attempt.IDC, attempt.Weight = chosen.Address, chosen.hostPort, chosen.IDC, chosen.Weight
-	attempt.Number, attempt.Panic = c.attempts, panicking
-	attempt.call, attempt.health, attempt.generation = c, chosen.health, chosen.health.Generation()
-	c.attempts++
-	c.last = attempt
-	c.request.Tried = append(c.request.Tried, chosen.target)
-	return attempt
-}
-
-// Outcome is what became of an attempt.
-type Outcome struct {
-	Result  health.Result
-	Code    int           // HTTP status, 0 if there is none. Not in force yet: bans by deviation will use it
-	Latency time.Duration // to the response's head
-}
-
-// Done says what became of the attempt. It counts once; a second call changes nothing.
-func (t *Attempt) Done(outcome Outcome) { t.doneOnce(outcome) }
-
-func (t *Attempt) doneOnce(outcome Outcome) bool {
-	if !t.done.CompareAndSwap(false, true) {
-		return false
-	}
-	t.call.service.attempts[outcome.Result].Add(1)
-	t.health.Observe(t.generation, outcome.Result)
-	return true
-}
-
-// Report is Done and End in one, for an attempt that a program made by itself. It counts once.
-func (t *Attempt) Report(outcome Outcome) {
-	if t.doneOnce(outcome) {
-		t.call.line.count(t.IDC, outcome.Code, outcome.Latency)
-	}
-}
-
-// Callee returns the name of the service that the attempt is on.
-func (t *Attempt) Callee() string { return t.call.Callee }
+// Answered notes that the caller gets the response of this attempt, which need not be the newest.
+func (c *Call) Answered(attempt *Attempt) { c.answer = attempt }
 
 // End closes the accounts of a call that began, with the HTTP status that the caller got. It counts once.
 func (c *Call) End(code int) {
@@ -194,10 +319,14 @@ func (c *Call) End(code int) {
 	}
 	c.ended = true
 	idc := ""
-	if c.last != nil {
-		idc = c.last.IDC
+	if final := c.Final(); final != nil {
+		idc = final.IDC
 	}
-	c.line.count(idc, code, time.Since(c.begun))
+	if c.hedge != nil {
+		c.service.hedging.settle(c.hedge, c.hedge == c.answer)
+	}
+	now := c.agent.now()
+	c.line.count(c.stripe, now, requestKey{idc, code}, now-c.begun)
 }
 
 // Refuse counts and returns a refusal. Faces use it for what they find wrong by themselves, before Begin too.

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"maps"
+	"math/bits"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -48,3 +50,34 @@ type counters[K comparable] struct {
 func (c *counters[K]) add(key K) {
 	c.get(key, func() *atomic.Uint64 { return new(atomic.Uint64) }).Add(1)
 }
+
+// stripes is how many places each hot counter is spread over, a power of two. Cores that write to one cache line wait for
+// each other longer than all of the rest of a call takes.
+var stripes = 1 << bits.Len(uint(min(runtime.GOMAXPROCS(0), 16)-1))
+
+// seats hand out stripes. A pool keeps what was last used by each core at that core, so that nearly always each core
+// has a stripe of its own.
+var seats = sync.Pool{New: func() any {
+	seat := seated.Add(1)
+	return &seat
+}}
+
+var seated atomic.Uint32
+
+// takeStripe returns the stripe of the core that this runs on. Any stripe is right; another one's is only slower.
+func takeStripe() uint32 {
+	seat := seats.Get().(*uint32)
+	defer seats.Put(seat)
+	return *seat
+}
+
+// tally is a value of each stripe.
+type tally[T any] []struct {
+	value T
+	_     [128]byte // two lines: processors fetch them in pairs
+}
+
+func newTally[T any]() tally[T] { return make(tally[T], stripes) }
+
+// at returns the value of a stripe.
+func (t tally[T]) at(stripe uint32) *T { return &t[int(stripe)&(len(t)-1)].value }

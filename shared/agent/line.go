@@ -13,10 +13,12 @@ const unknown = "unknown"
 // line is what is counted of one caller's calls to one callee.
 type line struct {
 	caller   string
+	known    *service            // the caller; nil: unknown
 	duration prometheus.Observer // nil for unknown callees
-	requests counters[requestKey]
-	refused  counters[string] // by reason
-	last     atomic.Int64     // when a call ended last, unix nanoseconds
+	requests copyMap[requestKey, tally[atomic.Uint64]]
+	usual    atomic.Pointer[usual]
+	refused  counters[string]    // by reason
+	last     tally[atomic.Int64] // when a call ended last, by the agent's clock
 }
 
 type requestKey struct {
@@ -24,24 +26,64 @@ type requestKey struct {
 	code int
 }
 
-func newLine(caller string, duration prometheus.Observer) *line {
-	return &line{caller: caller, duration: duration}
+// usual is the entry of requests that was made first. Nearly all calls are like it, and it takes no hashing to find.
+type usual struct {
+	key   requestKey
+	count tally[atomic.Uint64]
+}
+
+func newLine(caller string, known *service, duration prometheus.Observer) *line {
+	return &line{caller: caller, known: known, duration: duration, last: newTally[atomic.Int64]()}
 }
 
 // line returns the line of a caller to the service.
 func (s *service) line(caller string) *line {
-	if s.agent.service(caller) == nil {
+	if caller == "" {
+		caller = unknown
+	}
+	if l := s.lines.all()[caller]; l != nil && (l.known == nil || !l.known.gone.Load()) {
+		return l // fast path
+	}
+	known := s.agent.service(caller)
+	if known == nil {
 		caller = unknown
 	}
 	return s.lines.get(caller, func() *line {
-		return newLine(caller, s.agent.duration.WithLabelValues(caller, s.name))
+		return newLine(caller, known, s.agent.duration.WithLabelValues(caller, s.name))
 	})
 }
 
-func (l *line) count(idc string, code int, took time.Duration) {
-	l.last.Store(time.Now().UnixNano())
-	l.requests.add(requestKey{idc, code})
+func (l *line) count(stripe uint32, now time.Duration, key requestKey, took time.Duration) {
+	l.last.at(stripe).Store(int64(now))
+	l.counter(key).at(stripe).Add(1)
 	if took > 0 { // a report may leave it out
 		l.duration.Observe(took.Seconds())
 	}
+}
+
+func (l *line) counter(key requestKey) tally[atomic.Uint64] {
+	if first := l.usual.Load(); first != nil && first.key == key {
+		return first.count
+	}
+	count := l.requests.get(key, newTally[atomic.Uint64])
+	if l.usual.Load() == nil {
+		l.usual.CompareAndSwap(nil, &usual{key, count})
+	}
+	return count
+}
+
+// ended returns when a call ended last, by the agent's clock; 0: none did.
+func (l *line) ended() (last time.Duration) {
+	for n := range l.last {
+		last = max(last, time.Duration(l.last[n].value.Load()))
+	}
+	return last
+}
+
+// sum adds up a counter.
+func sum(count tally[atomic.Uint64]) (total uint64) {
+	for n := range count {
+		total += count[n].value.Load()
+	}
+	return total
 }

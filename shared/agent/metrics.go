@@ -29,6 +29,7 @@ var (
 	requestsDesc       = desc("ufc_requests_total", "Calls by the status that the caller got and the IDC of the instance.", "caller", "callee", "idc", "code")
 	attemptsDesc       = desc("ufc_attempts_total", "Attempts on instances by result.", "callee", "result")
 	retriesDesc        = desc("ufc_retries_total", "Attempts after the first.", "callee")
+	hedgesDesc         = desc("ufc_hedges_total", "Second attempts beside a late first one: won, lost (the first one was quicker) or failed.", "callee", "outcome")
 	refusedDesc        = desc("ufc_refused_total", "Calls that UFC itself refused, by reason.", "caller", "callee", "reason")
 	bansDesc           = desc("ufc_bans_total", "Bans of instances by reason.", "callee", "reason")
 	bannedDesc         = desc("ufc_banned_instances", "Instances banned now.", "callee")
@@ -55,7 +56,7 @@ func (a *Agent) CountCallback(callee, result string) {
 func (a *Agent) Describe(descs chan<- *prometheus.Desc) {
 	a.duration.Describe(descs)
 	for _, d := range []*prometheus.Desc{
-		requestsDesc, attemptsDesc, retriesDesc, refusedDesc, bansDesc, bannedDesc, panicDesc, callbacksDesc,
+		requestsDesc, attemptsDesc, retriesDesc, hedgesDesc, refusedDesc, bansDesc, bannedDesc, panicDesc, callbacksDesc,
 		configRevisionDesc, configAgeDesc, configRejectedDesc, servicesDesc, instancesDesc,
 	} {
 		descs <- d
@@ -104,8 +105,8 @@ func (s *service) collect(emit emitter) {
 	for _, l := range lines {
 		l.collect(emit, s.name)
 	}
-	for result := range s.attempts {
-		if count := s.attempts[result].Load(); count > 0 {
+	for result := range health.Results {
+		if count := s.attemptsOf(health.Result(result)); count > 0 {
 			emit.counter(attemptsDesc, count, s.name, health.Result(result).String())
 		}
 	}
@@ -113,10 +114,11 @@ func (s *service) collect(emit emitter) {
 		emit.counter(bansDesc, count.Load(), s.name, string(reason))
 	}
 	emit.counter(retriesDesc, s.retries.Load(), s.name)
+	s.hedging.collect(emit, s.name)
 	now := s.state.Load()
 	emit.gauge(bannedDesc, float64(now.banned()), s.name)
 	panicking := 0.0
-	if now.subsets[AnyFamily].panic {
+	if now.panicking() {
 		panicking = 1
 	}
 	emit.gauge(panicDesc, panicking, s.name)
@@ -124,11 +126,19 @@ func (s *service) collect(emit emitter) {
 
 func (l *line) collect(emit emitter, callee string) {
 	for key, count := range l.requests.all() {
-		emit.counter(requestsDesc, count.Load(), l.caller, callee, key.idc, strconv.Itoa(key.code))
+		emit.counter(requestsDesc, sum(count), l.caller, callee, key.idc, strconv.Itoa(key.code))
 	}
 	for reason, count := range l.refused.all() {
 		emit.counter(refusedDesc, count.Load(), l.caller, callee, reason)
 	}
+}
+
+// attemptsOf counts the attempts with a result.
+func (s *service) attemptsOf(result health.Result) (count uint64) {
+	for n := range s.attempts {
+		count += s.attempts[n].value[result].Load()
+	}
+	return count
 }
 
 // banned counts the instances that are banned now.

@@ -66,11 +66,11 @@ func (a *Agent) requestInfo(args []string) (any, error) {
 		return nil, err
 	}
 	info := RequestInfo{Retries: s.retries.Load()}
-	last := int64(0)
+	last := time.Duration(0)
 	for _, l := range s.lines.all() {
-		last = max(last, l.last.Load())
+		last = max(last, l.ended())
 		for key, count := range l.requests.all() {
-			n := count.Load()
+			n := sum(count)
 			info.Requests += n
 			if key.code < 500 {
 				info.Success += n
@@ -80,7 +80,7 @@ func (a *Agent) requestInfo(args []string) (any, error) {
 		}
 	}
 	if last > 0 {
-		modified := time.Unix(0, last).UTC()
+		modified := a.epoch.Add(last).UTC()
 		info.Modified = &modified
 	}
 	return info, nil
@@ -95,7 +95,10 @@ type BackendInfo struct {
 	State    model.State       `json:"state"`
 	Banned   *BanInfo          `json:"banned,omitempty"`
 	Bans     uint64            `json:"ban_cnt"`
-	Failures int               `json:"window_failures"` // among the last outcomes
+	Failures int               `json:"window_failures"`      // among the last outcomes
+	InFlight int               `json:"in_flight,omitempty"`  // under policies that go by it
+	Latency  float64           `json:"latency_ms,omitempty"` // estimate, under policy ewma
+	Share    float64           `json:"share"`                // of its weight that it gets, 0–1: slow start, bad codes
 	Outcomes map[string]uint64 `json:"outcomes,omitempty"`
 }
 
@@ -116,10 +119,11 @@ func newBanInfo(backend string, ban health.BanInfo) *BanInfo {
 	}
 }
 
-func (i *instance) info() BackendInfo {
+func (i *instance) info(now time.Duration) BackendInfo {
 	info := BackendInfo{
 		Backend: i.hostPort, IDC: i.IDC, Weight: i.Weight, Labels: i.Labels, State: i.State, Bans: i.health.Bans(),
-		Failures: i.health.Failures(),
+		Failures: i.health.Failures(), InFlight: i.target.InFlight(), Share: i.target.Factor(now),
+		Latency: float64(i.target.Latency(now)) / float64(time.Millisecond),
 	}
 	if ban, banned := i.health.Ban(); banned {
 		info.Banned = newBanInfo("", ban)
@@ -143,7 +147,7 @@ func (a *Agent) Backends(service string) []BackendInfo {
 	}
 	all := []BackendInfo{}
 	for _, i := range s.state.Load().instances {
-		all = append(all, i.info())
+		all = append(all, i.info(a.now()))
 	}
 	return all
 }

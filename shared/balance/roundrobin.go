@@ -33,17 +33,17 @@ func (p *roundRobin) Pick(r *Request) int {
 	if len(r.Tried) > 0 {
 		return p.draw(r)
 	}
-	member := p.next(r.Stripe)
+	member := p.next(r)
 	if p.targets[member].usual(r.Now) {
 		return member
 	}
 	// The turns of those that aren't accepted are spent, so that nobody gets two shares.
-	return p.accept(r, member, func() int { return p.next(r.Stripe) })
+	return p.accept(r, member, func() int { return p.next(r) })
 }
 
-// next takes the stripe's next turn.
-func (p *roundRobin) next(stripe uint32) int {
-	point := p.memory.turn(stripe, p.total)
+// next takes a turn.
+func (p *roundRobin) next(r *Request) int {
+	point := p.memory.turn(r.Stripe, r.Now) % p.total
 	if p.step != 1 {
 		high, low := bits.Mul64(point, p.step) // 10,000 weights up to 1,000,000: the product needs 67 bits
 		_, point = bits.Div64(high, low, p.total)

@@ -77,7 +77,7 @@ func BenchmarkProxyAlone(b *testing.B) {
 	r := newRig(b, nil, "127.0.0.1:1")
 	call := r.begin(b)
 	below := map[model.Connections]wire{call.Service().Connections: instantly{http.Header{"Content-Type": {"text/plain"}, "Content-Length": {"0"}}}}
-	r.Forwarder.wires.Store(&below)
+	r.Forwarder.plain.Store(&below)
 	req := httptest.NewRequest("GET", "http://h/some/path", nil)
 	req.Header = http.Header{"X-Ufc-Service-Name": {"shop"}, "X-Ufc-Self-Service-Name": {"shop"}, "Accept": {"*/*"}, "User-Agent": {"bench"}}
 	w := &discarding{header: http.Header{}}

@@ -1,12 +1,10 @@
 package forward
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"sync/atomic"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/health"
@@ -38,68 +36,11 @@ func (e *RequestBodyError) Status() int {
 	}
 }
 
-// requestBody is the body of a call's request, as its attempts see it. It stays open for the next attempt until some
-// attempt has read of it.
-type requestBody struct {
-	io.ReadCloser
-	read   atomic.Bool
-	failed atomic.Pointer[RequestBodyError]
-}
-
-// hold makes the request's body a requestBody. It returns nil if there is none.
-func hold(req *http.Request) *requestBody {
-	if req.Body == nil || req.Body == http.NoBody {
-		return nil
-	}
-	body := &requestBody{ReadCloser: req.Body}
-	req.Body = body
-	return body
-}
-
-// Read implements io.Reader.
-func (b *requestBody) Read(p []byte) (int, error) {
-	b.read.Store(true)
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.failed.CompareAndSwap(nil, &RequestBodyError{err})
-	}
-	return n, err
-}
-
-// Close implements io.Closer. It is called by a wire after each attempt.
-func (b *requestBody) Close() error {
-	if !b.read.Load() {
-		return nil
-	}
-	return b.ReadCloser.Close()
-}
-
-// replayable tells whether another attempt may send the body.
-func (b *requestBody) replayable() bool { return b == nil || !b.read.Load() }
-
-// release closes the body when no attempt will send it any more.
-func (b *requestBody) release() {
-	if b != nil {
-		_ = b.ReadCloser.Close() // of no further use; there is nobody to tell
-	}
-}
-
-// failure returns the error that reading the body ended with, nil if it did not.
-func (b *requestBody) failure() error {
-	if b == nil {
-		return nil
-	}
-	if failed := b.failed.Load(); failed != nil {
-		return failed
-	}
-	return nil
-}
-
 // responseBody tells the agent the outcome of its attempt: where it ends, or when the caller closes it before.
 type responseBody struct {
 	io.ReadCloser
-	ctx     context.Context
-	upload  *requestBody
+	x       *exchange
+	upload  *replay
 	attempt *agent.Attempt
 	outcome agent.Outcome // as it stands at the response's head
 }
@@ -116,6 +57,7 @@ func (b *responseBody) Read(p []byte) (int, error) {
 // Close implements io.Closer. A body that isn't read to its end is the caller's doing.
 func (b *responseBody) Close() error {
 	b.done(health.Canceled)
+	defer b.x.release()
 	return b.ReadCloser.Close()
 }
 
@@ -123,8 +65,8 @@ func (b *responseBody) result(err error) health.Result {
 	switch {
 	case errors.Is(err, io.EOF):
 		return health.OK
-	case b.ctx.Err() != nil, b.upload.failure() != nil:
-		return health.Canceled
+	case b.x.ctx.Err() != nil, b.upload.failure() != nil, errors.Is(err, errOver):
+		return health.Canceled // the client's own limit: the policy's total ends at the head
 	default:
 		return readResult(err)
 	}
@@ -134,7 +76,7 @@ func (b *responseBody) result(err error) health.Result {
 func (b *responseBody) done(result health.Result) {
 	outcome := b.outcome
 	outcome.Result = result
-	b.attempt.Done(outcome)
+	b.x.done(b.attempt, outcome)
 }
 
 // tunnelBody is the body of a 101: the connection, now for another protocol. The instance has kept its word at the head,
@@ -158,6 +100,7 @@ func (b *tunnelBody) CloseWrite() error {
 // Close implements io.Closer.
 func (b *tunnelBody) Close() error {
 	b.done(health.OK)
+	defer b.x.release()
 	return b.conn.Close()
 }
 
@@ -165,6 +108,7 @@ func (b *tunnelBody) Close() error {
 func watch(resp *http.Response, watching responseBody) {
 	if resp.Body == http.NoBody {
 		watching.done(health.OK)
+		watching.x.release()
 		return
 	}
 	watching.ReadCloser = resp.Body

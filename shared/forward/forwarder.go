@@ -2,7 +2,6 @@ package forward
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,10 +10,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
-	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
@@ -24,20 +21,26 @@ type Forwarder struct {
 	agent  *agent.Agent
 	logger *slog.Logger
 
-	// wires holds one wire for each way to keep connections that a Service has asked for. The map is immutable. Nothing is
-	// ever taken out of it: a wire without connections costs some hundred bytes.
-	wires atomic.Pointer[map[model.Connections]wire]
+	// Trace, unless nil, begins the span of an attempt: it returns the attempt's context and what is told of its end, which
+	// may be nil, and may add to the header that the instance gets. Set it before the first request.
+	Trace func(ctx context.Context, call *agent.Call, attempt *agent.Attempt, header http.Header) (context.Context, func(agent.Outcome))
+
+	// plain holds one wire for each way to keep connections that a Service of protocol http has asked for, wires those for all
+	// else. The maps are immutable. Nothing is ever taken out of them: a wire without connections costs some hundred bytes.
+	plain atomic.Pointer[map[model.Connections]wire]
+	wires atomic.Pointer[map[wireKey]wire]
 
 	mu      sync.Mutex // of the writers of wires, and of what follows
 	closed  bool
 	tunnels map[io.Closer]struct{}
-	running sync.WaitGroup // tunnels
+	running sync.WaitGroup // tunnels, and attempts that run by themselves
 }
 
 // New returns a forwarder without connections. Close it.
 func New(a *agent.Agent, logger *slog.Logger) *Forwarder {
 	f := &Forwarder{agent: a, logger: logger, tunnels: map[io.Closer]struct{}{}}
-	f.wires.Store(&map[model.Connections]wire{})
+	f.plain.Store(&map[model.Connections]wire{})
+	f.wires.Store(&map[wireKey]wire{})
 	return f
 }
 
@@ -50,6 +53,9 @@ func (f *Forwarder) Close() {
 	f.mu.Unlock()
 	for _, tunnel := range tunnels {
 		tunnel.Close()
+	}
+	for _, w := range *f.plain.Load() {
+		w.CloseIdle()
 	}
 	for _, w := range *f.wires.Load() {
 		w.CloseIdle()
@@ -76,77 +82,9 @@ func (f *Forwarder) RoundTrip(req *http.Request, call *agent.Call) (*http.Respon
 		}
 	}
 	setNames(own.Header, call)
-	resp, _, err := f.forward(&own, call)
+	d := &delivery{forwarder: f, call: call, request: &own, ctx: req.Context(), limits: limitsOf(call, overrides{})}
+	resp, _, err := d.run()
 	return resp, err
-}
-
-// forward is the attempt loop. The request must be nobody else's.
-func (f *Forwarder) forward(req *http.Request, call *agent.Call) (*http.Response, *agent.Attempt, error) {
-	below, err := f.wire(call)
-	if err != nil {
-		closeBody(req)
-		return nil, nil, err
-	}
-	claimed := claimedAttempts(req.Header)
-	body := hold(req)
-	var last *failure
-	for {
-		attempt, err := f.agent.Pick(call)
-		if err != nil {
-			body.release()
-			if last != nil {
-				err = last.answer(call)
-			}
-			return nil, nil, err
-		}
-		resp, failed := f.try(below, address(req, call.Service(), attempt, claimed), attempt, body)
-		if failed == nil {
-			return resp, attempt, nil
-		}
-		if !again(call.Service(), failed, body) {
-			body.release()
-			return nil, nil, failed.answer(call)
-		}
-		last = failed
-	}
-}
-
-// address makes the request of one attempt out of the call's. Nothing of it is shared with another attempt that could
-// still be written to, since a wire's goroutines may outlive their attempt.
-func address(req *http.Request, service *model.Service, attempt *agent.Attempt, claimed int) *exchange {
-	own, to := *req, *req.URL
-	to.Scheme, to.Host, to.User = "http", attempt.HostPort, nil
-	own.URL = &to
-	if attempt.Number > 0 {
-		own.Header = maps.Clone(req.Header)
-	}
-	own.Header[headerAttempt] = number(claimed + attempt.Number)
-	if service.Host != "" {
-		own.Host = service.Host
-	}
-	return &exchange{ctx: req.Context(), request: &own, limits: limits{connect: service.Timeouts.Normal.Connect.Std()}}
-}
-
-// try is one attempt. It tells the agent the outcome, by the response's body if there is a response.
-func (f *Forwarder) try(below wire, x *exchange, attempt *agent.Attempt, body *requestBody) (*http.Response, *failure) {
-	begun := time.Now()
-	resp, err := below.RoundTrip(x)
-	outcome := agent.Outcome{Latency: time.Since(begun)}
-	if err == nil {
-		err = checkHead(x.request, resp)
-	}
-	if err != nil {
-		failed := explain(x.ctx, body, err)
-		outcome.Result = failed.result
-		attempt.Done(outcome)
-		f.logger.Debug("attempt failed", "service", attempt.Callee(), "instance", attempt.HostPort,
-			"attempt", attempt.Number, "result", failed.result.String(), "after", outcome.Latency, "error", err)
-		return nil, failed
-	}
-	outcome.Code = resp.StatusCode
-	cleanResponse(resp.Header, attempt)
-	watch(resp, responseBody{ctx: x.ctx, upload: body, attempt: attempt, outcome: outcome})
-	return resp, nil
 }
 
 // checkHead refuses a response that no client could be given, and closes its body.
@@ -167,57 +105,82 @@ func checkHead(req *http.Request, resp *http.Response) error {
 	return err
 }
 
-// explain finds out whose failure it was. When the client has gone, everything fails.
-func explain(ctx context.Context, body *requestBody, err error) *failure {
-	if gone := ctx.Err(); gone != nil {
-		return &failure{result: health.Canceled, err: gone}
-	}
-	if broken := body.failure(); broken != nil {
-		return &failure{result: health.Canceled, err: broken}
-	}
-	var failed *failure
-	if errors.As(err, &failed) {
-		return failed
-	}
-	return &failure{stage: model.WhenRead, result: readResult(err), err: err}
-}
-
-// again tells whether another attempt is safe. Whether it is allowed, the agent knows.
-func again(service *model.Service, failed *failure, body *requestBody) bool {
-	return failed.stage == model.WhenConnect && slices.Contains(service.Retries.Normal.When, model.WhenConnect) &&
-		body.replayable()
+// wireKey is what connections differ by, beside those of plain.
+type wireKey struct {
+	connections model.Connections
+	protocol    model.Protocol
+	tls         model.TLS
+	host        string // names the TLS peer
 }
 
 // wire returns what the callee's protocol is spoken through.
-func (f *Forwarder) wire(call *agent.Call) (wire, error) {
+func (f *Forwarder) wire(call *agent.Call, req *http.Request) (wire, error) {
 	service := call.Service()
-	switch service.Protocol {
-	case model.HTTP:
-		if w := (*f.wires.Load())[service.Connections]; w != nil {
-			return w, nil
+	key := wireKey{connections: service.Connections, protocol: service.Protocol}
+	switch {
+	case service.Protocol == model.HTTP && upgradeType(req.Header) == "":
+		if w := (*f.plain.Load())[service.Connections]; w != nil {
+			return w, nil // fast path
 		}
-		return f.addWire(service.Connections), nil
-	case model.TCP:
+		return addWire(f, &f.plain, service.Connections, func() (wire, error) { return newDirect(service.Connections), nil })
+	case service.Protocol == model.TCP:
 		return nil, f.agent.Refuse(call, agent.ReasonProtocol,
 			"its protocol is tcp, which is for bypass mode only: ask /bypass or the DNS for an instance")
+	case service.Protocol == model.HTTPS:
+		key.tls, key.host = service.TLS, service.Host
+	}
+	if w := (*f.wires.Load())[key]; w != nil {
+		return w, nil
+	}
+	w, err := addWire(f, &f.wires, key, func() (wire, error) { return f.newWire(key) })
+	if err != nil {
+		f.logger.Error("no connection can be made", "service", call.Callee, "error", err)
+		return nil, f.agent.Refuse(call, agent.ReasonProtocol, "its TLS files can't be used; the agent's log says why")
+	}
+	return w, nil
+}
+
+func (f *Forwarder) newWire(key wireKey) (wire, error) {
+	switch key.protocol {
+	case model.HTTPS:
+		return newTLS(key.connections, key.tls, key.host, f.logger)
+	case model.H2C:
+		return newH2C(key.connections), nil
 	default:
-		return nil, f.agent.Refuse(call, agent.ReasonProtocol,
-			fmt.Sprintf("its protocol, %s, can't be spoken by this version of the agent", service.Protocol))
+		return newStandard(key.connections), nil
 	}
 }
 
-func (f *Forwarder) addWire(policy model.Connections) wire {
+// addWire returns the wire of a key, made by create if there is none yet.
+func addWire[K comparable](f *Forwarder, wires *atomic.Pointer[map[K]wire], key K, create func() (wire, error)) (wire, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	present := *f.wires.Load()
-	if w := present[policy]; w != nil {
-		return w
+	present := *wires.Load()
+	if w := present[key]; w != nil {
+		return w, nil
 	}
-	w := newStandard(policy)
+	w, err := create()
+	if err != nil {
+		return nil, err
+	}
+	if f.closed {
+		w.CloseIdle()
+	}
 	next := maps.Clone(present)
-	next[policy] = w
-	f.wires.Store(&next)
-	return w
+	next[key] = w
+	wires.Store(&next)
+	return w, nil
+}
+
+// spawn runs something that Close waits for, unless it has been called already.
+func (f *Forwarder) spawn(run func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		go run()
+		return
+	}
+	f.running.Go(run)
 }
 
 // own keeps a tunnel's connection until the returned function is called, so that Close ends it. After Close, it is

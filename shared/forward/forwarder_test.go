@@ -75,8 +75,10 @@ func TestConnectFailuresEndWithRefusal(t *testing.T) {
 		502, "connect", "5 attempts failed", "connect_error", 5)
 	f("timeout", func(s *model.Service) { s.Timeouts.Normal.Connect = 1 },
 		504, "connect", "3 attempts failed, the last: timed out", "connect_timeout", 3)
-	f("https", func(s *model.Service) { s.Protocol = model.HTTPS }, 502, "protocol", "https", "ok", 0)
-	f("h2c", func(s *model.Service) { s.Protocol = model.H2C }, 502, "protocol", "h2c", "ok", 0)
+	f("https", func(s *model.Service) { s.Protocol = model.HTTPS }, 502, "connect", "3 attempts failed, the last: connection refused", "connect_error", 3)
+	f("h2c", func(s *model.Service) { s.Protocol = model.H2C }, 502, "connect", "3 attempts failed, the last: connection refused", "connect_error", 3)
+	f("bad TLS files", func(s *model.Service) { s.Protocol, s.TLS.CA = model.HTTPS, "/nonexistent/ca.pem" },
+		502, "protocol", "its TLS files can't be used", "ok", 0)
 	f("tcp", func(s *model.Service) { s.Protocol = model.TCP }, 502, "protocol", "bypass mode only", "ok", 0)
 }
 
@@ -228,7 +230,7 @@ func TestFailuresAfterTheConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			address := rawBackend(t, handle)
 			r := newRig(t, nil, address, rawBackend(t, handle))
-			resp, body := r.do(t, r.request(t, "GET", "/", nil))
+			resp, body := r.do(t, r.request(t, "POST", "/", nil))
 			if resp.StatusCode != 502 || resp.Header.Get("x-ufc-error") != "read" || !strings.Contains(body, detail) {
 				t.Errorf("got %d %q %s", resp.StatusCode, resp.Header.Get("x-ufc-error"), body)
 			}

@@ -27,7 +27,7 @@ func FuzzRequestHeader(f *testing.F) {
 		}
 		req.RemoteAddr = "10.0.0.1:5"
 		before := req.Header.Clone()
-		x := &relay{Proxy: &Proxy{Trusted: func(*http.Request) bool { return trusted }}, r: req}
+		x := &relay{Proxy: &Proxy{Trusted: func(*http.Request) bool { return trusted }}, r: req, header: http.Header{}}
 		if gateway {
 			x.Service = "shop"
 		}

@@ -19,6 +19,7 @@ const (
 	headerIDC      = "X-Ufc-Idc"
 	headerClass    = "X-Ufc-Class"
 	headerAttempt  = "X-Ufc-Attempt"
+	headerTimeout  = "X-Ufc-Timeout-Ms"
 	headerDegrade  = "X-Ufc-Degrade"
 	headerConnect  = "X-Ufc-Connect-Timeout-Ms"
 	headerRead     = "X-Ufc-Read-Timeout-Ms"

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/model"
@@ -48,17 +49,24 @@ type Proxy struct {
 // relay is one request on its way through a Proxy.
 type relay struct {
 	*Proxy
-	w      http.ResponseWriter
-	r      *http.Request
-	call   agent.Call
-	status int    // what the client got
-	reason string // of the agent's own answer
-	upload clientBody
+	delivery
+	w         http.ResponseWriter
+	r         *http.Request
+	call      agent.Call
+	out       http.Request // for the instances
+	header    http.Header  // of out
+	status    int          // what the client got
+	reason    string       // of the agent's own answer
+	sent      clientBody
+	overrides overrides
+	values    [8]string // of headers that have one; spares an allocation each
 
-	trace    httptrace.ClientTrace
-	mu       sync.Mutex // 1xx responses come on a goroutine of the wire
+	mu       sync.Mutex // 1xx responses may come on a goroutine of the wire
 	answered bool       // the response's head has come: w is not the wire's any more
 }
+
+// relays are for the next requests: all that a request without a body needs is in one piece of memory.
+var relays = sync.Pool{New: func() any { return &relay{header: make(http.Header, 16)} }}
 
 // ServeHTTP answers a request, with the response of an instance or with a problem of the agent's own (x-ufc-error).
 //
@@ -66,7 +74,8 @@ type relay struct {
 // http.ErrAbortHandler if the response broke off after its head, so that the client sees that something is missing. The
 // only error is a *RequestBodyError, before anything was written: the client's body broke off or broke a limit.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
-	x := &relay{Proxy: p, w: w, r: r, status: http.StatusInternalServerError}
+	x := relays.Get().(*relay)
+	x.Proxy, x.w, x.r, x.status = p, w, r, http.StatusInternalServerError
 	defer x.end()
 	if refusal := x.identify(); refusal != nil {
 		return x.fail(refusal)
@@ -74,14 +83,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	if err := p.Forwarder.agent.Begin(&x.call); err != nil {
 		return x.fail(err)
 	}
-	x.trace.Got1xxResponse = x.informational
-	out := x.request(httptrace.WithClientTrace(r.Context(), &x.trace))
-	if out.Body != nil && r.ProtoMajor == 1 {
+	x.prepare()
+	if x.out.Body != nil && r.ProtoMajor == 1 {
 		// Otherwise the server takes what is left of the body away from the instance when the response begins. A writer that
 		// can't has no such habit.
 		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
-	resp, attempt, err := p.Forwarder.forward(out, &x.call)
+	resp, attempt, err := x.delivery.run()
 	x.mu.Lock()
 	x.answered = true
 	x.mu.Unlock()
@@ -97,6 +105,14 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// prepare makes the call's delivery.
+func (x *relay) prepare() {
+	x.prepareRequest()
+	x.delivery.forwarder, x.delivery.call, x.delivery.request, x.ctx = x.Forwarder, &x.call, &x.out, x.r.Context()
+	x.limits = limitsOf(&x.call, x.overrides)
+	x.delivery.informational = x.informational
+}
+
 // identify reads who calls whom out of the request.
 func (x *relay) identify() *agent.Refusal {
 	x.call.Callee, x.call.Caller, x.call.Class = x.Service, x.From, agent.DefaultClass
@@ -105,6 +121,9 @@ func (x *relay) identify() *agent.Refusal {
 		return x.Forwarder.agent.Refuse(&x.call, agent.ReasonMethod,
 			"CONNECT can't be forwarded, neither to open a tunnel nor as extended CONNECT")
 	}
+	x.call.Attributes.Method, x.call.Attributes.Header = x.r.Method, x.r.Header
+	x.call.Attributes.Path, x.call.Attributes.RawQuery = x.r.URL.EscapedPath(), x.r.URL.RawQuery
+	x.call.Attributes.Client = clientAddress(x.r)
 	if x.Service != "" {
 		return nil // a gateway's clients have no say
 	}
@@ -112,6 +131,16 @@ func (x *relay) identify() *agent.Refusal {
 		return x.Forwarder.agent.Refuse(&x.call, agent.ReasonBadRequest, err.Error())
 	}
 	return nil
+}
+
+// clientAddress returns the address of the client's end of the connection, without port and zone; empty if it has none.
+func clientAddress(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	host, _, _ = strings.Cut(host, "%")
+	return host
 }
 
 func (x *relay) readHeaders() (err error) {
@@ -130,7 +159,32 @@ func (x *relay) readHeaders() (err error) {
 	if class != "" {
 		x.call.Class = int(class[0] - '0')
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return x.readTimes()
+}
+
+// readTimes reads what the client says of time.
+func (x *relay) readTimes() error {
+	left, given, err := readMilliseconds(x.r.Header, headerTimeout, 0)
+	if err != nil {
+		return err
+	}
+	if x.call.Timeout = left; given && left == 0 {
+		x.call.Timeout = -1
+	}
+	for _, header := range []struct {
+		name  string
+		limit *time.Duration
+	}{
+		{headerConnect, &x.overrides.connect}, {headerWrite, &x.overrides.write}, {headerRead, &x.overrides.read},
+	} {
+		if *header.limit, _, err = readMilliseconds(x.r.Header, header.name, 1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func checkClass(value string) error {
@@ -186,6 +240,12 @@ func (x *relay) end() {
 	x.call.End(x.status)
 	if x.Ended != nil {
 		x.Ended(x.r, &x.call, x.reason)
+	}
+	if !x.shared && x.status != StatusClientGone { // nobody else can know any of it
+		header := x.header
+		clear(header)
+		*x = relay{header: header}
+		relays.Put(x)
 	}
 }
 

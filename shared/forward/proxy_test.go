@@ -145,10 +145,9 @@ func TestRequestHeaders(t *testing.T) {
 	f("Connection: X-Forwarded-For\nX-Forwarded-For: 9.9.9.9\n", h{"X-Forwarded-For": {"127.0.0.1"}})
 
 	// UFC's own.
-	f("x-ufc-self-service-name: video-web\nx-ufc-trace-id: 7\nx-ufc-class: 5\nx-ufc-timeout-ms: 900\nx-ufc-new: 1\n", h{
-		headerService: {"shop"}, headerSelf: {"video-web"}, "X-Ufc-Trace-Id": {"7"}, headerClass: {"5"},
-		"X-Ufc-Timeout-Ms": {"900"}, "X-Ufc-New": {"1"}})
-	f("x-ufc-idc: gz-a\nx-ufc-degrade: 3\nx-ufc-connect-timeout-ms: 1\nx-ufc-read-timeout-ms: 1\nx-ufc-write-timeout-ms: 1\n", h{})
+	f("x-ufc-self-service-name: video-web\nx-ufc-trace-id: 7\nx-ufc-class: 5\nx-ufc-new: 1\n", h{
+		headerService: {"shop"}, headerSelf: {"video-web"}, "X-Ufc-Trace-Id": {"7"}, headerClass: {"5"}, "X-Ufc-New": {"1"}})
+	f("x-ufc-idc: gz-a\nx-ufc-degrade: 3\nx-ufc-connect-timeout-ms: 9000\nx-ufc-read-timeout-ms: 9000\nx-ufc-write-timeout-ms: 9000\n", h{})
 	f("x-ufc-attempt: 4\n", h{headerAttempt: {"4"}})
 	f("x-ufc-attempt: many\n", h{headerAttempt: {"0"}})
 	f("x-ufc-attempt: 100\n", h{headerAttempt: {"0"}})

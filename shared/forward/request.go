@@ -1,7 +1,6 @@
 package forward
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -9,35 +8,33 @@ import (
 	"strings"
 )
 
-// request makes the request for the forwarder out of the client's, of which it shares URL and header values.
-func (x *relay) request(ctx context.Context) *http.Request {
-	out := x.r.WithContext(ctx)
-	out.Close = false
-	out.RequestURI = ""
-	out.Header = x.requestHeader()
-	out.Body, out.Trailer = nil, nil
-	if x.r.ContentLength == 0 && len(x.r.Trailer) == 0 || x.r.Body == nil || x.r.Body == http.NoBody {
-		out.ContentLength, out.TransferEncoding = 0, nil
-		return out
+// prepareRequest makes the request for the instances out of the client's, of which it shares URL and header values.
+func (x *relay) prepareRequest() {
+	x.out = http.Request{
+		Method: x.r.Method, URL: x.r.URL, Host: x.r.Host, Header: x.requestHeader(),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
-	x.upload = clientBody{ReadCloser: x.r.Body}
+	if x.r.ContentLength == 0 && len(x.r.Trailer) == 0 || x.r.Body == nil || x.r.Body == http.NoBody {
+		return
+	}
+	x.out.ContentLength, x.out.TransferEncoding = x.r.ContentLength, x.r.TransferEncoding
+	x.sent = clientBody{ReadCloser: x.r.Body}
 	if x.r.ContentLength < 0 || len(x.r.Trailer) > 0 {
 		// Trailers need chunks. The map's keys are announced to the instance; values come when the body has been read.
-		out.ContentLength = -1
-		out.Trailer = make(http.Header, len(x.r.Trailer))
+		x.out.ContentLength = -1
+		x.out.Trailer = make(http.Header, len(x.r.Trailer))
 		for name := range x.r.Trailer {
-			out.Trailer[name] = nil
+			x.out.Trailer[name] = nil
 		}
-		x.upload.from, x.upload.to = x.r, out.Trailer
+		x.sent.from, x.sent.to = x.r, x.out.Trailer
 	}
-	out.Body = &x.upload
-	return out
+	x.out.Body = &x.sent
 }
 
 // requestHeader makes the header for the instance.
 func (x *relay) requestHeader() http.Header {
 	in := x.r.Header
-	header := make(http.Header, len(in)+8)
+	header := x.header
 	for name, values := range in {
 		if isHopByHop(name) || isUFC(name) && (x.Service != "" || forAgent(name)) {
 			continue

@@ -45,6 +45,26 @@ type exchange struct {
 	// informational is told of 1xx responses but 101, on any goroutine, before RoundTrip returns. Nil: the
 	// httptrace.ClientTrace of ctx is, if there is one. Its error ends the attempt.
 	informational func(code int, header textproto.MIMEHeader) error
+
+	// What follows is no business of a wire's.
+
+	body   *replayReader       // of the request; nil: none
+	traced func(agent.Outcome) // ends the attempt's span; nil: there is none
+	cancel context.CancelFunc  // of ctx; nil: it is the call's
+}
+
+// done tells the agent what became of the attempt, once.
+func (x *exchange) done(attempt *agent.Attempt, outcome agent.Outcome) {
+	if attempt.Done(outcome) && x.traced != nil {
+		x.traced(outcome)
+	}
+}
+
+// release ends what belongs to the attempt alone.
+func (x *exchange) release() {
+	if x.cancel != nil {
+		x.cancel()
+	}
 }
 
 // limits are the time limits of one attempt.

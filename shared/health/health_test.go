@@ -60,11 +60,13 @@ func newWorld(t *testing.T, policy model.Ban) *world {
 	return w
 }
 
+func anywhere(int) *Pulse { return new(Pulse) }
+
 func (w *world) instance(addresses ...netip.AddrPort) *Instance {
 	if len(addresses) == 0 {
 		addresses = []netip.AddrPort{address}
 	}
-	return w.service.Retain(addresses)[0]
+	return w.service.Retain(addresses, anywhere)[0]
 }
 
 // observe feeds outcomes of the present generation: 'f' a read error, 'r' a refused connection, 'c' a cancellation, '.' ok.
@@ -242,11 +244,11 @@ func TestListChanges(t *testing.T) {
 			t.Fatal("another instance in the list, and the first has lost its window")
 		}
 		observe(i, "ff")
-		w.service.Retain([]netip.AddrPort{other})
+		w.service.Retain([]netip.AddrPort{other}, anywhere)
 		if again := w.instance(address, other); again != i || !again.Banned() {
 			t.Fatal("leaving the list and coming back ended a ban")
 		}
-		w.service.Retain([]netip.AddrPort{other})
+		w.service.Retain([]netip.AddrPort{other}, anywhere)
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
 		if again := w.instance(address, other); again == i || again.Banned() {
@@ -261,7 +263,7 @@ func TestGoneInstancesAreLeftAlone(t *testing.T) {
 		w := newWorld(t, model.Ban{})
 		w.dead.Store(true)
 		i := w.instance()
-		w.service.Retain(nil)
+		w.service.Retain(nil, anywhere)
 		observe(i, "rrrrrrrrrr")
 		synctest.Wait()
 		if i.Banned() {
@@ -289,7 +291,7 @@ func TestCloseWaitsForProbes(t *testing.T) {
 			return ctx.Err()
 		}, slog.New(slog.DiscardHandler))
 		s := m.NewService("a", &model.Ban{}, func(*Instance, bool, Reason) { t.Error("a closed monitor judges") })
-		i := s.Retain([]netip.AddrPort{address})[0]
+		i := s.Retain([]netip.AddrPort{address}, anywhere)[0]
 		observe(i, "r")
 		m.Close()
 		if !ended.Load() {
@@ -323,7 +325,7 @@ func TestResultNames(t *testing.T) {
 func BenchmarkObserve(b *testing.B) {
 	m := NewMonitor(DialProbe, slog.New(slog.DiscardHandler))
 	defer m.Close()
-	i := m.NewService("a", &model.Ban{}, func(*Instance, bool, Reason) {}).Retain([]netip.AddrPort{address})[0]
+	i := m.NewService("a", &model.Ban{}, func(*Instance, bool, Reason) {}).Retain([]netip.AddrPort{address}, anywhere)[0]
 	b.ReportAllocs()
 	for b.Loop() {
 		i.Observe(i.Generation(), OK)

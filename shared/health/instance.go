@@ -41,7 +41,20 @@ type Instance struct {
 	Address netip.AddrPort
 
 	service *Service
+	*Pulse
+	// outcomes is nil until the first that isn't counted by the pulse: an agent knows 200,000 instances and talks to a few.
+	outcomes atomic.Pointer[[results]atomic.Uint64]
 
+	mu   sync.Mutex
+	ban  *ban // while banned
+	bans uint64
+	gone bool // no longer in the callee's list
+}
+
+// Pulse is what an Instance's health reads and writes at each attempt, apart from the rest of it, so that its owner can put
+// it into one cache line with what else he writes then. The zero value is ready.
+type Pulse struct {
+	successes atomic.Uint64 // in a clean window
 	// window holds the last outcomes as bits, the youngest lowest; 1 is a failure. An instance that doesn't fail costs
 	// one load here.
 	window      atomic.Uint64
@@ -50,14 +63,16 @@ type Instance struct {
 	generation atomic.Uint32
 	banned     atomic.Bool
 	probing    atomic.Bool // one probe for proof at a time
+}
 
-	// outcomes is nil until the first one: an agent knows 200,000 instances and talks to a few.
-	outcomes atomic.Pointer[[results]atomic.Uint64]
-
-	mu   sync.Mutex
-	ban  *ban // while banned
-	bans uint64
-	gone bool // no longer in the callee's list
+// Succeeded takes a success if it changes nothing but the count, as in a clean window; else it returns false, and Observe
+// must be told.
+func (p *Pulse) Succeeded() bool {
+	if p.window.Load() != 0 {
+		return false
+	}
+	p.successes.Add(1)
+	return true
 }
 
 // ban is a ban in force, with what ends it.
@@ -67,10 +82,10 @@ type ban struct {
 }
 
 // Banned tells whether the instance is banned.
-func (i *Instance) Banned() bool { return i.banned.Load() }
+func (p *Pulse) Banned() bool { return p.banned.Load() }
 
 // Generation marks an attempt's begin, for Observe.
-func (i *Instance) Generation() uint32 { return i.generation.Load() }
+func (p *Pulse) Generation() uint32 { return p.generation.Load() }
 
 // Ban returns the ban in force.
 func (i *Instance) Ban() (BanInfo, bool) {
@@ -96,6 +111,7 @@ func (i *Instance) Outcomes() (counts [Results]uint64) {
 			counts[r] = seen[r].Load()
 		}
 	}
+	counts[OK] += i.successes.Load()
 	return counts
 }
 
@@ -113,12 +129,12 @@ func (i *Instance) Failures() int { return bits.OnesCount64(i.window.Load()) }
 
 // Observe takes the outcome of an attempt that began in the given generation.
 func (i *Instance) Observe(generation uint32, result Result) {
+	if result == OK && i.Succeeded() {
+		return // fast path
+	}
 	i.count(result)
 	if result == Canceled || generation != i.generation.Load() {
 		return
-	}
-	if result == OK && i.window.Load() == 0 {
-		return // fast path: a success in a clean window changes nothing
 	}
 	policy := i.service.policy.Load()
 	rule := DefaultRequestBan

@@ -84,8 +84,9 @@ func (m *Monitor) NewService(name string, policy *model.Ban, changed func(*Insta
 func (s *Service) SetPolicy(policy *model.Ban) { s.policy.Store(policy) }
 
 // Retain makes addresses the callee's list and returns their health, in the same order. Who stays keeps his state. Who
-// leaves while banned is remembered until his ban ends, so that a list that flaps heals nobody.
-func (s *Service) Retain(addresses []netip.AddrPort) []*Instance {
+// leaves while banned is remembered until his ban ends, so that a list that flaps heals nobody. place says where the pulse
+// of the nth is to be, if he is new.
+func (s *Service) Retain(addresses []netip.AddrPort, place func(n int) *Pulse) []*Instance {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	listed := make(map[netip.AddrPort]*Instance, len(addresses))
@@ -93,7 +94,7 @@ func (s *Service) Retain(addresses []netip.AddrPort) []*Instance {
 	for n, address := range addresses {
 		instance := s.instances[address]
 		if instance == nil {
-			instance = &Instance{Address: address, service: s}
+			instance = &Instance{Address: address, service: s, Pulse: place(n)}
 		}
 		instance.setGone(false)
 		listed[address], result[n] = instance, instance

@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/balance"
+	"github.com/ufc-mesh/ufc/shared/health"
+)
+
+// Attempt is one instance chosen for a call.
+type Attempt struct {
+	Address  netip.AddrPort
+	HostPort string // Address as text
+	IDC      string // physical IDC of the instance
+	Weight   int
+	Number   int  // 0 for the call's first
+	Panic    bool // chosen although everybody is banned
+	Hedge    bool // made beside another one that was late
+
+	call       *Call
+	plan       *plan
+	before     *Attempt // the call's attempt before this one
+	instance   *instance
+	generation uint32
+	memory     *balance.Memory // nil: the policy doesn't go by what is in flight
+	begun      time.Duration
+	settled    atomic.Uint64 // 0: not done; else its result and latency
+}
+
+// The parts of settled.
+const (
+	settledDone   = 1 << 63
+	settledResult = 56 // shift; below it is the latency, in nanoseconds, of at most two years
+)
+
+func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
+	attempt := &c.first
+	if c.attempts > 0 {
+		attempt = &Attempt{}
+	}
+	attempt.Address, attempt.HostPort, attempt.IDC, attempt.Weight = chosen.Address, chosen.hostPort, chosen.IDC, chosen.Weight
+	attempt.Number, attempt.Panic, attempt.before = c.attempts, panicking, c.last
+	attempt.call, attempt.plan, attempt.begun = c, c.plan, c.request.Now
+	attempt.instance, attempt.generation = chosen, chosen.pulse.Generation()
+	c.attempts++
+	c.last = attempt
+	c.request.Tried = append(c.request.Tried, chosen.target)
+	return attempt
+}
+
+// Outcome is what became of an attempt.
+type Outcome struct {
+	Result  health.Result
+	Code    int           // HTTP status, 0 if there is none
+	Latency time.Duration // to the response's head, or to the failure
+}
+
+// Done says what became of the attempt. It counts once: a second call changes nothing, and returns false.
+func (t *Attempt) Done(outcome Outcome) bool {
+	latency := min(max(outcome.Latency, 0), 1<<settledResult-1)
+	if !t.settled.CompareAndSwap(0, settledDone|uint64(outcome.Result)<<settledResult|uint64(latency)) {
+		return false
+	}
+	s, now := t.call.service, t.begun+latency
+	s.attempts.at(t.call.stripe)[outcome.Result].Add(1)
+	if outcome.Result != health.OK || !t.instance.pulse.Succeeded() {
+		t.instance.health.Observe(t.generation, outcome.Result)
+	}
+	t.teach(now, outcome)
+	if t.plan.service.Hedge != nil {
+		s.hedging.observe(now, outcome.Result, latency)
+	}
+	for _, bad := range t.plan.badCodes {
+		if bad.code == outcome.Code {
+			t.instance.target.Penalize(now, bad.factor)
+		}
+	}
+	return true
+}
+
+// teach tells the policy.
+func (t *Attempt) teach(now time.Duration, outcome Outcome) {
+	latency := outcome.Latency
+	if outcome.Result == health.Canceled {
+		latency = 0 // how long it would have taken isn't known
+	}
+	switch {
+	case t.memory != nil:
+		t.memory.Ended(t.call.stripe)
+		t.instance.target.Ended(now, latency, outcome.Result.Failure())
+	case t.plan.tracks: // handed out: it was in flight somewhere else
+		t.instance.target.Began()
+		t.instance.target.Ended(now, latency, outcome.Result.Failure())
+	}
+}
+
+// Report is Done and End in one, for an attempt that a program made by itself. It counts once.
+func (t *Attempt) Report(outcome Outcome) {
+	if t.Done(outcome) {
+		t.call.line.count(t.call.stripe, t.call.agent.now(), requestKey{t.IDC, outcome.Code}, outcome.Latency)
+	}
+}
+
+// Callee returns the name of the service that the attempt is on.
+func (t *Attempt) Callee() string { return t.call.Callee }
+
+// Before returns the call's attempt before this one; nil if it was the first.
+func (t *Attempt) Before() *Attempt { return t.before }
+
+// Settled returns the result and the latency of the attempt. Not done yet, it counts as canceled.
+func (t *Attempt) Settled() (result health.Result, latency time.Duration) {
+	settled := t.settled.Load()
+	if settled == 0 {
+		return health.Canceled, 0
+	}
+	return health.Result(settled &^ settledDone >> settledResult), time.Duration(settled & (1<<settledResult - 1))
+}
+
+// Result returns the result of the attempt. Not done yet, it counts as canceled.
+func (t *Attempt) Result() health.Result {
+	result, _ := t.Settled()
+	return result
+}

@@ -1,0 +1,133 @@
+package agent
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// exampleRoutes are those of the design's example document, and headers that its route matches.
+func exampleRoutes() []model.Route {
+	gray, percent := "gray", 5.0
+	return []model.Route{{
+		Match: model.Match{
+			Callers: []string{"video-*"}, CallerIDCs: []string{"bj-a"}, Methods: []string{"GET"}, Path: "/upload/*",
+			Headers: map[string]model.StringMatch{"x-http-flow-control": {Equal: &gray}}, Percent: &percent,
+		},
+		Split: []model.Split{{Labels: map[string]string{"version": "v2"}, Weight: 10}, {Labels: map[string]string{"version": "v1"}, Weight: 90}},
+	}}
+}
+
+// benchRig has a callee of 10,000 instances in two IDCs, with the example's routes.
+func benchRig(b *testing.B, policy model.BalancePolicy) *rig {
+	b.Helper()
+	var addresses []string
+	for n := range 10_000 {
+		addresses = append(addresses, fmt.Sprintf("10.0.%d.%d:80", n/250, n%250+1))
+	}
+	records := instances("shop", addresses...)
+	for n := range records {
+		records[n].Instance.Labels = map[string]string{"version": fmt.Sprintf("v%d", 1+n%2)}
+	}
+	return newRig(b, append(records, documented("video-web", nil), documented("shop", func(s *model.Service) {
+		s.Balance = model.Balance{Policy: policy, Hash: "header:X-Uid"}
+		s.Routes = exampleRoutes()
+	}))...)
+}
+
+// benchCall is Begin, Pick and Done of calls that the example's route matches, but for its percent.
+func benchCall(b *testing.B, r *rig, call *Call, n int) {
+	attributes := Attributes{Method: "GET", Path: "/upload/file", Client: "10.1.2.3", Header: map[string][]string{
+		"X-Http-Flow-Control": {"gray"}, "X-Uid": {fmt.Sprint(n)},
+	}}
+	*call = Call{Callee: "shop", Caller: "video-web", Class: DefaultClass, Attributes: attributes}
+	if err := r.Begin(call); err != nil {
+		b.Fatal(err)
+	}
+	attempt, err := r.Pick(call)
+	if err != nil {
+		b.Fatal(err)
+	}
+	attempt.Done(Outcome{Result: health.OK, Code: 200, Latency: time.Millisecond})
+}
+
+// loop makes calls without making their attributes anew each time.
+func loop(b *testing.B, r *rig, next func() bool) {
+	call := new(Call)
+	attributes := make([]Attributes, 1024)
+	for n := range attributes {
+		attributes[n] = Attributes{Method: "GET", Path: "/upload/file", Client: "10.1.2.3", Header: map[string][]string{
+			"X-Http-Flow-Control": {"gray"}, "X-Uid": {fmt.Sprint(n)},
+		}}
+	}
+	b.ResetTimer()
+	for n := 0; next(); n++ {
+		*call = Call{Callee: "shop", Caller: "video-web", Class: DefaultClass, Attributes: attributes[n&1023]}
+		if err := r.Begin(call); err != nil {
+			b.Fatal(err)
+		}
+		attempt, err := r.Pick(call)
+		if err != nil {
+			b.Fatal(err)
+		}
+		attempt.Done(Outcome{Result: health.OK, Code: 200, Latency: time.Millisecond})
+	}
+}
+
+var policies = []model.BalancePolicy{model.RoundRobin, model.Random, model.LeastRequest, model.EWMA, model.ConsistentHash}
+
+// BenchmarkCall is Begin, Pick and Done, in a service of 10,000 instances with the design's example routes.
+func BenchmarkCall(b *testing.B) {
+	for _, policy := range policies {
+		b.Run(string(policy), func(b *testing.B) {
+			r := benchRig(b, policy)
+			b.ReportAllocs()
+			loop(b, r, b.Loop)
+		})
+	}
+}
+
+// BenchmarkEnd is what BenchmarkCall leaves out: the accounts of a call.
+func BenchmarkEnd(b *testing.B) {
+	r := benchRig(b, model.RoundRobin)
+	call := new(Call)
+	benchCall(b, r, call, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		call.ended = false
+		call.End(200)
+	}
+}
+
+// BenchmarkTwoCores compares one agent that two cores share with an agent for each of them: the metric "shared/separate" is
+// what part of the separate ones' calls the shared one makes in the same time.
+func BenchmarkTwoCores(b *testing.B) {
+	for _, policy := range policies {
+		b.Run(string(policy), func(b *testing.B) {
+			rigs := []*rig{benchRig(b, policy), benchRig(b, policy)}
+			run := func(first, second *rig) time.Duration {
+				var both sync.WaitGroup
+				begun := time.Now()
+				for _, r := range []*rig{first, second} {
+					both.Go(func() {
+						left := b.N/2 + 1
+						loop(b, r, func() bool { left--; return left >= 0 })
+					})
+				}
+				both.Wait()
+				return time.Since(begun)
+			}
+			var separate, shared time.Duration
+			const turns = 4 // in turn, so that whatever else the machine does hits both
+			for range turns {
+				separate += run(rigs[0], rigs[1])
+				shared += run(rigs[0], rigs[0])
+			}
+			b.ReportMetric(float64(separate)/float64(shared), "shared/separate")
+		})
+	}
+}

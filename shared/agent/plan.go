@@ -1,0 +1,183 @@
+package agent
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/ufc-mesh/ufc/shared/balance"
+	"github.com/ufc-mesh/ufc/shared/model"
+	"github.com/ufc-mesh/ufc/shared/route"
+)
+
+// place is where the agent runs and what the topology says of all IDCs. It never changes.
+type place struct {
+	idc      string // physical; empty: unknown
+	topology *model.Topology
+	idcs     *route.IDCs
+}
+
+// plan is how the calls to a callee find their instances: what its documents, the topology and the bans come to. It never
+// changes, and is made when the first call needs it, since an agent knows a thousand callees and calls a few.
+type plan struct {
+	service  *model.Service
+	place    *place
+	memories *memories
+	size     int // instances of the callee, whoever may be chosen
+	key      route.Key
+	hashes   bool      // the policy goes by a key
+	tracks   bool      // the policy goes by what is in flight
+	badCodes []badCode // by code
+	views    []view    // the line view; the last one takes every caller
+}
+
+// view is what holds for some callers.
+type view struct {
+	callers route.Globs
+	level   int            // of the calls; 0: the caller's own
+	service *model.Service // with what differs for these callers
+	routes  *route.Table
+	paths   []path // by route; the last one is for what no route matches
+}
+
+// path is where the requests of one route go.
+type path struct {
+	route   *route.Route // nil: none matched
+	subsets []*subset    // by split; one of all instances if there is no split
+	order   []int        // of the subsets, the largest share first: whom the requests spill to
+}
+
+// subset is the instances that have some labels.
+type subset struct {
+	everywhere *table            // for callers without a row in the IDC table
+	own        *table            // for callers in the agent's own IDC
+	tables     map[string]*table // by the caller's logical IDC
+}
+
+// table is a subset by IDC, in the shares that some callers' traffic goes there.
+type table struct {
+	groups []*group // by row; the last one, of instances whose IDC is unknown, has no share
+	shares route.Shares
+	order  []int // of the groups, the largest share first
+}
+
+// badCode is a status that costs an instance part of its share.
+type badCode struct {
+	code   int
+	factor float64
+}
+
+// current returns the plan in force.
+func (s *service) current() *plan {
+	now, here := s.state.Load(), s.agent.place.Load()
+	if p := now.plan.Load(); p != nil && p.place == here {
+		return p
+	}
+	s.planning.Lock()
+	defer s.planning.Unlock()
+	now, here = s.state.Load(), s.agent.place.Load()
+	p := now.plan.Load()
+	if p == nil || p.place != here {
+		p = s.compile(now, here)
+		now.plan.Store(p)
+	}
+	return p
+}
+
+// compile makes the plan of a state.
+func (s *service) compile(now *state, here *place) *plan {
+	document := now.view.Service
+	p := &plan{
+		service: document, place: here, memories: &s.memories, size: len(now.instances),
+		key:    route.ParseKey(document.Balance.Hash),
+		hashes: document.Balance.Policy == model.ConsistentHash, tracks: balance.Tracks(document.Balance.Policy),
+		badCodes: compileBadCodes(document.Ban.BadCodes),
+	}
+	c := &compiler{plan: p, all: now.instances, subsets: map[string]*subset{}}
+	for n := range document.Callers {
+		override := &document.Callers[n]
+		v := c.view(document.WithOverride(override))
+		v.callers = route.CompileGlobs(override.Match)
+		if override.Level != nil {
+			v.level = *override.Level
+		}
+		p.views = append(p.views, v)
+	}
+	p.views = append(p.views, c.view(document))
+	s.memories.keep(document.Balance.Policy, c.subsets)
+	return p
+}
+
+func compileBadCodes(factors map[string]float64) (codes []badCode) {
+	for text, factor := range factors {
+		if code, err := strconv.Atoi(text); err == nil { // validated by model
+			codes = append(codes, badCode{code, factor})
+		}
+	}
+	return codes
+}
+
+// view returns the view of a caller, and its index.
+func (p *plan) view(caller string) (int, *view) {
+	last := len(p.views) - 1
+	for n := range p.views[:last] {
+		if p.views[n].callers.Match(caller) {
+			return n, &p.views[n]
+		}
+	}
+	return last, &p.views[last]
+}
+
+// table returns the table for a caller in an IDC.
+func (p *plan) table(of *subset, idc string) *table {
+	if idc == p.place.idc {
+		return of.own
+	}
+	if t := of.tables[p.place.idcs.Logical(idc)]; t != nil {
+		return t
+	}
+	return of.everywhere
+}
+
+// compiler makes the parts of a plan.
+type compiler struct {
+	plan    *plan
+	all     []*instance
+	subsets map[string]*subset // by labels: routes often name the same ones
+}
+
+func (c *compiler) view(service *model.Service) view {
+	routes, err := route.Compile(service.Routes)
+	if err != nil { // validated by model: can't be
+		routes = &route.Table{}
+	}
+	v := view{service: service, routes: routes, paths: make([]path, 0, len(routes.Routes)+1)}
+	for n := range routes.Routes {
+		v.paths = append(v.paths, c.path(&routes.Routes[n]))
+	}
+	v.paths = append(v.paths, path{subsets: []*subset{c.subset(nil)}, order: []int{0}})
+	return v
+}
+
+func (c *compiler) path(r *route.Route) path {
+	if len(r.Splits) == 0 {
+		return path{route: r, subsets: []*subset{c.subset(nil)}, order: []int{0}}
+	}
+	to := path{route: r}
+	weights := make([]int, len(r.Splits))
+	for n := range r.Splits {
+		to.subsets = append(to.subsets, c.subset(r.Splits[n].Labels))
+		weights[n] = r.Splits[n].Weight
+	}
+	to.order = byWeight(weights)
+	return to
+}
+
+// byWeight returns the indexes of weights, the largest first.
+func byWeight(weights []int) []int {
+	order := make([]int, len(weights))
+	for n := range order {
+		order[n] = n
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return weights[b] - weights[a] })
+	return order
+}

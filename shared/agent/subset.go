@@ -1,0 +1,221 @@
+package agent
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/ufc-mesh/ufc/shared/balance"
+	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+	"github.com/ufc-mesh/ufc/shared/route"
+)
+
+// group is the instances of a subset in one logical IDC, or in all of them.
+type group struct {
+	key       memoryKey
+	plan      *plan
+	instances []*instance // that serve
+	lists     [families]atomic.Pointer[candidates]
+	mu        sync.Mutex // of the makers of lists
+}
+
+// candidates is who may be chosen out of a group. It is made when it is needed: a policy's tables can be large.
+type candidates struct {
+	instances []*instance
+	policy    balance.Policy
+	memory    *balance.Memory
+	panic     bool // all are banned; instances are the least bad of them
+}
+
+// memoryKey names the list that a policy remembers something for, from plan to plan.
+type memoryKey struct {
+	policy     model.BalancePolicy
+	labels     string
+	everywhere bool
+	idc        string // logical
+	family     Family
+}
+
+// subset returns the subset of the instances that have all of the labels.
+func (c *compiler) subset(labels map[string]string) *subset {
+	name := nameOf(labels)
+	if known := c.subsets[name]; known != nil {
+		return known
+	}
+	here := c.plan.place
+	key := memoryKey{policy: c.plan.service.Balance.Policy, labels: name}
+	byIDC := map[string]*group{}
+	all := c.group(key)
+	all.key.everywhere = true
+	for _, i := range c.all {
+		if !i.Serving() || here.idcs.Drained(i.IDC) || !hasLabels(i, labels) {
+			continue
+		}
+		all.instances = append(all.instances, i)
+		logical := here.idcs.Logical(i.IDC)
+		if byIDC[logical] == nil {
+			byIDC[logical] = c.group(key)
+			byIDC[logical].key.idc = logical
+		}
+		byIDC[logical].instances = append(byIDC[logical].instances, i)
+	}
+	s := &subset{everywhere: newTable([]*group{all}, []int{1}), tables: map[string]*table{}}
+	for idc := range here.topology.IDCs {
+		rows := here.idcs.Rows(c.plan.service.IDCRoutes, idc)
+		if logical := here.idcs.Logical(idc); rows != nil && s.tables[logical] == nil {
+			s.tables[logical] = tableOf(rows, byIDC)
+		}
+	}
+	if s.own = s.tables[here.idcs.Logical(here.idc)]; s.own == nil {
+		s.own = s.everywhere
+	}
+	c.subsets[name] = s
+	return s
+}
+
+func (c *compiler) group(key memoryKey) *group { return &group{key: key, plan: c.plan} }
+
+// nameOf returns a text that is the same for the same labels, and for no others.
+func nameOf(labels map[string]string) string {
+	var name []byte
+	for _, label := range slices.Sorted(maps.Keys(labels)) {
+		name = strconv.AppendQuote(append(name, ' '), label)
+		name = strconv.AppendQuote(append(name, '='), labels[label])
+	}
+	return string(name)
+}
+
+func hasLabels(i *instance, labels map[string]string) bool {
+	for label, value := range labels {
+		if has, ok := i.Labels[label]; !ok || has != value {
+			return false
+		}
+	}
+	return true
+}
+
+// tableOf makes a table out of the rows for a caller. Instances whose IDC the topology doesn't know are nobody's neighbours:
+// they get what nobody else can take.
+func tableOf(rows []model.IDCWeight, byIDC map[string]*group) *table {
+	var groups []*group
+	var weights []int
+	for _, row := range rows {
+		if g := byIDC[row.To]; g != nil {
+			groups, weights = append(groups, g), append(weights, row.Weight)
+		}
+	}
+	if g := byIDC[""]; g != nil {
+		groups, weights = append(groups, g), append(weights, 0)
+	}
+	return newTable(groups, weights)
+}
+
+// newTable returns a table of groups. One that has nobody to choose but in panic gets its share only if all are like that.
+func newTable(groups []*group, weights []int) *table {
+	usable := make([]int, len(groups))
+	for n, g := range groups {
+		if g.healthy() {
+			usable[n] = weights[n]
+		}
+	}
+	t := &table{groups: groups, shares: route.NewShares(usable), order: byWeight(weights)}
+	if !slices.ContainsFunc(groups, (*group).healthy) {
+		t.shares = route.NewShares(weights)
+	}
+	return t
+}
+
+// healthy tells whether any instance of the group may be chosen without panic.
+func (g *group) healthy() bool {
+	return slices.ContainsFunc(g.instances, func(i *instance) bool { return !i.health.Banned() })
+}
+
+// candidates returns who may be chosen by callers that can use a family.
+func (g *group) candidates(family Family) *candidates {
+	if made := g.lists[family].Load(); made != nil {
+		return made
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	made := g.lists[family].Load()
+	if made == nil {
+		made = g.newCandidates(family)
+		g.lists[family].Store(made)
+	}
+	return made
+}
+
+// newCandidates settles who may be chosen: who isn't banned. If all are banned, a wrong choice is still better than none: the
+// suspects, and if all are proven dead, everybody.
+func (g *group) newCandidates(family Family) *candidates {
+	foreign := func(i *instance) bool { return !family.has(i) }
+	if family != AnyFamily && !slices.ContainsFunc(g.instances, foreign) {
+		family = AnyFamily // nearly all services have one family, and one turn for all questions
+	}
+	var serving, suspects, chosen []*instance
+	for _, i := range g.instances {
+		if !family.has(i) {
+			continue
+		}
+		serving = append(serving, i)
+		ban, banned := i.health.Ban()
+		if !banned {
+			chosen = append(chosen, i)
+		} else if ban.Reason != health.ByProof {
+			suspects = append(suspects, i)
+		}
+	}
+	made := &candidates{instances: chosen}
+	if len(chosen) == 0 && len(serving) > 0 {
+		made.panic = true
+		if made.instances = suspects; len(suspects) == 0 {
+			made.instances = serving
+		}
+	}
+	key := g.key
+	key.family = family
+	made.memory = g.plan.memories.of(key)
+	made.policy = balance.New(key.policy, members(made.instances), g.plan.size, made.memory)
+	return made
+}
+
+func members(instances []*instance) []balance.Member {
+	all := make([]balance.Member, len(instances))
+	for n, i := range instances {
+		all[n] = balance.Member{Target: i.target, Weight: i.Weight, Name: i.hostPort}
+	}
+	return all
+}
+
+// memories are what a callee's policies remember, by list, from plan to plan.
+type memories struct {
+	mu     sync.Mutex
+	byList map[memoryKey]*balance.Memory
+}
+
+// keep forgets the lists of policies and labels that are no more.
+func (m *memories) keep(policy model.BalancePolicy, subsets map[string]*subset) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.byList, func(key memoryKey, _ *balance.Memory) bool {
+		return key.policy != policy || subsets[key.labels] == nil
+	})
+}
+
+// of returns the memory of a list.
+func (m *memories) of(key memoryKey) *balance.Memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.byList == nil {
+		m.byList = map[memoryKey]*balance.Memory{}
+	}
+	memory := m.byList[key]
+	if memory == nil {
+		memory = balance.NewMemory()
+		m.byList[key] = memory
+	}
+	return memory
+}

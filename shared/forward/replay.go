@@ -1,0 +1,141 @@
+package forward
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+)
+
+// maxReplay is how much of a request's body is kept for further attempts, in bytes. A call whose body is longer has one
+// attempt once that much was read.
+const maxReplay = 64 << 10
+
+// replay is the body of a call's request. Each attempt reads it from its beginning: what an earlier attempt has read was
+// kept. A nil replay is a request without a body.
+type replay struct {
+	from   io.ReadCloser
+	keeps  bool // what is read, for another attempt
+	failed atomic.Pointer[RequestBodyError]
+	final  atomic.Pointer[replayReader] // of the attempt that no other one follows
+	once   sync.Once                    // closes from
+
+	mu    sync.Mutex
+	kept  []byte
+	total int64 // how much was read
+	ended bool
+}
+
+// newReplay takes the body of a call's request over; nil if there is none. again tells whether the request may be sent
+// again after some of it was sent. With trailers it may not: a wire gets them in a map, which an earlier attempt may still
+// be reading.
+func newReplay(req *http.Request, again bool) *replay {
+	if req.Body == nil || req.Body == http.NoBody {
+		return nil
+	}
+	return &replay{from: req.Body, keeps: again && len(req.Trailer) == 0}
+}
+
+// reader returns the body for one attempt.
+func (u *replay) reader() *replayReader { return &replayReader{replay: u} }
+
+// replayable tells whether another attempt may send the body.
+func (u *replay) replayable() bool {
+	if u == nil {
+		return true
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.total == 0 || u.keeps && u.total <= maxReplay
+}
+
+// whole tells whether all of the body is kept, so that reading it never blocks.
+func (u *replay) whole() bool {
+	if u == nil {
+		return true
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.ended && u.keeps && u.total <= maxReplay
+}
+
+// settle says that no other attempt follows the one with this reader: the body is closed with it.
+func (u *replay) settle(last *replayReader) {
+	if u == nil {
+		return
+	}
+	u.final.Store(last)
+	if last.closed.Load() {
+		u.release()
+	}
+}
+
+// release closes the body when no attempt will send it any more.
+func (u *replay) release() {
+	if u != nil {
+		u.once.Do(func() { u.from.Close() }) // of no further use; there is nobody to tell of an error
+	}
+}
+
+// failure returns the error that reading the body ended with, nil if it did not.
+func (u *replay) failure() error {
+	if u == nil {
+		return nil
+	}
+	if failed := u.failed.Load(); failed != nil {
+		return failed
+	}
+	return nil
+}
+
+// replayReader is the body as one attempt sees it.
+type replayReader struct {
+	replay *replay
+	at     int64 // how much of it was read
+	closed atomic.Bool
+}
+
+// errReplaced is the error of reading for an attempt that has ended.
+var errReplaced = errors.New("the attempt has ended")
+
+// Read implements io.Reader. A reader that waits for the client when its attempt ends leaves what comes to the next one.
+func (r *replayReader) Read(p []byte) (int, error) {
+	u := r.replay
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case r.closed.Load():
+		return 0, errReplaced
+	case r.at < int64(len(u.kept)):
+		n := copy(p, u.kept[r.at:])
+		r.at += int64(n)
+		return n, nil
+	case u.failed.Load() != nil:
+		return 0, u.failed.Load().Err
+	case u.ended:
+		return 0, io.EOF
+	case r.at < u.total: // beyond what is kept; no attempt is begun then
+		return 0, errReplaced
+	}
+	n, err := u.from.Read(p)
+	if u.keeps && u.total <= maxReplay {
+		u.kept = append(u.kept, p[:n]...)
+	}
+	u.total += int64(n)
+	r.at += int64(n)
+	u.ended = errors.Is(err, io.EOF)
+	if err != nil && !u.ended {
+		u.failed.CompareAndSwap(nil, &RequestBodyError{err})
+	}
+	return n, err
+}
+
+// Close implements io.Closer. It doesn't wait for a Read.
+func (r *replayReader) Close() error {
+	r.closed.Store(true)
+	if r.replay.final.Load() == r {
+		r.replay.release()
+	}
+	return nil
+}
