@@ -59,9 +59,7 @@ func (d *delivery) run() (*http.Response, *agent.Attempt, error) {
 	}
 	d.wire, d.claimed, d.again = below, claimedAttempts(d.request.Header), repeatable(d.request, service)
 	d.upload = newReplay(d.request, d.again)
-	if _, here := below.(*direct); !here || d.upload != nil {
-		d.shared = true
-	}
+	d.shared = d.upload != nil || !below.inline()
 	var last *failure
 	for {
 		attempt, err := d.forwarder.agent.Pick(d.call)

@@ -268,4 +268,6 @@ func (c *monitored) silent() time.Duration {
 	return time.Since(time.Unix(0, since))
 }
 
+func (*standard) inline() bool { return false }
+
 var _ wire = (*standard)(nil)
