@@ -1,3 +1,5 @@
+//go:build unix
+
 package forward
 
 import (
@@ -9,8 +11,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -18,8 +24,9 @@ import (
 // benchmarkPolicy is the default of the model.
 var benchmarkPolicy = model.DefaultService("shop").Connections
 
-// BenchmarkWire is one attempt over a connection that is kept, to an instance that does no more than it must: it reads
-// requests as lines and answers with prepared bytes. Its system calls are part of the time.
+// BenchmarkWire is one attempt over a connection that is kept, to an instance in another process that does no more than it
+// must: it reads requests as lines and answers with prepared bytes. Time is mostly waiting; cpu-ns/op is what this process
+// has worked for a request, system calls included.
 func BenchmarkWire(b *testing.B) {
 	wires := map[string]func() wire{
 		"direct":   func() wire { return newDirect(benchmarkPolicy) },
@@ -41,8 +48,7 @@ func BenchmarkWire(b *testing.B) {
 
 func benchmarkWire(b *testing.B, w wire, size, upload int, buffered bool) {
 	defer w.CloseIdle()
-	host := lineBackend(b, upload, fmt.Sprintf("HTTP/1.1 200 OK\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nServer: x\r\n"+
-		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size)))
+	host := benchmarkProcess(b, size, upload)
 	// As a server's requests are: a context that can be canceled, below some values.
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -51,9 +57,8 @@ func benchmarkWire(b *testing.B, w wire, size, upload int, buffered bool) {
 		"Accept": {"*/*"}, "User-Agent": {"bench/1.0"}, "X-Request-Id": {"0123456789"}, "X-Forwarded-For": {"10.0.0.1"},
 		"X-Ufc-Service-Name": {"shop"}, "X-Ufc-Attempt": {"0"}, "Via": {"1.1 ufc"},
 	}
-	body, buffer := make([]byte, upload), make([]byte, 32<<10)
-	b.ReportAllocs()
-	for b.Loop() {
+	body := make([]byte, upload)
+	once := func(buffer []byte) error {
 		req := &http.Request{
 			Method: "GET", URL: &url.URL{Scheme: "http", Host: host, Path: "/some/path"}, Host: "shop", Header: header,
 			ProtoMajor: 1, ProtoMinor: 1,
@@ -63,25 +68,66 @@ func benchmarkWire(b *testing.B, w wire, size, upload int, buffered bool) {
 		}
 		resp, err := w.RoundTrip(&exchange{ctx: ctx, request: req, buffered: buffered, limits: usualLimits})
 		if err != nil {
-			b.Fatal(err)
+			return err
 		}
-		n, err := io.CopyBuffer(onlyWriter{io.Discard}, resp.Body, buffer)
-		if err != nil || int(n) != size {
-			b.Fatal(n, err)
+		if n, err := io.CopyBuffer(onlyWriter{io.Discard}, resp.Body, buffer); err != nil || int(n) != size {
+			return fmt.Errorf("after %d bytes: %w", n, err)
 		}
-		resp.Body.Close()
+		return resp.Body.Close()
 	}
+	b.ReportAllocs()
+	b.SetParallelism(8) // busy, as it is where the costs count; one at a time, the goroutines' going to sleep is most of it
+	before := cpuTime(b)
+	b.RunParallel(func(pb *testing.PB) {
+		for buffer := make([]byte, 32<<10); pb.Next(); {
+			if err := once(buffer); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/op")
 }
 
-type (
-	onlyReader struct{ io.Reader }
-	onlyWriter struct{ io.Writer }
-)
+type onlyWriter struct{ io.Writer }
 
-// lineBackend answers requests whose bodies have a known size.
-func lineBackend(t testing.TB, upload int, response string) string {
-	answer := []byte(response)
-	return rawBackend(t, func(conn *net.TCPConn, reader *bufio.Reader) {
+// benchmarkProcess starts this program again as an instance, and returns its address.
+func benchmarkProcess(b *testing.B, size, upload int) string {
+	b.Helper()
+	instance := exec.Command(os.Args[0], "-test.run=^TestBenchmarkInstance$")
+	instance.Env = append(os.Environ(), fmt.Sprintf("FORWARD_INSTANCE=%d %d", size, upload))
+	input, err := instance.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	output, err := instance.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := instance.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		input.Close() // it ends by that
+		_ = instance.Wait()
+	})
+	address, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.TrimSpace(address)
+}
+
+// TestBenchmarkInstance is the instance of the benchmarks; by itself, it is no test.
+func TestBenchmarkInstance(t *testing.T) {
+	var size, upload int
+	if _, err := fmt.Sscan(os.Getenv("FORWARD_INSTANCE"), &size, &upload); err != nil {
+		t.Skip("nobody asks for an instance")
+	}
+	answer := []byte(fmt.Sprintf("HTTP/1.1 200 OK\r\nDate: Mon, 02 Jan 2006 15:04:05 GMT\r\nServer: x\r\n"+
+		"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size)))
+	fmt.Println(rawBackend(t, func(conn *net.TCPConn, reader *bufio.Reader) {
+		_ = conn.SetDeadline(time.Time{})
 		for {
 			line, err := reader.ReadSlice('\n')
 			if err != nil {
@@ -97,5 +143,16 @@ func lineBackend(t testing.TB, upload int, response string) string {
 				return
 			}
 		}
-	})
+	}))
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	os.Exit(0) // connections may be open
+}
+
+// cpuTime is what this process has worked until now, in nanoseconds.
+func cpuTime(b *testing.B) int64 {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return usage.Utime.Nano() + usage.Stime.Nano()
 }

@@ -24,8 +24,9 @@ var errStopped = errors.New("the request's body isn't wanted any more")
 // upload is the body of a request as the standard library's writer sees it. It is read until its length, closed once, and
 // not read after that. Its methods do nothing on nil: there is no body.
 type upload struct {
-	body io.ReadCloser
-	left int64 // bytes to come; negative: unknown
+	body   io.ReadCloser
+	left   int64 // bytes to come; negative: unknown
+	failed error // what Read returned at last. The writer hides it in a type of its own
 
 	expects chan struct{} // closed when the body may be sent, or isn't wanted. Nil: it needn't wait
 
@@ -71,13 +72,12 @@ func (u *upload) send(c *directConn) {
 	broken := err != nil && c.writeErr == nil && !errors.Is(err, errStopped)
 	u.at, u.err = time.Now(), err
 	close(u.done)
-	if broken { // by itself, and the instance waits for the rest
+	switch {
+	case broken: // by itself, and the instance waits for the rest
 		c.conn.Close()
-		return
+	case err != nil: // wake the reader, who would wait for long
+		_ = c.conn.SetReadDeadline(time.Unix(1, 0))
 	}
-	// Wake the reader: from now on, other limits hold. Should it have gone on meanwhile, it only looks at the time once
-	// more than it must.
-	_ = c.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
 // sending tells whether the goroutine is at work.
@@ -151,6 +151,14 @@ func (u *upload) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	u.await()
+	n, err := u.read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		u.failed = err
+	}
+	return n, err
+}
+
+func (u *upload) read(p []byte) (int, error) {
 	if !u.begin() {
 		return 0, errStopped
 	}

@@ -185,6 +185,9 @@ func (c *directConn) write(as func(*bufio.Writer) io.Writer) error {
 	}
 	w.Reset(nil)
 	writers.Put(w)
+	if c.up != nil && c.up.failed != nil {
+		return c.up.failed
+	}
 	return err
 }
 
@@ -271,7 +274,7 @@ func (c *directConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readLimited reads within the time limits, which may change while it waits: see upload.send.
+// readLimited reads within the time limits, which change when the request's body has been sent.
 func (c *directConn) readLimited(p []byte) (int, error) {
 	begun := c.sentAt
 	if !c.unsent {
@@ -283,11 +286,14 @@ func (c *directConn) readLimited(p []byte) (int, error) {
 			c.limited = by.over
 			return 0, by.over
 		}
+		if c.up.sending() {
+			by = c.lookAgain(by, now)
+		}
 		if c.readBy.wants(by.at, now) {
 			_ = c.conn.SetReadDeadline(by.at) // fails on a closed connection only, as Read will
 		}
 		if c.up.ended() && c.sentAt != c.up.at {
-			continue // just now: the limit is another one
+			continue // just now. It may have failed, and woken us up before we lay down
 		}
 		n, err := c.readOnce(p)
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -301,7 +307,7 @@ func (c *directConn) readLimited(p []byte) (int, error) {
 // the rest of it: only the call's end counts.
 func (c *directConn) readLimit(begun time.Time) (by limit) {
 	by.end(c.x.limits.end)
-	if !c.unsent && c.up.sending() {
+	if c.up.sending() {
 		return by
 	}
 	if c.up.ended() && c.sentAt != c.up.at {
@@ -318,6 +324,16 @@ func (c *directConn) readLimit(begun time.Time) (by limit) {
 		by.after(c.sentAt, c.x.limits.read)
 	default:
 		by.after(begun, c.x.limits.read)
+	}
+	return by
+}
+
+// lookAgain returns when to look at the time again while the request is being sent: no later than a limit that the end of
+// that would bring. So nobody need wake the reader up then.
+func (c *directConn) lookAgain(by limit, now time.Time) limit {
+	by.after(now, c.x.limits.read)
+	if !c.headBy.IsZero() {
+		by.end(now.Add(c.headBy.Sub(c.sentAt)))
 	}
 	return by
 }
