@@ -465,19 +465,20 @@ func (b *watched) check(t *testing.T) {
 }
 
 func TestDirectWritesHeadAndBodyAtOnce(t *testing.T) {
-	got := make(chan string, 1)
+	got := make(chan string, 2)
 	host := rawBackend(t, func(conn *net.TCPConn, _ *bufio.Reader) {
 		buffer := make([]byte, 64<<10)
-		n, _ := conn.Read(buffer)
-		got <- string(buffer[:n])
-		io.WriteString(conn, okResponse)
+		for n, err := conn.Read(buffer); err == nil; n, err = conn.Read(buffer) {
+			got <- string(buffer[:n])
+			io.WriteString(conn, okResponse)
+		}
 	})
 	w, request := directTo(t, host)
 	for _, length := range []int64{4, -1} {
 		x := request("POST", onlyReader{strings.NewReader("body")})
 		x.buffered, x.request.ContentLength = true, length
 		if got := answer(w, x); got != "200 ok" {
-			t.Error(got)
+			t.Fatal(got)
 		}
 		if got := <-got; !strings.Contains(got, "body") {
 			t.Errorf("the first segment is %q", got)

@@ -26,7 +26,7 @@ var errStopped = errors.New("the request's body isn't wanted any more")
 type upload struct {
 	body   io.ReadCloser
 	left   int64 // bytes to come; negative: unknown
-	failed error // what Read returned at last. The writer hides it in a type of its own
+	failed error // what Read returned at last, if it failed
 
 	expects chan struct{} // closed when the body may be sent, or isn't wanted. Nil: it needn't wait
 

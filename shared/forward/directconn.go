@@ -185,10 +185,16 @@ func (c *directConn) write(as func(*bufio.Writer) io.Writer) error {
 	}
 	w.Reset(nil)
 	writers.Put(w)
-	if c.up != nil && c.up.failed != nil {
+	switch { // the standard library hides both in a type of its own
+	case err == nil:
+		return nil
+	case c.writeErr != nil:
+		return c.writeErr
+	case c.up != nil && c.up.failed != nil:
 		return c.up.failed
+	default:
+		return err
 	}
-	return err
 }
 
 // Write implements io.Writer, for the request's writer.
