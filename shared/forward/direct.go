@@ -152,34 +152,6 @@ func checkFields(header http.Header) error {
 	return nil
 }
 
-// limit is when something has lasted too long, and the error of that.
-type limit struct {
-	at   time.Time // zero: never
-	over error
-}
-
-func (l *limit) set() bool { return !l.at.IsZero() }
-
-// after ends what began then by a limit of the attempt's own. 0: by none.
-func (l *limit) after(begun time.Time, most time.Duration) {
-	if most > 0 {
-		l.sooner(begun.Add(most), errSlow)
-	}
-}
-
-// end ends it by a time limit of the call's.
-func (l *limit) end(at time.Time) {
-	if !at.IsZero() {
-		l.sooner(at, errOver)
-	}
-}
-
-func (l *limit) sooner(at time.Time, over error) {
-	if l.at.IsZero() || at.Before(l.at) {
-		l.at, l.over = at, over
-	}
-}
-
 var (
 	errUnsolicited = errors.New("the instance spoke before it was asked")
 	errLongHead    = fmt.Errorf("the response's head is longer than %d bytes", maxResponseHead)
