@@ -195,7 +195,7 @@ func TestDirectTrailers(t *testing.T) {
 		}
 		io.Copy(io.Discard, req.Body)
 		seen <- req
-		io.WriteString(conn, lines("HTTP/1.1 200 OK\nTrailer: X-A\nTransfer-Encoding: chunked\n\n2\nok\n0\nX-A: 1\nX-B: 2\n\n"))
+		io.WriteString(conn, lines("HTTP/1.1 200 OK\nConnection: close\nTrailer: X-A\nTransfer-Encoding: chunked\n\n2\nok\n0\nX-A: 1\nX-B: 2\n\n"))
 	})
 	w, request := directTo(t, host)
 	for _, buffered := range []bool{true, false} {
@@ -584,9 +584,13 @@ func TestDirectEarlyResponse(t *testing.T) {
 func TestDirectBlockedBody(t *testing.T) {
 	f := func(name string, wakes bool) {
 		t.Run(name, func(t *testing.T) {
-			host := rawBackend(t, func(_ *net.TCPConn, reader *bufio.Reader) { http.ReadRequest(reader) })
-			release := make(chan struct{})
+			reading, release := make(chan struct{}), make(chan struct{})
+			host := rawBackend(t, func(_ *net.TCPConn, reader *bufio.Reader) {
+				http.ReadRequest(reader)
+				<-reading
+			})
 			upload := &watched{Reader: readerFunc(func([]byte) (int, error) {
+				close(reading)
 				<-release
 				return 0, io.ErrUnexpectedEOF
 			})}

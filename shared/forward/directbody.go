@@ -32,7 +32,7 @@ type upload struct {
 
 	mu       sync.Mutex
 	waiting  bool // for the instance's 100 (Continue)
-	reading  bool
+	begun    bool // a read
 	closed   bool
 	complete bool // all was read
 
@@ -192,45 +192,50 @@ func (u *upload) await() {
 func (u *upload) begin() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.reading = !u.closed
-	return u.reading
+	u.begun = u.begun || !u.closed
+	return !u.closed
 }
 
 func (u *upload) finish(err error) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.reading = false
 	u.complete = errors.Is(err, io.EOF)
 	return !u.closed
 }
 
-// Close implements io.Closer.
+// Close implements io.Closer, for the writer.
 func (u *upload) Close() error {
-	u.mu.Lock()
-	if u.closed {
-		u.mu.Unlock()
-		return nil
+	if first, _ := u.end(); first {
+		return u.body.Close()
 	}
-	u.closed = true
-	reading := u.reading
+	return nil
+}
+
+// stop closes the body, which nobody wants any more, while the writer may be reading it. A read that waits is woken up by
+// that in some bodies, and keeps Close waiting in others, such as the server's own; so nobody waits here.
+func (u *upload) stop() {
+	if u == nil {
+		return
+	}
+	switch first, busy := u.end(); {
+	case first && busy:
+		go u.body.Close()
+	case first:
+		_ = u.body.Close() // there is nobody to tell
+	}
+}
+
+// end lets nobody read any more. It returns whether it is for the caller to close the body, and whether that may have to
+// wait: a body that nobody has begun to read is closed at once, since the next attempt may read it.
+func (u *upload) end() (first, busy bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	first, u.closed = !u.closed, true
 	if u.waiting {
 		u.waiting = false
 		close(u.expects)
 	}
-	u.mu.Unlock()
-	if !reading {
-		return u.body.Close()
-	}
-	// Some bodies are woken up by it, some keep it waiting until the read returns: the server's own, of a slow client.
-	go u.body.Close()
-	return nil
-}
-
-// stop closes the body, which nobody wants any more.
-func (u *upload) stop() {
-	if u != nil {
-		_ = u.Close() // there is nobody to tell
-	}
+	return first, u.begun && !u.complete
 }
 
 // The states of a directBody.

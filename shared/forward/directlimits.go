@@ -101,10 +101,10 @@ func (c *directConn) lookAgain(by limit, now time.Time) limit {
 // writeLimited writes as long as the instance takes something. It may take twice the limit to find out that it doesn't
 // any more, since a write that ended in time tells only that something was taken meanwhile.
 func (c *directConn) writeLimited(p []byte) (n int, err error) {
-	for {
-		now := time.Now()
+	begun := time.Now()
+	for now := begun; ; now = time.Now() {
 		var by limit
-		by.after(now, c.x.limits.write)
+		by.after(begun, c.x.limits.write)
 		by.end(c.x.limits.end)
 		if by.set() && !now.Before(by.at) {
 			return n, by.over
@@ -118,8 +118,8 @@ func (c *directConn) writeLimited(p []byte) (n int, err error) {
 			return n, err
 		}
 		c.writeBy.known = false
-		if m == 0 && by.set() && !time.Now().Before(by.at) {
-			return n, by.over
+		if m > 0 {
+			begun = time.Now()
 		}
 	}
 }
