@@ -86,13 +86,15 @@ const okResponse = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 func lines(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
 
 func TestDirectReadsResponses(t *testing.T) {
-	f := func(name, method, response, want string, reused bool) {
+	// The instance closes the connection after a response that needs it, or keeps it open; then it is used again, or not.
+	const closed, open, reused = "closed", "open", "reused"
+	f := func(name, method, response, want, connection string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			host, conns := counted(t, func(_ int, conn *net.TCPConn, reader *bufio.Reader) {
 				for discardRequest(reader) == nil {
 					io.WriteString(conn, lines(response))
-					if !reused {
+					if connection == closed {
 						return
 					}
 				}
@@ -103,36 +105,36 @@ func TestDirectReadsResponses(t *testing.T) {
 					t.Errorf("got %q, want %q", got, want)
 				}
 			}
-			if n := conns.Load(); (n == 1) != reused {
+			if n := conns.Load(); (n == 1) != (connection == reused) {
 				t.Errorf("%d connections for 3 requests", n)
 			}
 		})
 	}
-	f("length", "GET", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "200 ok", true)
-	f("chunks", "GET", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n1\no\n1;x=y\nk\n0\n\n", "200 ok", true)
-	f("until close", "GET", "HTTP/1.1 200 OK\n\nok", "200 ok", false)
-	f("empty", "GET", "HTTP/1.1 200 OK\nContent-Length: 0\n\n", "200 ", true)
-	f("204", "GET", "HTTP/1.1 204 No Content\n\n", "204 ", true)
-	f("304", "GET", "HTTP/1.1 304 Not Modified\nContent-Length: 5\n\n", "304 ", true)
-	f("HEAD", "HEAD", "HTTP/1.1 200 OK\nContent-Length: 5\n\n", "200 ", true)
-	f("HEAD of chunks", "HEAD", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n", "200 ", true)
-	f("close", "GET", "HTTP/1.1 200 OK\nConnection: close\nContent-Length: 2\n\nok", "200 ok", false)
-	f("1.0", "GET", "HTTP/1.0 200 OK\nContent-Length: 2\n\nok", "200 ok", false)
-	f("1.0 kept alive", "GET", "HTTP/1.0 200 OK\nConnection: keep-alive\nContent-Length: 2\n\nok", "200 ok", true)
-	f("equal lengths", "GET", "HTTP/1.1 200 OK\nContent-Length: 2\nContent-Length: 2\n\nok", "200 ok", true)
-	f("after 1xx", "GET", "HTTP/1.1 103 Early Hints\nLink: x\n\nHTTP/1.1 200 OK\nContent-Length: 2\n\nok", "200 ok", true)
+	f("length", "GET", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "200 ok", reused)
+	f("chunks", "GET", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n1\no\n1;x=y\nk\n0\n\n", "200 ok", reused)
+	f("until close", "GET", "HTTP/1.1 200 OK\n\nok", "200 ok", closed)
+	f("empty", "GET", "HTTP/1.1 200 OK\nContent-Length: 0\n\n", "200 ", reused)
+	f("204", "GET", "HTTP/1.1 204 No Content\n\n", "204 ", reused)
+	f("304", "GET", "HTTP/1.1 304 Not Modified\nContent-Length: 5\n\n", "304 ", reused)
+	f("HEAD", "HEAD", "HTTP/1.1 200 OK\nContent-Length: 5\n\n", "200 ", reused)
+	f("HEAD of chunks", "HEAD", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n", "200 ", reused)
+	f("close", "GET", "HTTP/1.1 200 OK\nConnection: close\nContent-Length: 2\n\nok", "200 ok", open)
+	f("1.0", "GET", "HTTP/1.0 200 OK\nContent-Length: 2\n\nok", "200 ok", closed)
+	f("1.0 kept alive", "GET", "HTTP/1.0 200 OK\nConnection: keep-alive\nContent-Length: 2\n\nok", "200 ok", reused)
+	f("equal lengths", "GET", "HTTP/1.1 200 OK\nContent-Length: 2\nContent-Length: 2\n\nok", "200 ok", reused)
+	f("after 1xx", "GET", "HTTP/1.1 103 Early Hints\nLink: x\n\nHTTP/1.1 200 OK\nContent-Length: 2\n\nok", "200 ok", reused)
 
 	f("contradicting lengths", "GET", "HTTP/1.1 200 OK\nContent-Length: 2\nContent-Length: 3\n\nok",
-		`read: http: message cannot contain multiple Content-Length headers; got ["2" "3"]`, false)
-	f("no HTTP", "GET", "SSH-2.0-x\n", `read: malformed HTTP response "SSH-2.0-x"`, false)
-	f("nothing", "GET", "", "read: EOF", false)
-	f("half a head", "GET", "HTTP/1.1 200 OK\nX: ", "read: unexpected EOF", false)
-	f("too short", "GET", "HTTP/1.1 200 OK\nContent-Length: 3\n\nok", "200 ok + unexpected EOF", false)
-	f("chunks break off", "GET", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n2\nok\n", "200 ok + unexpected EOF", false)
-	f("bad chunks", "GET", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n2\nokx\n0\n\n", "200 ok + malformed chunked encoding", false)
-	f("no protocol switch", "GET", "HTTP/1.1 101 Switching Protocols\nUpgrade: x\nConnection: Upgrade\n\n", "read: "+errSwitch.Error(), false)
-	f("more than a response", "GET", "HTTP/1.1 200 OK\nContent-Length: 2\n\nokHTTP/1.1 200 OK\n\n", "200 ok", false)
-	f("a body of HEAD", "HEAD", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "200 ", false)
+		`read: http: message cannot contain multiple Content-Length headers; got ["2" "3"]`, open)
+	f("no HTTP", "GET", "SSH-2.0-x\n", `read: malformed HTTP response "SSH-2.0-x"`, open)
+	f("nothing", "GET", "", "read: EOF", closed)
+	f("half a head", "GET", "HTTP/1.1 200 OK\nX: ", "read: unexpected EOF", closed)
+	f("too short", "GET", "HTTP/1.1 200 OK\nContent-Length: 3\n\nok", "200 ok + unexpected EOF", closed)
+	f("chunks break off", "GET", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n2\nok\n", "200 ok + unexpected EOF", closed)
+	f("bad chunks", "GET", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n2\nokx\n0\n\n", "200 ok + malformed chunked encoding", open)
+	f("no protocol switch", "GET", "HTTP/1.1 101 Switching Protocols\nUpgrade: x\nConnection: Upgrade\n\n", "read: "+errSwitch.Error(), open)
+	f("more than a response", "GET", "HTTP/1.1 200 OK\nContent-Length: 2\n\nokHTTP/1.1 200 OK\n\n", "200 ok", open)
+	f("a body of HEAD", "HEAD", "HTTP/1.1 200 OK\nContent-Length: 2\n\nok", "200 ", open)
 }
 
 func TestDirectEndsBodiesAtOnce(t *testing.T) {
@@ -325,11 +327,12 @@ func TestDirectStale(t *testing.T) {
 	f := func(name string, meddle func(*net.TCPConn)) {
 		for _, method := range []string{"GET", "POST"} {
 			t.Run(name+" "+method, func(t *testing.T) {
-				meddled := make(chan struct{})
+				idle, meddled := make(chan struct{}), make(chan struct{})
 				host, conns := counted(t, func(number int, conn *net.TCPConn, reader *bufio.Reader) {
 					for discardRequest(reader) == nil {
 						io.WriteString(conn, okResponse)
 						if number == 1 {
+							<-idle
 							meddle(conn)
 							close(meddled)
 							if n, _ := io.Copy(io.Discard, reader); n > 0 {
@@ -340,6 +343,7 @@ func TestDirectStale(t *testing.T) {
 				})
 				w, request := directTo(t, host)
 				answer(w, request("GET", nil))
+				close(idle)
 				<-meddled
 				for range 2 {
 					x := request(method, nil)
@@ -841,6 +845,53 @@ func TestDirectContext(t *testing.T) {
 	x.ctx = ctx
 	if _, err := w.RoundTrip(x); !errors.Is(err, context.Canceled) {
 		t.Errorf("dial: %v", err)
+	}
+}
+
+// TestDirectContextAtTheEnd ends the context when all of the response has arrived, but isn't read yet.
+func TestDirectContextAtTheEnd(t *testing.T) {
+	closed := make(chan struct{})
+	w, request := directTo(t, rawBackend(t, func(conn *net.TCPConn, reader *bufio.Reader) {
+		http.ReadRequest(reader)
+		io.WriteString(conn, okResponse)
+		io.Copy(io.Discard, reader)
+		close(closed)
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	x := request("GET", nil)
+	x.ctx = ctx
+	resp, err := w.RoundTrip(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	within(t, "the connection's end", closed)
+	if body, err := io.ReadAll(resp.Body); string(body) != "ok" || err != nil {
+		t.Errorf("%q, %v", body, err)
+	}
+	if w.idleCount() != 0 {
+		t.Error("a closed connection is kept")
+	}
+}
+
+// TestDirectReadsBodiesToTheirLength has a body that would block where its length is reached.
+func TestDirectReadsBodiesToTheirLength(t *testing.T) {
+	w, request := directTo(t, rawBackend(t, func(conn *net.TCPConn, reader *bufio.Reader) {
+		for discardRequest(reader) == nil {
+			io.WriteString(conn, okResponse)
+		}
+	}))
+	for _, buffered := range []bool{true, false} {
+		from, to := io.Pipe()
+		go io.WriteString(to, "body")
+		x := request("POST", from)
+		x.buffered, x.request.ContentLength = buffered, 4
+		if got := answer(w, x); got != "200 ok" {
+			t.Error(got)
+		}
+		if w.idleCount() != 1 {
+			t.Error("the connection isn't kept")
+		}
 	}
 }
 
