@@ -352,7 +352,7 @@ func TestHedge(t *testing.T) {
 		}
 		if body == "1" {
 			hedged++
-			within(t, "the loser's cancellation", receive(gone))
+			within(t, "the loser's cancellation", once(gone))
 		}
 	}
 	if hedged == 0 {
@@ -377,8 +377,8 @@ func TestHedge(t *testing.T) {
 	}
 }
 
-// receive turns one value into a closed channel.
-func receive(from <-chan struct{}) <-chan struct{} {
+// once turns one value into a closed channel.
+func once(from <-chan struct{}) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		<-from

@@ -36,11 +36,14 @@ func newDirect(policy model.Connections) *direct {
 		most = 0
 	}
 	return &direct{
-		keepAlive: policy.KeepAlive,
+		keepAlive: most > 0,
 		idle:      newIdleConns(most, policy.IdleTimeout.Std()),
 		dial:      new(net.Dialer).DialContext,
 	}
 }
+
+// inline implements wire.
+func (*direct) inline() bool { return true }
 
 // CloseIdle implements wire.
 func (w *direct) CloseIdle() { w.idle.close() }

@@ -23,7 +23,7 @@ type trip struct {
 	dog        watchdog
 	ctx        context.Context // ends with x.ctx, with a limit that is broken, and with the response
 	cancel     context.CancelCauseFunc
-	upload     *upload // nil: no body
+	upload     *pumped // nil: no body
 	generation uint64
 
 	conn      atomic.Pointer[monitored]
@@ -54,7 +54,7 @@ func (t *trip) begin() *http.Request {
 		delete(out.Header, "Upgrade")
 	}
 	if in.Body != nil && in.Body != http.NoBody {
-		t.upload = newUpload(t.x, &t.dog, t.gone)
+		t.upload = newPumped(t.x, &t.dog, t.gone)
 		out.Body = t.upload
 	}
 	return out
