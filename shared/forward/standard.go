@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/model"
@@ -139,7 +141,7 @@ func (w *standard) connect(ctx context.Context, network string, x *exchange) (ne
 	if err != nil {
 		return nil, err
 	}
-	conn := &monitored{Conn: plain, multiplexed: w.only2, gone: make(chan struct{})}
+	conn := &monitored{Conn: plain, multiplexed: w.only2, gone: make(chan struct{}), ended: make(chan struct{})}
 	if w.secure == nil {
 		return conn, nil
 	}
@@ -152,7 +154,7 @@ func (w *standard) connect(ctx context.Context, network string, x *exchange) (ne
 		conn.Close()
 		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
 	}
-	conn.multiplexed = over.ConnectionState().NegotiatedProtocol == "h2"
+	conn.over, conn.multiplexed = over, over.ConnectionState().NegotiatedProtocol == "h2"
 	return over, nil
 }
 
@@ -216,14 +218,17 @@ func pooled(address string, generation uint64) string {
 	return net.JoinHostPort(fmt.Sprintf("%s.%d", host, generation), port)
 }
 
-// monitored is a connection that knows how long its instance has been silent.
+// monitored is a connection that knows how long its instance has been silent, and how it ended.
 type monitored struct {
 	net.Conn
-	multiplexed bool
+	over        *tls.Conn // this one. nil: no TLS
+	multiplexed bool      // HTTP/2
 
-	heard  atomic.Int64 // when something came from the instance, in ns since 1970
-	owing  atomic.Int64 // when the first request was sent after that. 0: none was
-	failed atomic.Pointer[error]
+	heard atomic.Int64 // when something came from the instance, in ns since 1970
+	owing atomic.Int64 // when the first request was sent after that. 0: none was
+
+	failed atomic.Pointer[error] // of the first Read that failed
+	ended  chan struct{}         // closed when one has
 
 	once sync.Once
 	gone chan struct{} // closed with the connection
@@ -236,8 +241,27 @@ func (c *monitored) Read(p []byte) (int, error) {
 		c.heard.Store(time.Now().UnixNano())
 		c.owing.Store(0)
 	}
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		c.failed.CompareAndSwap(nil, &err)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && c.failed.CompareAndSwap(nil, &err) {
+		close(c.ended)
+	}
+	return n, err
+}
+
+// lastWords is how long a write that the instance doesn't take any more waits for what the instance has said before it
+// closed the connection: an answer to what it didn't want to read on, or why it didn't take the client's certificate.
+const lastWords = 100 * time.Millisecond
+
+// Write implements net.Conn.
+func (c *monitored) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		timer := time.NewTimer(lastWords)
+		defer timer.Stop()
+		select {
+		case <-c.ended:
+		case <-c.gone:
+		case <-timer.C:
+		}
 	}
 	return n, err
 }
@@ -254,6 +278,18 @@ func (c *monitored) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return http.ErrNotSupported
+}
+
+// reason is how the connection ended, as its reader saw it. Only when it is gone.
+func (c *monitored) reason() error {
+	if c.over != nil {
+		_, err := c.over.Read(make([]byte, 1)) // such an error stays
+		return err
+	}
+	if err := c.failed.Load(); err != nil {
+		return *err
+	}
+	return net.ErrClosed
 }
 
 // asked is told of each request that is sent.

@@ -133,18 +133,29 @@ func (t *trip) gone() <-chan struct{} {
 // fail ends an attempt without response.
 func (t *trip) fail(err error) *failure {
 	t.doubt()
-	t.end()
-	if conn := t.conn.Load(); conn != nil && errors.Is(err, errConnectionGone) {
-		if reason := conn.failed.Load(); reason != nil {
-			err = *reason
-		}
-	}
+	defer t.end()
+	err = t.explain(err)
 	if limit := t.dog.broken(); limit != nil {
 		stage, result := t.dog.blame()
 		return &failure{stage, result, limit}
 	}
 	stage, result := t.stage(err)
 	return &failure{stage, result, err}
+}
+
+// explain returns how the connection ended, where the library tells no more than that it did.
+func (t *trip) explain(err error) error {
+	conn := t.conn.Load()
+	if conn == nil || !errors.Is(err, errConnectionGone) && !errors.Is(err, net.ErrClosed) &&
+		err.Error() != "http2: client conn could not be established" {
+		return err
+	}
+	select {
+	case <-conn.gone:
+		return conn.reason()
+	case <-t.ctx.Done():
+		return err
+	}
 }
 
 // stage tells where an attempt failed that no limit ended. A request whose head wasn't written to its end can't have been
