@@ -3,15 +3,12 @@ package forward
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/model"
@@ -39,10 +36,11 @@ const (
 // standard is the wire over the standard library's transport: HTTP/1.1, HTTP/2 without TLS by prior knowledge, or TLS with
 // either of them as the instance likes.
 //
-// The transport sends a request a second time, to the same instance, by itself. Over HTTP/1.1: if the connection had been
-// idle, was found closed before a byte of the response, and the request has no body and a method that may be repeated.
-// Over HTTP/2: if the request has no body and the instance says that it hasn't looked at it (RFC 9113 §8.7). That is left
-// on: it is how a connection that the instance has closed while idle costs nobody an error. It counts as one attempt.
+// The transport sends a request a second time, to the same instance, by itself: if the connection had been idle, was found
+// closed before a byte of the response, and the request has no body and a method that may be repeated. That is left on: it
+// is how a connection that the instance has closed while idle costs nobody an error. It counts as one attempt. With HTTP/2
+// the transport does so only if the instance says that it hasn't looked at the request (RFC 9113 §8.7); trip.again is for
+// an instance that has just closed the connection.
 type standard struct {
 	transport http.Transport
 	upgrades  *http.Transport // for requests that ask for another protocol, if the others may get HTTP/2. Else nil
@@ -127,7 +125,7 @@ func (w *standard) dial(ctx context.Context, network, _ string) (net.Conn, error
 	}
 	conn, err := w.connect(ctx, network, x)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || isTimeout(err) {
 			err = fmt.Errorf("%w: %w", errSlow, err)
 		}
 		return nil, &dialError{err}
@@ -171,7 +169,11 @@ func (w *standard) RoundTrip(x *exchange) (*http.Response, error) {
 	if w.upgrading(x) {
 		transport = w.upgrades
 	}
-	resp, err := transport.RoundTrip(t.begin())
+	req := t.begin()
+	resp, err := transport.RoundTrip(req)
+	if err != nil && t.again() {
+		resp, err = transport.RoundTrip(req)
+	}
 	if err != nil {
 		return nil, t.fail(err)
 	}
@@ -216,92 +218,6 @@ func pooled(address string, generation uint64) string {
 		return address
 	}
 	return net.JoinHostPort(fmt.Sprintf("%s.%d", host, generation), port)
-}
-
-// monitored is a connection that knows how long its instance has been silent, and how it ended.
-type monitored struct {
-	net.Conn
-	over        *tls.Conn // this one. nil: no TLS
-	multiplexed bool      // HTTP/2
-
-	heard atomic.Int64 // when something came from the instance, in ns since 1970
-	owing atomic.Int64 // when the first request was sent after that. 0: none was
-
-	failed atomic.Pointer[error] // of the first Read that failed
-	ended  chan struct{}         // closed when one has
-
-	once sync.Once
-	gone chan struct{} // closed with the connection
-}
-
-// Read implements net.Conn.
-func (c *monitored) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.heard.Store(time.Now().UnixNano())
-		c.owing.Store(0)
-	}
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && c.failed.CompareAndSwap(nil, &err) {
-		close(c.ended)
-	}
-	return n, err
-}
-
-// lastWords is how long a write that the instance doesn't take any more waits for what the instance has said before it
-// closed the connection: an answer to what it didn't want to read on, or why it didn't take the client's certificate.
-const lastWords = 100 * time.Millisecond
-
-// Write implements net.Conn.
-func (c *monitored) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-		timer := time.NewTimer(lastWords)
-		defer timer.Stop()
-		select {
-		case <-c.ended:
-		case <-c.gone:
-		case <-timer.C:
-		}
-	}
-	return n, err
-}
-
-// Close implements net.Conn.
-func (c *monitored) Close() error {
-	c.once.Do(func() { close(c.gone) })
-	return c.Conn.Close()
-}
-
-// CloseWrite closes the direction to the instance.
-func (c *monitored) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return http.ErrNotSupported
-}
-
-// reason is how the connection ended, as its reader saw it. Only when it is gone.
-func (c *monitored) reason() error {
-	if c.over != nil {
-		_, err := c.over.Read(make([]byte, 1)) // such an error stays
-		return err
-	}
-	if err := c.failed.Load(); err != nil {
-		return *err
-	}
-	return net.ErrClosed
-}
-
-// asked is told of each request that is sent.
-func (c *monitored) asked() { c.owing.CompareAndSwap(0, time.Now().UnixNano()) }
-
-// silent tells since when nothing has come, though it was asked for. Only right while a request is unanswered.
-func (c *monitored) silent() time.Duration {
-	since := c.owing.Load()
-	if since == 0 {
-		since = c.heard.Load()
-	}
-	return time.Since(time.Unix(0, since))
 }
 
 var _ wire = (*standard)(nil)
