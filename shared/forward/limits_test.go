@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/health"
@@ -94,6 +96,65 @@ func TestStandardConnectLimit(t *testing.T) {
 	failed(t, err, model.WhenConnect, health.ConnectError, syscall.ECONNREFUSED)
 }
 
+// memory is a network without wires or buffers, for bubbles of synctest.
+type memory struct{ conns chan net.Conn }
+
+// Accept implements net.Listener.
+func (m memory) Accept() (net.Conn, error) {
+	conn, ok := <-m.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+// Close implements net.Listener.
+func (m memory) Close() error {
+	close(m.conns)
+	return nil
+}
+
+// Addr implements net.Listener.
+func (m memory) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
+
+func (m memory) dial(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	m.conns <- far
+	return near, nil
+}
+
+var kinds = []string{"plain", "h2c", "TLS 1", "TLS 2"}
+
+// inBubble runs a test over a kind of standard wire where time is not real. The handler is told when it is over.
+func inBubble(t *testing.T, kind string, handler func(over <-chan struct{}) http.HandlerFunc, f func(t *testing.T, w *standard)) {
+	synctest.Test(t, func(t *testing.T) {
+		over := make(chan struct{})
+		server := &http.Server{
+			Handler: handler(over), Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		}
+		serve, w := server.Serve, newStandard(shopPolicy)
+		if kind == "h2c" {
+			w = newH2C(shopPolicy)
+		}
+		if strings.HasPrefix(kind, "TLS") {
+			w, _ = newTLS(shopPolicy, model.TLS{SkipVerify: true}, "", quiet)
+			server.TLSConfig = newAuthority(t).server(nil)
+			serve = func(listener net.Listener) error { return server.ServeTLS(listener, "", "") }
+		}
+		server.Protocols.SetHTTP1(kind == "plain" || kind == "TLS 1")
+		server.Protocols.SetHTTP2(kind == "TLS 2")
+		server.Protocols.SetUnencryptedHTTP2(kind == "h2c")
+		network := memory{make(chan net.Conn)}
+		w.network = network.dial
+		go serve(network)
+		f(t, w)
+		close(over)
+		w.CloseIdle()
+		server.Close()
+		time.Sleep(time.Minute) // both sides of TLS say goodbye, for a while, to nobody
+	})
+}
+
 // stalling is a handler that stops where the request says, until it is over.
 func stalling(over <-chan struct{}) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -128,73 +189,69 @@ func (e endless) Close() error {
 
 func TestStandardStalls(t *testing.T) {
 	type limit struct {
-		set   func(*exchange, time.Duration)
+		name  string
+		set   func(*exchange)
 		cause error
 	}
-	write := limit{func(x *exchange, d time.Duration) { x.limits.write = d }, errSlow}
-	read := limit{func(x *exchange, d time.Duration) { x.limits.read = d }, errSlow}
-	head := limit{func(x *exchange, d time.Duration) { x.limits.head = time.Now().Add(d) }, errOver}
-	end := limit{func(x *exchange, d time.Duration) { x.limits.end = time.Now().Add(d) }, errOver}
-	gone := limit{func(x *exchange, d time.Duration) {
+	const patient = time.Minute
+	write := limit{"write", func(x *exchange) { x.limits.write = patient }, errSlow}
+	read := limit{"read", func(x *exchange) { x.limits.read = patient }, errSlow}
+	head := limit{"head", func(x *exchange) { x.limits.head = time.Now().Add(patient) }, errOver}
+	end := limit{"end", func(x *exchange) { x.limits.end = time.Now().Add(patient) }, errOver}
+	gone := limit{"client gone", func(x *exchange) {
 		ctx, cancel := context.WithCancel(x.ctx)
-		time.AfterFunc(d, cancel)
+		time.AfterFunc(patient, cancel)
 		x.ctx = ctx
 	}, context.Canceled}
 
-	over := make(chan struct{})
-	defer close(over)
-	overAll(t, stalling(over), func(t *testing.T, w *standard, address string, _ int) {
-		f := func(where string, limit limit, stage model.RetryWhen, result health.Result) {
-			t.Helper()
-			t.Run(fmt.Sprint(where, " ", limit.cause), func(t *testing.T) {
-				body := endless{make(chan struct{})}
-				x := outgoing(t.Context(), t, "POST", address, body)
-				if !strings.Contains(where, "write") {
-					x.request.Body = nil
+	f := func(where string, limit limit, stage model.RetryWhen, result health.Result) {
+		t.Helper()
+		test := func(t *testing.T, w *standard) {
+			body := endless{make(chan struct{})}
+			x := outgoing(t.Context(), t, "POST", "shop:1", body)
+			if !strings.Contains(where, "write") {
+				x.request.Body = nil
+			}
+			x.limits = limits{connect: time.Hour, write: time.Hour, read: time.Hour}
+			x.request.Header.Set("Stall", where)
+			limit.set(x)
+			begun := time.Now()
+			resp, err := w.RoundTrip(x)
+			switch {
+			case stage == "" && err == nil: // it ends in the body
+				defer resp.Body.Close()
+				var text []byte
+				if text, err = io.ReadAll(resp.Body); where == "body" && string(text) != "half" || err != limit.cause {
+					t.Errorf("got %q, %v, want %v", text, err, limit.cause)
 				}
-				x.request.Header.Set("Stall", where)
-				begun := time.Now()
-				limit.set(x, 100*time.Millisecond)
-				resp, err := w.RoundTrip(x)
-				if stage == "" { // it ends in the body
-					if err != nil {
-						t.Fatal(err)
-					}
-					text, failure := io.ReadAll(resp.Body)
-					if err = failure; where == "body" && string(text) != "half" {
-						t.Errorf("got %q", text)
-					}
-					defer resp.Body.Close()
-				}
-				switch {
-				case limit.cause == context.Canceled && err != nil && x.ctx.Err() != nil:
-				case stage == "" && err != limit.cause:
-					t.Errorf("got %v, want %v", err, limit.cause)
-				case stage != "":
-					failed(t, err, stage, result, limit.cause)
-				}
-				if took := time.Since(begun); took < 100*time.Millisecond || took > 2*time.Second {
-					t.Errorf("it took %v", took)
-				}
-				if x.request.Body != nil && stage != "" {
-					within(t, "the body's end", body.closed)
-				}
-			})
+			case limit.cause == context.Canceled && err != nil && x.ctx.Err() != nil:
+			default:
+				failed(t, err, stage, result, limit.cause)
+			}
+			if took := time.Since(begun); took != patient {
+				t.Errorf("it took %v", took)
+			}
+			if x.request.Body != nil && stage != "" {
+				<-body.closed
+			}
 		}
-		f("write", write, model.WhenWrite, health.WriteTimeout)
-		f("write", end, model.WhenWrite, health.WriteTimeout)
-		f("write", gone, model.WhenWrite, health.Canceled)
-		f("late write", write, "", 0)
-		f("late write", end, "", 0)
-		f("late write", gone, "", 0)
-		f("head", read, model.WhenRead, health.ReadTimeout)
-		f("head", head, model.WhenRead, health.ReadTimeout)
-		f("head", end, model.WhenRead, health.ReadTimeout)
-		f("head", gone, model.WhenRead, health.Canceled)
-		f("body", read, "", 0)
-		f("body", end, "", 0)
-		f("body", gone, "", 0)
-	})
+		for _, kind := range kinds {
+			t.Run(fmt.Sprint(kind, "/", where, "/", limit.name), func(t *testing.T) { inBubble(t, kind, stalling, test) })
+		}
+	}
+	f("write", write, model.WhenWrite, health.WriteTimeout)
+	f("write", end, model.WhenWrite, health.WriteTimeout)
+	f("write", gone, model.WhenWrite, health.Canceled)
+	f("late write", write, "", 0)
+	f("late write", end, "", 0)
+	f("late write", gone, "", 0)
+	f("head", read, model.WhenRead, health.ReadTimeout)
+	f("head", head, model.WhenRead, health.ReadTimeout)
+	f("head", end, model.WhenRead, health.ReadTimeout)
+	f("head", gone, model.WhenRead, health.Canceled)
+	f("body", read, "", 0)
+	f("body", end, "", 0)
+	f("body", gone, "", 0)
 }
 
 // slow is a body whose client takes its time.
@@ -209,20 +266,38 @@ func (s *slow) Read(p []byte) (int, error) {
 }
 
 func TestStandardSlowClient(t *testing.T) {
-	overAll(t, func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
-		time.Sleep(100 * time.Millisecond)
-		io.WriteString(w, "thanks")
-	}, func(t *testing.T, w *standard, address string, _ int) {
-		x := outgoing(t.Context(), t, "POST", address, &slow{strings.NewReader("ab"), 200 * time.Millisecond})
-		x.limits.write, x.limits.read = 150*time.Millisecond, 2*time.Second
-		x.limits.head = time.Now().Add(300 * time.Millisecond)
-		resp, err := w.RoundTrip(x)
-		if err != nil {
-			t.Fatal(err)
+	handler := func(over <-chan struct{}) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			select {
+			case <-over:
+			case <-time.After(2 * time.Second):
+				io.WriteString(w, "thanks")
+			}
 		}
-		resp.Body.Close()
-	})
+	}
+	f := func(head time.Duration, want error) {
+		t.Helper()
+		for _, kind := range kinds {
+			t.Run(fmt.Sprint(kind, " ", head), func(t *testing.T) {
+				inBubble(t, kind, handler, func(t *testing.T, w *standard) {
+					x := outgoing(t.Context(), t, "POST", "shop:1", &slow{strings.NewReader("body"), time.Minute})
+					x.limits.write, x.limits.read, x.limits.head = time.Second, 3*time.Second, time.Now().Add(head)
+					resp, err := w.RoundTrip(x)
+					if want != nil {
+						failed(t, err, model.WhenRead, health.ReadTimeout, want)
+						return
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					resp.Body.Close()
+				})
+			})
+		}
+	}
+	f(2500*time.Millisecond, nil)
+	f(1500*time.Millisecond, errOver)
 }
 
 // TestStandardClientStops stops in the middle of the request's body. Whatever happens then, the attempt ends at once, and

@@ -46,6 +46,7 @@ type standard struct {
 	upgrades  *http.Transport // for requests that ask for another protocol, if the others may get HTTP/2. Else nil
 	secure    *secure         // nil: no TLS
 	only2     bool            // HTTP/2 by prior knowledge
+	network   dialer          // net.Dialer's, but in tests without a network
 
 	// quit tells that CloseIdle was called, until the next request. The library forgets it for HTTP/2.
 	quit atomic.Bool
@@ -56,7 +57,7 @@ type standard struct {
 // newStandard returns a wire for HTTP/1.1 that keeps connections as the policy says.
 func newStandard(policy model.Connections) *standard {
 	w := &standard{}
-	w.configure(&w.transport, policy, w.dial)
+	w.configure(&w.transport, policy)
 	w.transport.Protocols.SetHTTP1(true)
 	return w
 }
@@ -64,7 +65,7 @@ func newStandard(policy model.Connections) *standard {
 // newH2C returns a wire for HTTP/2 without TLS, spoken at once (RFC 9113 §3.3).
 func newH2C(policy model.Connections) *standard {
 	w := &standard{only2: true}
-	w.configure(&w.transport, policy, w.dial)
+	w.configure(&w.transport, policy)
 	w.transport.Protocols.SetUnencryptedHTTP2(true)
 	return w
 }
@@ -78,21 +79,22 @@ func newTLS(policy model.Connections, settings model.TLS, host string, logger *s
 	if w.secure, err = newSecure(settings, host, []string{"h2", "http/1.1"}, logger); err != nil {
 		return nil, err
 	}
-	w.configure(&w.transport, policy, w.dial)
+	w.configure(&w.transport, policy)
 	w.transport.Protocols.SetHTTP1(true)
 	w.transport.Protocols.SetHTTP2(true)
-	w.configure(w.upgrades, policy, w.dial)
+	w.configure(w.upgrades, policy)
 	w.upgrades.Protocols.SetHTTP1(true)
 	return w, nil
 }
 
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-func (w *standard) configure(transport *http.Transport, policy model.Connections, dial dialer) {
+func (w *standard) configure(transport *http.Transport, policy model.Connections) {
+	w.network = new(net.Dialer).DialContext
 	*transport = http.Transport{
 		Proxy:              nil, // instances are reached directly, whatever the environment says
-		DialContext:        dial,
-		DialTLSContext:     dial,
+		DialContext:        w.dial,
+		DialTLSContext:     w.dial,
 		DisableCompression: true,
 		// No idle connections is no keep-alive. The library, told the former only, would go on sharing those of HTTP/2.
 		DisableKeepAlives:      !policy.KeepAlive || policy.MaxIdlePerInstance == 0,
@@ -135,7 +137,7 @@ func (w *standard) dial(ctx context.Context, network, _ string) (net.Conn, error
 
 func (w *standard) connect(ctx context.Context, network string, x *exchange) (net.Conn, error) {
 	address := x.request.URL.Host
-	plain, err := new(net.Dialer).DialContext(ctx, network, address)
+	plain, err := w.network(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
