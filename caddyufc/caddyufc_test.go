@@ -485,11 +485,12 @@ func TestLogs(t *testing.T) {
 	written := string(data)
 	for _, want := range []string{
 		`"options":["follow used","protect"]`,
-		`"ufc_caller":"edge","ufc_callee":"web","ufc_attempts":`,
+		`"ufc_caller":"edge","ufc_callee":"web","ufc_attempts":[{"instance":"127.0.0.1:`,
+		`"result":"ok","status":200}],"ufc_instance":"127.0.0.1:`,
 		`"ufc_caller":"app","ufc_callee":"web"`,
 		`"ufc_instance":"127.0.0.1:`,
 		`"ufc_error":"no_callee"`,
-		`"ufc_callee":"unheard-of","ufc_attempts":0,"ufc_error":"unknown_service"`,
+		`"ufc_callee":"unheard-of","ufc_error":"unknown_service"`,
 	} {
 		if !strings.Contains(written, want) {
 			t.Errorf("no %s in the log:\n%s", want, written)

@@ -19,7 +19,9 @@ type shared struct {
 
 func acquireShared(a *agent.Agent) (*shared, error) {
 	value, _, err := sharedByAgent.LoadOrNew(a, func() (caddy.Destructor, error) {
-		return &shared{agent: a, forwarder: forward.New(a, currentlog.Slog("ufc"))}, nil
+		forwarder := forward.New(a, currentlog.Slog("ufc"))
+		forwarder.Trace = traceAttempt
+		return &shared{agent: a, forwarder: forwarder}, nil
 	})
 	if err != nil {
 		return nil, err

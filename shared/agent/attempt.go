@@ -26,14 +26,21 @@ type Attempt struct {
 	generation uint32
 	memory     *balance.Memory // nil: the policy doesn't go by what is in flight
 	begun      time.Duration
-	settled    atomic.Uint64 // 0: not done; else its result and latency
+	settled    atomic.Uint64 // 0: not done; else what became of it, as pack has it
 }
 
-// The parts of settled.
+// The parts of Attempt.settled, from the highest bit: that it is done, its result (4 bits), its HTTP status (10 bits), and
+// its latency in nanoseconds, of at most 6 days.
 const (
 	settledDone   = 1 << 63
-	settledResult = 56 // shift; below it is the latency, in nanoseconds, of at most two years
+	settledResult = 59
+	settledCode   = 49
+	maxLatency    = 1<<settledCode - 1
 )
+
+func pack(outcome Outcome, latency time.Duration) uint64 {
+	return settledDone | uint64(outcome.Result)<<settledResult | uint64(outcome.Code)&1023<<settledCode | uint64(latency)
+}
 
 func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
 	attempt := &c.first
@@ -59,8 +66,8 @@ type Outcome struct {
 
 // Done says what became of the attempt. It counts once: a second call changes nothing, and returns false.
 func (t *Attempt) Done(outcome Outcome) bool {
-	latency := min(max(outcome.Latency, 0), 1<<settledResult-1)
-	if !t.settled.CompareAndSwap(0, settledDone|uint64(outcome.Result)<<settledResult|uint64(latency)) {
+	latency := min(max(outcome.Latency, 0), maxLatency)
+	if !t.settled.CompareAndSwap(0, pack(outcome, latency)) {
 		return false
 	}
 	s, now := t.call.service, t.begun+latency
@@ -109,17 +116,21 @@ func (t *Attempt) Callee() string { return t.call.Callee }
 // Before returns the call's attempt before this one; nil if it was the first.
 func (t *Attempt) Before() *Attempt { return t.before }
 
-// Settled returns the result and the latency of the attempt. Not done yet, it counts as canceled.
-func (t *Attempt) Settled() (result health.Result, latency time.Duration) {
+// Offset returns when the attempt began, from the call's beginning.
+func (t *Attempt) Offset() time.Duration { return t.begun - t.call.begun }
+
+// Outcome returns what became of the attempt. Not done yet, it counts as canceled.
+func (t *Attempt) Outcome() Outcome {
 	settled := t.settled.Load()
 	if settled == 0 {
-		return health.Canceled, 0
+		return Outcome{Result: health.Canceled}
 	}
-	return health.Result(settled &^ settledDone >> settledResult), time.Duration(settled & (1<<settledResult - 1))
+	return Outcome{
+		Result:  health.Result(settled >> settledResult & 15),
+		Code:    int(settled >> settledCode & 1023),
+		Latency: time.Duration(settled & maxLatency),
+	}
 }
 
 // Result returns the result of the attempt. Not done yet, it counts as canceled.
-func (t *Attempt) Result() health.Result {
-	result, _ := t.Settled()
-	return result
-}
+func (t *Attempt) Result() health.Result { return t.Outcome().Result }
