@@ -226,17 +226,21 @@ func quietInstance(conn net.Conn, reads bool, over <-chan struct{}) {
 	settled := make(chan error)
 	go func() { settled <- http2.NewFramer(conn, nil).WriteSettings() }() // there is no buffer, and the client is still writing
 	framer := http2.NewFramer(conn, conn)
-	for {
+	var stream uint32
+	for acknowledged := false; stream == 0 || !acknowledged; { // after that, the client has nothing to write
 		frame, err := framer.ReadFrame()
 		if err != nil {
 			return
 		}
-		if headers, ok := frame.(*http2.HeadersFrame); ok {
-			<-settled
-			framer.WriteHeaders(http2.HeadersFrameParam{StreamID: headers.StreamID, BlockFragment: statusOK, EndHeaders: true})
-			break
+		switch frame := frame.(type) {
+		case *http2.HeadersFrame:
+			stream = frame.StreamID
+		case *http2.SettingsFrame:
+			acknowledged = acknowledged || frame.IsAck()
 		}
 	}
+	<-settled
+	framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: statusOK, EndHeaders: true})
 	if reads {
 		io.Copy(io.Discard, conn)
 		return
