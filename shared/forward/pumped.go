@@ -62,7 +62,7 @@ func (u *pumped) Read(p []byte) (int, error) {
 	if u.buffered {
 		return u.readBuffered(p)
 	}
-	if n, err, done := u.begin(p); done {
+	if n, done, err := u.begin(p); done {
 		return n, err
 	}
 	select {
@@ -87,22 +87,22 @@ func (u *pumped) readBuffered(p []byte) (int, error) {
 }
 
 // begin takes what is left of the last Read, or has the pump read more.
-func (u *pumped) begin(p []byte) (n int, err error, done bool) {
+func (u *pumped) begin(p []byte) (n int, done bool, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
 	case u.closed:
-		return 0, errPumpClosed, true
+		return 0, true, errPumpClosed
 	case len(u.rest.data) > 0 || u.rest.err != nil:
 		n, err = u.rest.into(p)
-		return n, err, true
+		return n, true, err
 	case !u.begun:
 		u.begun = true
 		go u.pump()
 	}
 	u.pumping = true
 	u.ask <- struct{}{}
-	return 0, nil, false
+	return 0, false, nil
 }
 
 // take copies what the pump has read. The data is the pump's, whose buffer goes when the body is closed.

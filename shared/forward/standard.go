@@ -176,6 +176,11 @@ func (w *standard) RoundTrip(x *exchange) (*http.Response, error) {
 	if err != nil && t.again() {
 		resp, err = transport.RoundTrip(req)
 	}
+	if err == nil && t.ctx.Err() != nil {
+		// Told to hang up, over TLS, an instance may answer still. That is no answer to the request.
+		resp.Body.Close()
+		err = context.Cause(t.ctx)
+	}
 	if err != nil {
 		return nil, t.fail(err)
 	}

@@ -150,8 +150,8 @@ func inServersBubble(t *testing.T, kind string, handler func(over <-chan struct{
 		f(t, w)
 		close(over)
 		w.CloseIdle()
+		time.Sleep(time.Minute) // both sides of TLS say goodbye, for a while, to nobody. Close would hold a lock meanwhile
 		server.Close()
-		time.Sleep(time.Minute) // both sides of TLS say goodbye, for a while, to nobody
 	})
 }
 

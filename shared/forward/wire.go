@@ -139,9 +139,12 @@ func (f *failure) answer(call *agent.Call) error {
 // plain says what went wrong without naming addresses: callers may be outside of the mesh. The log names them.
 func plain(err error) string {
 	var number syscall.Errno
+	secure := plainTLS(err)
 	switch {
 	case isTimeout(err):
 		return "timed out"
+	case secure != "":
+		return secure
 	case errors.As(err, &number):
 		return number.Error()
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
