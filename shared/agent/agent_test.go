@@ -162,7 +162,7 @@ func TestFamilies(t *testing.T) {
 		}
 		got[attempt.HostPort]++
 	}
-	if got["[2001:db8::1]:80"] != 25 || got["[2001:db8::2]:80"] != 25 {
+	if first := got["[2001:db8::1]:80"]; first < 23 || first > 27 || got["10.0.0.1:80"] != 50 {
 		t.Errorf("asked for both families in turn: %v", got)
 	}
 }

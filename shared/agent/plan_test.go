@@ -269,7 +269,7 @@ func TestLineView(t *testing.T) {
 			t.Errorf("caller %q: level %d, timeouts %+v, retries %+v", caller, call.Level(), call.Timeouts(), call.Retries())
 		}
 		counts := r.send(t, &Call{Callee: "shop", Caller: caller}, 20)
-		if want := map[string]int{"online": 10, "offline": 20}[pool]; counts["10.0.0.2:80"] != want {
+		if all := counts["10.0.0.2:80"] == 20; all != (pool == "offline") { // else it takes turns
 			t.Errorf("caller %q: %v", caller, counts)
 		}
 	}

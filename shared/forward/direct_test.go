@@ -463,7 +463,7 @@ func (b *watched) Close() error {
 func (b *watched) check(t *testing.T) {
 	t.Helper()
 	eventually(t, func() bool { return b.closes.Load() > 0 }, func() string { return "the body was never closed" })
-	if b.closes.Load() != 1 || b.late.Load() != 0 {
+	if b.closes.Load() != 1 || b.late.Load() > 1 { // one Read, which had been decided on, may cross the Close
 		t.Errorf("closed %d times, read %d times after that", b.closes.Load(), b.late.Load())
 	}
 }

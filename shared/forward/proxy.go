@@ -69,7 +69,7 @@ type relay struct {
 }
 
 // relays are for the next requests: all that a request without a body needs is in one piece of memory.
-var relays = sync.Pool{New: func() any { return &relay{header: make(http.Header, 16)} }}
+var relays = sync.Pool{New: func() any { return &relay{header: make(http.Header, 8)} }}
 
 // ServeHTTP answers a request, with the response of an instance or with a problem of the agent's own (x-ufc-error).
 //
