@@ -12,11 +12,12 @@ type Instances struct {
 type Instance struct {
 	// Address is IP:port in its canonical form (netip.AddrPort.String), without zone. Port 1–65535.
 	Address netip.AddrPort `json:"address"`
-	// IDC is the physical IDC (data centre) where it runs. Empty: unknown.
+	// IDC is the physical IDC (data centre) where it runs. Empty, or not in the Topology: unknown; then callers that have a
+	// table take it only when nobody else can be chosen.
 	IDC string `json:"idc,omitempty"`
-	// Weight is its share relative to the others', 0–1,000,000. Default 100. Not in force yet, but for 0: no traffic.
+	// Weight is its share relative to the others', 0–1,000,000. Default 100. 0: no new requests.
 	Weight int `json:"weight"`
-	// Labels are what routes select by.
+	// Labels are what routes select by. At most 64, of up to 63 bytes. Default: none.
 	Labels map[string]string `json:"labels,omitempty"`
 	// State takes an instance out by hand. Default up.
 	State State `json:"state"`

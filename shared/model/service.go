@@ -9,29 +9,34 @@ type Service struct {
 	Name string `json:"name"`
 	// Owner says whom to ask. Free text.
 	Owner string `json:"owner,omitempty"`
-	// Level is the service's importance, 1 (the most) to 5. Default 3. Not in force yet: the fuse will use it.
+	// Level is how important the service is as a caller, 1 (the most) to 5, unless its callee's Callers say otherwise.
+	// Default 3. Not in force yet: the fuse will use it.
 	Level int `json:"level"`
-	// Workload is online or offline. Default online. Not in force yet.
+	// Workload tells whether people wait for it: online or offline. Default online. Not in force yet.
 	Workload Workload `json:"workload"`
-	// Protocol is what the instances speak. Default http; tcp is for bypass mode only.
+	// Protocol is what the instances speak. Default http. Clients speak to the agent as they like, whatever it is; but a
+	// gRPC call needs HTTP/2 on both ways.
 	Protocol Protocol `json:"protocol"`
-	// Host overrides the Host header sent to instances, and names the TLS peer. Default: the client's own.
+	// Host overrides the Host header that instances get. Default: the client's own. Under protocol https it is also,
+	// without a port, the name that the instance's certificate must be for; without it, that is the instance's IP address.
 	Host string `json:"host,omitempty"`
 	// TLS configures connections to instances of protocol https.
 	TLS TLS `json:"tls,omitzero"`
-	// Routes choose a subset of the instances; the first match wins; none: all instances. Not in force yet.
+	// Routes choose a subset of the instances by caller and request. The first one that matches decides; if none does, all
+	// instances are the subset. Default: none.
 	Routes []Route `json:"routes,omitempty"`
-	// IDCRoutes override the Topology's routes for this callee, by the caller's logical IDC. Not in force yet.
+	// IDCRoutes replace the Topology's routes for this callee, by the caller's logical IDC, each table as a whole. A logical
+	// IDC without a table here keeps the Topology's. Default: none.
 	IDCRoutes map[string][]IDCWeight `json:"idc_routes,omitempty"`
 	// Balance is how one instance is chosen out of a subset.
 	Balance Balance `json:"balance"`
 	// Connections says how connections to instances are kept.
 	Connections Connections `json:"connections"`
-	// Timeouts limit an attempt and the whole call.
+	// Timeouts limit an attempt and the whole call. In bypass mode they are handed out for the program to keep.
 	Timeouts Timeouts `json:"timeouts"`
-	// Retries limit the attempts after the first.
+	// Retries limit the attempts after the first. Through mode only.
 	Retries Retries `json:"retries"`
-	// Hedge sends a second attempt when the first is late. Absent: off. Not in force yet.
+	// Hedge sends a second attempt beside a first one that is late. Absent: off. Through mode only.
 	Hedge *Hedge `json:"hedge,omitempty"`
 	// Ban says when an instance is taken out, and for how long.
 	Ban Ban `json:"ban"`
@@ -41,7 +46,7 @@ type Service struct {
 	Fuse Fuse `json:"fuse"`
 	// Drop cuts callers off by percent. Not in force yet.
 	Drop []Drop `json:"drop,omitempty"`
-	// Callers is the line view: what differs for some callers; the first match wins. Not in force yet.
+	// Callers is the line view: what differs for some callers. The first one that matches decides. Default: none.
 	Callers []CallerOverride `json:"callers,omitempty"`
 }
 
@@ -60,75 +65,102 @@ type Protocol string
 // The protocols.
 const (
 	HTTP  Protocol = "http"  // HTTP/1.1 without TLS
-	HTTPS Protocol = "https" // HTTP/1.1 or HTTP/2 over TLS. Not in force yet
-	H2C   Protocol = "h2c"   // HTTP/2 without TLS. Not in force yet
+	HTTPS Protocol = "https" // TLS 1.2 or later, with HTTP/2 or HTTP/1.1 in it as the instance chooses (ALPN)
+	H2C   Protocol = "h2c"   // HTTP/2 without TLS, spoken at once (RFC 9113 §3.3): gRPC. An upgrade, as to WebSocket, isn't passed on
 	TCP   Protocol = "tcp"   // anything else: bypass mode only
 )
 
-// TLS configures connections to instances of protocol https. Files are read on the agent's machine. Not in force yet.
+// TLS configures connections to instances of protocol https. Files are read on the agent's machine. They are looked at
+// again when a connection is made, at most every 10 s; if they have changed, new connections use the new ones. Changed files
+// that are no good leave the last good ones in force, and the log says so.
 type TLS struct {
-	CA         string `json:"ca,omitempty"`          // PEM file of the authorities trusted; default: the system's
-	Cert       string `json:"cert,omitempty"`        // PEM file of the client certificate; goes with Key
+	CA         string `json:"ca,omitempty"`          // PEM file of the authorities trusted. Default: the system's
+	Cert       string `json:"cert,omitempty"`        // PEM file of the client certificate; goes with Key. Default: none is shown
 	Key        string `json:"key,omitempty"`         // PEM file of the client certificate's key
-	SkipVerify bool   `json:"skip_verify,omitempty"` // trust any certificate. For tests only
+	SkipVerify bool   `json:"skip_verify,omitempty"` // trust any certificate. Default false. For tests only
 }
 
 // Route sends the requests that it matches to label subsets, by weight.
 type Route struct {
-	Match Match   `json:"match,omitzero"`
-	Split []Split `json:"split,omitempty"` // none: all instances
+	Match Match `json:"match,omitzero"`
+	// Split shares the matched requests out among label subsets. Default: all instances. A subset none of whose instances
+	// may be chosen (banned, drained, down, tried) spills to the route's others, the largest weight first, but never out of
+	// the route.
+	Split []Split `json:"split,omitempty"`
 }
 
-// Match selects requests. Everything given must hold; an empty Match takes every request.
+// Match selects requests. Everything given must hold; an empty Match takes every request. In bypass mode a request has a
+// caller and a caller's IDC alone: what tests method, path or headers doesn't hold there, but for a header that must be absent.
 type Match struct {
-	Callers    []string               `json:"callers,omitempty"`     // globs (path.Match) over the caller's name
-	CallerIDCs []string               `json:"caller_idcs,omitempty"` // physical IDCs of the caller
-	Methods    []string               `json:"methods,omitempty"`     // HTTP methods, upper case
-	Path       string                 `json:"path,omitempty"`        // a path, exact or with a * at its end
-	Headers    map[string]StringMatch `json:"headers,omitempty"`     // by header name, in any case
-	Percent    *float64               `json:"percent,omitempty"`     // of what else matches, 0–100. Default 100
+	// Callers are globs (path.Match) over the caller's name. An unknown caller's name is empty: only * takes it.
+	Callers []string `json:"callers,omitempty"`
+	// CallerIDCs are physical IDCs, of which one is the caller's: by x-ufc-idc or client_idc, else the agent's own.
+	CallerIDCs []string `json:"caller_idcs,omitempty"`
+	// Methods are HTTP methods, in upper case.
+	Methods []string `json:"methods,omitempty"`
+	// Path is a path without the query: the whole one, or with a * at its end one that begins so. "/upload/*" takes
+	// "/upload/" and "/upload/a/b", but not "/upload"; "/upload*" takes all three. Percent-escapes are seen through, as
+	// servers see through them: "/%75pload" is "/upload". But an escaped slash (%2F) is never a slash, and "." and ".."
+	// are not resolved.
+	Path string `json:"path,omitempty"`
+	// Headers are tests by header name, in any case.
+	Headers map[string]StringMatch `json:"headers,omitempty"`
+	// Percent is the share of what else matches, 0–100. Default 100. Under balance policy consistent_hash it is stable: a
+	// key is always in or always out, at every agent, and a larger percent only adds keys. Otherwise, and for requests
+	// without a key, each request is drawn for itself. What is left out goes on to the next route.
+	Percent *float64 `json:"percent,omitempty"`
 }
 
-// StringMatch tests one header. Exactly one field is given.
+// StringMatch tests one header. Exactly one field is given. Of a header that is there several times, one value that passes
+// is enough; a value isn't split at its commas. A header that is absent is not an empty one: it passes "present: false"
+// alone, not even an empty Equal or Prefix.
 type StringMatch struct {
-	Equal   *string `json:"equal,omitempty"`
-	Prefix  *string `json:"prefix,omitempty"`
-	Regex   *string `json:"regex,omitempty"`   // RE2, must match the whole value
-	Present *bool   `json:"present,omitempty"` // false: must be absent
+	Equal   *string `json:"equal,omitempty"`   // the whole value, case and all
+	Prefix  *string `json:"prefix,omitempty"`  // what the value begins with
+	Regex   *string `json:"regex,omitempty"`   // RE2; must match the whole value
+	Present *bool   `json:"present,omitempty"` // true: is there, with whatever value; false: is absent
 }
 
-// Split is one label subset and its share of a route's requests.
+// Split is one label subset and its share of a route's requests. Under balance policy consistent_hash a key stays with its
+// split while the weights stay.
 type Split struct {
-	Labels map[string]string `json:"labels,omitempty"` // an instance belongs to it if it has all of them
-	Weight int               `json:"weight"`           // 0–1,000,000. Default 100
+	// Labels are what an instance must have, all of them, to belong to it. Default: none, which all instances have.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Weight is its share relative to the others', 0–1,000,000. Default 100. 0: only what the others can't take.
+	Weight int `json:"weight"`
 }
 
 // IDCWeight is one row of an IDC table: a logical IDC and its share.
 type IDCWeight struct {
-	To     string `json:"to"`
-	Weight int    `json:"weight"` // 0–1,000,000. Default 100
+	To string `json:"to"`
+	// Weight is its share relative to the other rows', 0–1,000,000. Default 100. 0: only what the others can't take. An
+	// IDC none of whose instances in the subset may be chosen gives its share to the others, in proportion.
+	Weight int `json:"weight"`
 }
 
 // BalancePolicy names a way to choose an instance.
 type BalancePolicy string
 
-// The policies. Only RoundRobin is in force yet, and stands in for the others.
+// The policies. All go by weights, and never choose an instance twice for one call. Under the last three it counts what
+// this agent alone has in flight; other agents' requests are unknown to it.
 const (
-	RoundRobin     BalancePolicy = "round_robin"
-	Random         BalancePolicy = "random"
-	LeastRequest   BalancePolicy = "least_request"
-	EWMA           BalancePolicy = "ewma"
-	ConsistentHash BalancePolicy = "consistent_hash"
+	RoundRobin     BalancePolicy = "round_robin"     // in turn
+	Random         BalancePolicy = "random"          // drawn
+	LeastRequest   BalancePolicy = "least_request"   // of two drawn, the one with less in flight (Mitzenmacher 2001)
+	EWMA           BalancePolicy = "ewma"            // of two drawn, the one whose answer is to be expected sooner (Finagle's peak EWMA, 10 s)
+	ConsistentHash BalancePolicy = "consistent_hash" // by key, at most 5/4 of its share in flight (Mirrokni, Thorup, Zadimoghaddam 2016)
 )
 
-// Balance says how an instance is chosen.
+// Balance says how one instance is chosen out of those that routes, IDC and bans leave.
 type Balance struct {
 	Policy BalancePolicy `json:"policy"` // default round_robin
-	// Hash is what consistent_hash hashes: header:NAME, query:NAME, cookie:NAME, path or client. Not in force yet.
+	// Hash is what consistent_hash hashes, and needs: header:NAME, query:NAME, cookie:NAME, path (without the query) or
+	// client (the IP address of the connection to the agent). The first value counts. A request without the value, or with
+	// an empty one, has no key, and is drawn at random. /bypass takes a key instead. The other policies don't look at it.
 	Hash string `json:"hash,omitempty"`
 }
 
-// Connections says how connections to instances are kept.
+// Connections says how connections to instances are kept. Through mode only.
 type Connections struct {
 	KeepAlive          bool     `json:"keepalive"`             // default true; false: one request per connection
 	MaxIdlePerInstance int      `json:"max_idle_per_instance"` // 0–65536. Default 64; 0 keeps none
@@ -139,30 +171,45 @@ type Connections struct {
 type Timeouts struct {
 	Normal    TimeoutSet `json:"normal"`
 	Avalanche TimeoutSet `json:"avalanche"` // Not in force yet
-	// ClientOverride lets a client's x-ufc-*-timeout-ms headers replace these. Default true. Not in force yet.
+	// ClientOverride lets a client's x-ufc-connect-timeout-ms, -write- and -read- replace these, longer or shorter.
+	// Default true. x-ufc-timeout-ms, the time that the client has left, counts in any case.
 	ClientOverride bool `json:"client_override"`
 }
 
-// TimeoutSet are the time limits of an attempt (connect, write, read) and of the whole call (total): 1ms–24h.
+// TimeoutSet are the time limits of an attempt (connect, write, read) and of the whole call (total): 1ms–24h each. The
+// defaults in parentheses are those of an avalanche.
 type TimeoutSet struct {
-	Connect Duration `json:"connect"` // until the connection stands. Default 300ms (avalanche 100ms)
-	Write   Duration `json:"write"`   // until the request is written. Default 5s (1s). Not in force yet
-	Read    Duration `json:"read"`    // until the response's head, and idle within its body. Default 5s (1s). Not in force yet
-	Total   Duration `json:"total"`   // of the whole call. Default 10s (2s). Not in force yet
+	// Connect is how long a connection may take to stand, TLS included. Default 300ms (100ms).
+	Connect Duration `json:"connect"`
+	// Write is how long the instance may take nothing of the request. Time in which the client sends nothing doesn't count.
+	// Default 5s (1s).
+	Write Duration `json:"write"`
+	// Read is how long the response's head may take once the request is sent, and then how long the response's body may
+	// stand still. Default 5s (1s).
+	Read Duration `json:"read"`
+	// Total is how long the call may take from its beginning to the response's head, retries and their pauses included. The
+	// time that the request's body takes isn't counted, and the response's body has no total limit. Default 10s (2s).
+	Total Duration `json:"total"`
 }
 
-// Retries limit the attempts after the first.
+// Retries limit the attempts after the first, each on an instance that the call hasn't tried.
 type Retries struct {
 	Normal    RetrySet `json:"normal"`
-	Avalanche RetrySet `json:"avalanche"`        // Not in force yet
-	Unsafe    bool     `json:"unsafe,omitempty"` // also what isn't idempotent, after bytes were sent. Not in force yet
-	Budget    float64  `json:"budget"`           // tokens earned by a request, 0–1. Default 0.1. Not in force yet
+	Avalanche RetrySet `json:"avalanche"` // Not in force yet
+	// Unsafe allows what isn't idempotent to be sent again after some of it was sent, too. Default false: only GET, HEAD,
+	// OPTIONS, TRACE, PUT and DELETE (RFC 9110 §9.2.2), and what has a header Idempotency-Key or X-Idempotency-Key.
+	Unsafe bool `json:"unsafe,omitempty"`
+	// Budget is how many retries a request earns, 0–1. Default 0.1: retries add at most a tenth to the load. It is a bucket
+	// per callee and agent that begins with 10, and holds no more. A retry of a refused connection takes nothing of it.
+	Budget float64 `json:"budget"`
 }
 
 // RetrySet is one set of retry limits.
 type RetrySet struct {
-	Attempts int         `json:"attempts"` // after the first, 0–10. Default 2 (avalanche 0)
-	When     []RetryWhen `json:"when"`     // default all three. Only connect is in force yet
+	// Attempts is how many may follow the first, 0–10. Default 2 (avalanche 0). A hedge is none of them.
+	Attempts int `json:"attempts"`
+	// When names the stages whose failure is retried. Default: all three.
+	When []RetryWhen `json:"when"`
 }
 
 // RetryWhen is a stage of an attempt whose failure may be retried.
@@ -170,26 +217,36 @@ type RetryWhen string
 
 // The stages.
 const (
-	WhenConnect RetryWhen = "connect"
-	WhenWrite   RetryWhen = "write"
-	WhenRead    RetryWhen = "read"
+	WhenConnect RetryWhen = "connect" // no connection: nothing was sent, so that any request may be retried
+	WhenWrite   RetryWhen = "write"   // the request could not be sent wholly
+	WhenRead    RetryWhen = "read"    // it was sent, and no response's head came
 )
 
-// Hedge sends a second attempt when the first is later than a percentile of the live latency.
+// Hedge sends a second attempt to another instance when the first is later than a percentile of the live latency. The first
+// response is the client's, and the other attempt is given up (Dean, Barroso: The Tail at Scale, 2013).
+//
+// Only the call's first attempt has a hedge, only for what may be retried after bytes were sent (Retries.Unsafe), and only
+// without a body. It is off for a minute when of 20 hedges fewer than a tenth were quicker.
 type Hedge struct {
-	Percentile float64 `json:"percentile"` // 0.5–0.999. Default 0.95
-	Budget     float64 `json:"budget"`     // share of requests, 0–0.5. Default 0.05
+	// Percentile of the time to the response's head, in the last 10 to 20 s, 0.5–0.999. Default 0.95. Nothing is hedged
+	// while fewer than 20 responses are known.
+	Percentile float64 `json:"percentile"`
+	// Budget is how many hedges a request earns, 0–0.5. Default 0.05. A bucket as that of Retries, of its own.
+	Budget float64 `json:"budget"`
 }
 
 // Ban says when an instance is taken out of the choice, and for how long.
 type Ban struct {
-	// Requests bans after so many failures of the last so many outcomes. Absent: 5 of 10 (a sequential test later).
+	// Requests bans after so many failures of the last so many outcomes. Absent: 5 of 10. (A sequential test instead of it is
+	// not in force yet.) A failure is one of communication, and is forgotten after 10 minutes without another.
 	Requests *RequestBan `json:"requests,omitempty"`
 	// Deviation bans an instance that differs from the others. Not in force yet.
 	Deviation DeviationBan `json:"deviation"`
-	// BadCodes cuts an instance's weight by this factor (0–1) for each answer of the HTTP status. Not in force yet.
+	// BadCodes multiply an instance's weight by a factor, 0–1, for each answer of that HTTP status, such as "503": 0.5. The
+	// weight recovers by doubling every 10 s, and is never under 1/32 of what it was. Default: none.
 	BadCodes map[string]float64 `json:"bad_codes,omitempty"`
-	// Duration of a ban: 100ms–24h, default 10s. It ends only when the port answers a probe.
+	// Duration of a ban: 100ms–24h, default 10s. It ends only when the port answers a probe; else it goes on for as long
+	// again. Then follows a slow start: for 30 s the instance's weight grows from 1/32 to the whole.
 	Duration Duration `json:"duration"`
 	// MaxDuration is where doubling ends: Duration–24h, default 10m. Not in force yet: the duration is fixed.
 	MaxDuration Duration `json:"max_duration"`
@@ -246,29 +303,33 @@ type Drop struct {
 
 // CallerOverride is what differs for the callers that Match. What isn't given stays as the Service has it.
 type CallerOverride struct {
-	Match    []string          `json:"match"`              // globs; at least one
-	Level    *int              `json:"level,omitempty"`    // 1–5
-	Timeouts *TimeoutsOverride `json:"timeouts,omitempty"` //
-	Retries  *RetriesOverride  `json:"retries,omitempty"`  //
-	Routes   []Route           `json:"routes,omitempty"`   // instead of the Service's
+	// Match are globs (path.Match) over the caller's name; at least one. An unknown caller's name is empty: only * takes it.
+	Match []string `json:"match"`
+	// Level is the importance of these callers' requests, 1 (the most) to 5. Default: the caller's own Level. Not in force
+	// yet: the fuse will use it.
+	Level    *int              `json:"level,omitempty"`
+	Timeouts *TimeoutsOverride `json:"timeouts,omitempty"`
+	Retries  *RetriesOverride  `json:"retries,omitempty"`
+	// Routes stand instead of the Service's, all of them. An empty list: these callers get all instances.
+	Routes []Route `json:"routes,omitempty"`
 }
 
-// TimeoutsOverride changes some time limits. A zero duration is not an override.
+// TimeoutsOverride changes some time limits. A limit that isn't given stays.
 type TimeoutsOverride struct {
 	Normal         TimeoutSet `json:"normal,omitzero"`
-	Avalanche      TimeoutSet `json:"avalanche,omitzero"`
+	Avalanche      TimeoutSet `json:"avalanche,omitzero"` // Not in force yet
 	ClientOverride *bool      `json:"client_override,omitempty"`
 }
 
 // RetriesOverride changes some retry limits.
 type RetriesOverride struct {
 	Normal    RetrySetOverride `json:"normal,omitzero"`
-	Avalanche RetrySetOverride `json:"avalanche,omitzero"`
+	Avalanche RetrySetOverride `json:"avalanche,omitzero"` // Not in force yet
 	Unsafe    *bool            `json:"unsafe,omitempty"`
 	Budget    *float64         `json:"budget,omitempty"`
 }
 
-// RetrySetOverride changes some limits of one retry set.
+// RetrySetOverride changes some limits of one retry set. An empty When is one: nothing is retried.
 type RetrySetOverride struct {
 	Attempts *int        `json:"attempts,omitempty"`
 	When     []RetryWhen `json:"when,omitempty"`
