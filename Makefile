@@ -54,8 +54,8 @@ lint: bin/golangci-lint ## golangci-lint, by .golangci.yml
 fmt: bin/golangci-lint ## formats the source
 	bin/golangci-lint fmt ./...
 
-bench: ## benchmarks of the packages
-	go test -run '^$$' -bench . -benchmem ./shared/...
+bench: ## benchmarks of the packages, each once: a minute or two
+	go test -run '^$$' -bench . -benchmem -count 1 ./shared/...
 
 clean: ## removes what was built, and make run's data
 	rm -rf bin data

@@ -6,17 +6,27 @@
 //	End   → the accounts of the whole call
 //
 // A face fills a Call, begins it, and for each attempt picks an instance, talks to it and says what became of it. Done
-// counts once for an attempt; a second call of it, or one for an attempt that began before the instance was last banned or
-// came back, changes nothing.
+// counts once for an attempt; a second call of it changes nothing, and one for an attempt that began before the instance
+// was last banned or came back says nothing about its health.
+//
+// How a call finds its instance:
+//
+//   - Documents, topology and bans make a plan of a callee (plan.go), when the first call needs it. It never changes; the
+//     next ban or document makes another one.
+//   - Begin goes by the plan once per call: the line view by the caller's name, then a route and one of its splits (package
+//     route).
+//   - Pick goes within the split by the IDC table of the caller, and the policy (package balance) chooses. What is left over
+//     spills, first to the table's other IDCs, then to the route's other splits; and all that again in panic, among the
+//     banned.
+//   - Pick called again is a retry, as far as attempts and the budget allow (budget.go). Hedge is a second attempt beside a
+//     late first one (hedging.go), late by the live latency (latencies.go).
+//   - Done feeds package health, what the policy goes by, the penalties for bad codes, and the live latency.
 //
 // What comes later has its place:
 //
-//   - routing (package route): Begin, once per call, turns caller, IDC and the request's attributes into a subset of
-//     the callee's instances, made beforehand by newState like those by family; Pick chooses within it.
-//   - the other balancing policies (package balance): newPolicy; what they read is kept in each instance's balance.Target
-//     and in balance.Request.
-//   - the line view: Begin chooses the policy that Call.Service returns, by caller.
-//   - the fuse (package fuse): Begin asks it for the first attempt, mayRetry for each further one; Done feeds it.
-//   - retry budget, backoff, hedging: mayRetry; a hedge is a Pick while the first attempt still runs.
-//   - bans by deviation, half open, slow start: package health, fed by Done; newSubset asks it who may be chosen.
+//   - the fuse (package fuse): Begin asks it for the first attempt, mayRetry and Hedge for each further one, by Call.Level
+//     and Call.Class; Done feeds it.
+//   - the avalanche's sets: Call.Timeouts and Call.Retries choose between them.
+//   - bans by the sequential test and by deviation, half open: package health, fed by Done; newCandidates asks it who may be
+//     chosen.
 package agent

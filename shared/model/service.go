@@ -66,7 +66,7 @@ type Protocol string
 const (
 	HTTP  Protocol = "http"  // HTTP/1.1 without TLS
 	HTTPS Protocol = "https" // TLS 1.2 or later, with HTTP/2 or HTTP/1.1 in it as the instance chooses (ALPN)
-	H2C   Protocol = "h2c"   // HTTP/2 without TLS, spoken at once (RFC 9113 §3.3): gRPC. An upgrade, as to WebSocket, isn't passed on
+	H2C   Protocol = "h2c"   // HTTP/2 without TLS, spoken at once (RFC 9113 §3.3), as gRPC does. It knows no WebSockets
 	TCP   Protocol = "tcp"   // anything else: bypass mode only
 )
 
@@ -90,7 +90,8 @@ type Route struct {
 }
 
 // Match selects requests. Everything given must hold; an empty Match takes every request. In bypass mode a request has a
-// caller and a caller's IDC alone: what tests method, path or headers doesn't hold there, but for a header that must be absent.
+// caller and a caller's IDC alone: what tests method, path or headers doesn't hold there, but for a header that must be
+// absent.
 type Match struct {
 	// Callers are globs (path.Match) over the caller's name. An unknown caller's name is empty: only * takes it.
 	Callers []string `json:"callers,omitempty"`
@@ -147,8 +148,8 @@ const (
 	RoundRobin     BalancePolicy = "round_robin"     // in turn
 	Random         BalancePolicy = "random"          // drawn
 	LeastRequest   BalancePolicy = "least_request"   // of two drawn, the one with less in flight (Mitzenmacher 2001)
-	EWMA           BalancePolicy = "ewma"            // of two drawn, the one whose answer is to be expected sooner (Finagle's peak EWMA, 10 s)
-	ConsistentHash BalancePolicy = "consistent_hash" // by key, at most 5/4 of its share in flight (Mirrokni, Thorup, Zadimoghaddam 2016)
+	EWMA           BalancePolicy = "ewma"            // of two drawn, the one to answer sooner, by peak EWMA (Finagle's, 10 s)
+	ConsistentHash BalancePolicy = "consistent_hash" // by key, up to 5/4 of its share in flight (Mirrokni et al. 2016)
 )
 
 // Balance says how one instance is chosen out of those that routes, IDC and bans leave.
