@@ -54,7 +54,7 @@ lint: bin/golangci-lint ## golangci-lint, by .golangci.yml
 fmt: bin/golangci-lint ## formats the source
 	bin/golangci-lint fmt ./...
 
-bench: ## benchmarks of the packages, each once: a minute or two
+bench: ## benchmarks of the packages, each once: three minutes
 	go test -run '^$$' -bench . -benchmem -count 1 ./shared/...
 
 clean: ## removes what was built, and make run's data
