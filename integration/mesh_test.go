@@ -46,6 +46,16 @@ func startMesh(t testing.TB, documents string) *mesh {
 	return m
 }
 
+// startAgent starts Caddy alone, with an embedded etcd, registers the documents, and waits until they are in force.
+func startAgent(t testing.TB, documents string, edits ...edit) *mesh {
+	t.Helper()
+	m := newMesh(t)
+	m.startCaddy(edits...)
+	m.apply(documents)
+	m.untilCurrent()
+	return m
+}
+
 // environment is what adapts the Caddyfile, the Corefile and the CLI to this mesh.
 func (m *mesh) environment() []string {
 	env := []string{
