@@ -70,7 +70,8 @@ func (w instantly) RoundTrip(x *exchange) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Header: header, Body: http.NoBody, Request: x.request}, nil
 }
 
-func (instantly) CloseIdle() {}
+func (instantly) CloseIdle()   {}
+func (instantly) inline() bool { return true }
 
 // BenchmarkProxyAlone is the proxy without server, wire and network.
 func BenchmarkProxyAlone(b *testing.B) {

@@ -42,8 +42,8 @@ type parcel struct {
 	url      url.URL
 }
 
-// answer is what came of the attempts: a response, with the attempt that it comes from, or why there is none.
-type answer struct {
+// reply is what came of the attempts: a response, with the attempt that it comes from, or why there is none.
+type reply struct {
 	resp    *http.Response
 	attempt *agent.Attempt
 	failed  *failure
@@ -59,9 +59,7 @@ func (d *delivery) run() (*http.Response, *agent.Attempt, error) {
 	}
 	d.wire, d.claimed, d.again = below, claimedAttempts(d.request.Header), repeatable(d.request, service)
 	d.upload = newReplay(d.request, d.again)
-	if _, here := below.(*direct); !here || d.upload != nil {
-		d.shared = true
-	}
+	d.shared = d.upload != nil || !below.inline()
 	var last *failure
 	for {
 		attempt, err := d.forwarder.agent.Pick(d.call)
@@ -148,7 +146,7 @@ func (d *delivery) pause(failed *failure) bool {
 }
 
 // attempt makes one attempt and, if that is late, maybe another one beside it.
-func (d *delivery) attempt(attempt *agent.Attempt) answer {
+func (d *delivery) attempt(attempt *agent.Attempt) reply {
 	if after, ok := d.hedgeAfter(); ok {
 		return d.race(attempt, after)
 	}
@@ -191,7 +189,7 @@ func (d *delivery) address(attempt *agent.Attempt) *exchange {
 }
 
 // try is one attempt. It tells the agent the outcome, by the response's body if there is a response.
-func (d *delivery) try(x *exchange, attempt *agent.Attempt) answer {
+func (d *delivery) try(x *exchange, attempt *agent.Attempt) reply {
 	begun := time.Now()
 	resp, err := d.wire.RoundTrip(x)
 	outcome := agent.Outcome{Latency: time.Since(begun)}
@@ -205,13 +203,13 @@ func (d *delivery) try(x *exchange, attempt *agent.Attempt) answer {
 		x.release()
 		d.forwarder.logger.Debug("attempt failed", "service", attempt.Callee(), "instance", attempt.HostPort,
 			"attempt", attempt.Number, "result", failed.result.String(), "after", outcome.Latency, "error", err)
-		return answer{failed: failed, attempt: attempt}
+		return reply{failed: failed, attempt: attempt}
 	}
 	d.upload.settle(x.body)
 	outcome.Code = resp.StatusCode
 	cleanResponse(resp.Header, attempt)
 	watch(resp, responseBody{x: x, upload: d.upload, attempt: attempt, outcome: outcome})
-	return answer{resp: resp, attempt: attempt}
+	return reply{resp: resp, attempt: attempt}
 }
 
 // explain finds out whose failure it was. When the client has gone, everything fails.

@@ -36,18 +36,21 @@ func newDirect(policy model.Connections) *direct {
 		most = 0
 	}
 	return &direct{
-		keepAlive: policy.KeepAlive,
+		keepAlive: most > 0,
 		idle:      newIdleConns(most, policy.IdleTimeout.Std()),
 		dial:      new(net.Dialer).DialContext,
 	}
 }
+
+// inline implements wire.
+func (*direct) inline() bool { return true }
 
 // CloseIdle implements wire.
 func (w *direct) CloseIdle() { w.idle.close() }
 
 // RoundTrip implements wire.
 func (w *direct) RoundTrip(x *exchange) (*http.Response, error) {
-	up := newSender(x)
+	up := newUpload(x)
 	if err := checkRequest(x.request); err != nil {
 		up.stop()
 		return nil, &failure{result: health.Canceled, err: err}
@@ -63,7 +66,7 @@ func (w *direct) RoundTrip(x *exchange) (*http.Response, error) {
 	return resp, nil
 }
 
-func (w *direct) roundTrip(x *exchange, up *sender) (*http.Response, error) {
+func (w *direct) roundTrip(x *exchange, up *upload) (*http.Response, error) {
 	for fresh := false; ; {
 		if err := x.ctx.Err(); err != nil {
 			return nil, err
@@ -150,34 +153,6 @@ func checkFields(header http.Header) error {
 		}
 	}
 	return nil
-}
-
-// limit is when something has lasted too long, and the error of that.
-type limit struct {
-	at   time.Time // zero: never
-	over error
-}
-
-func (l *limit) set() bool { return !l.at.IsZero() }
-
-// after ends what began then by a limit of the attempt's own. 0: by none.
-func (l *limit) after(begun time.Time, most time.Duration) {
-	if most > 0 {
-		l.sooner(begun.Add(most), errSlow)
-	}
-}
-
-// end ends it by a time limit of the call's.
-func (l *limit) end(at time.Time) {
-	if !at.IsZero() {
-		l.sooner(at, errOver)
-	}
-}
-
-func (l *limit) sooner(at time.Time, over error) {
-	if l.at.IsZero() || at.Before(l.at) {
-		l.at, l.over = at, over
-	}
 }
 
 var (

@@ -23,15 +23,16 @@ var errStopped = errors.New("the request's body isn't wanted any more")
 
 // upload is the body of a request as the standard library's writer sees it. It is read until its length, closed once, and
 // not read after that. Its methods do nothing on nil: there is no body.
-type sender struct {
-	body io.ReadCloser
-	left int64 // bytes to come; negative: unknown
+type upload struct {
+	body   io.ReadCloser
+	left   int64 // bytes to come; negative: unknown
+	failed error // what Read returned at last, if it failed
 
 	expects chan struct{} // closed when the body may be sent, or isn't wanted. Nil: it needn't wait
 
 	mu       sync.Mutex
 	waiting  bool // for the instance's 100 (Continue)
-	reading  bool
+	begun    bool // a read
 	closed   bool
 	complete bool // all was read
 
@@ -42,13 +43,13 @@ type sender struct {
 	err   error         // why it can't be
 }
 
-// newSender takes the request's body over. Nil: there is none.
-func newSender(x *exchange) *sender {
+// newUpload takes the request's body over. Nil: there is none.
+func newUpload(x *exchange) *upload {
 	req := x.request
 	if req.Body == nil || req.Body == http.NoBody {
 		return nil
 	}
-	u := &sender{body: req.Body, left: req.ContentLength}
+	u := &upload{body: req.Body, left: req.ContentLength}
 	if req.ContentLength == 0 {
 		u.left = -1 // that is what 0 means of a request with a body
 	}
@@ -66,7 +67,7 @@ func newSender(x *exchange) *sender {
 }
 
 // send writes the request. It runs in a goroutine of its own.
-func (u *sender) send(c *directConn) {
+func (u *upload) send(c *directConn) {
 	err := c.write(flushed)
 	broken := err != nil && c.writeErr == nil && !errors.Is(err, errStopped)
 	u.at, u.err = time.Now(), err
@@ -80,10 +81,10 @@ func (u *sender) send(c *directConn) {
 }
 
 // sending tells whether the goroutine is at work.
-func (u *sender) sending() bool { return u != nil && u.async && !u.ended() }
+func (u *upload) sending() bool { return u != nil && u.async && !u.ended() }
 
 // ended tells whether the goroutine has ended; at and err may be read.
-func (u *sender) ended() bool {
+func (u *upload) ended() bool {
 	if u == nil || !u.async {
 		return false
 	}
@@ -96,7 +97,7 @@ func (u *sender) ended() bool {
 }
 
 // settled tells whether all was sent. Of a body that was read to its end, the last write may be about to return.
-func (u *sender) settled() bool {
+func (u *upload) settled() bool {
 	if u == nil || !u.async {
 		return true
 	}
@@ -119,7 +120,7 @@ func (u *sender) settled() bool {
 }
 
 // proceed lets a body that waits be sent.
-func (u *sender) proceed() {
+func (u *upload) proceed() {
 	if u == nil {
 		return
 	}
@@ -132,7 +133,7 @@ func (u *sender) proceed() {
 }
 
 // answered is told of the response proper: a body that still waits isn't sent any more.
-func (u *sender) answered() {
+func (u *upload) answered() {
 	if u == nil || u.expects == nil {
 		return
 	}
@@ -145,11 +146,19 @@ func (u *sender) answered() {
 }
 
 // Read implements io.Reader.
-func (u *sender) Read(p []byte) (int, error) {
+func (u *upload) Read(p []byte) (int, error) {
 	if u.left == 0 {
 		return 0, io.EOF
 	}
 	u.await()
+	n, err := u.read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		u.failed = err
+	}
+	return n, err
+}
+
+func (u *upload) read(p []byte) (int, error) {
 	if !u.begin() {
 		return 0, errStopped
 	}
@@ -167,7 +176,7 @@ func (u *sender) Read(p []byte) (int, error) {
 }
 
 // await waits until the body may be sent, or isn't wanted.
-func (u *sender) await() {
+func (u *upload) await() {
 	if u.expects == nil {
 		return
 	}
@@ -180,48 +189,53 @@ func (u *sender) await() {
 	}
 }
 
-func (u *sender) begin() bool {
+func (u *upload) begin() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.reading = !u.closed
-	return u.reading
+	u.begun = u.begun || !u.closed
+	return !u.closed
 }
 
-func (u *sender) finish(err error) bool {
+func (u *upload) finish(err error) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.reading = false
 	u.complete = errors.Is(err, io.EOF)
 	return !u.closed
 }
 
-// Close implements io.Closer.
-func (u *sender) Close() error {
-	u.mu.Lock()
-	if u.closed {
-		u.mu.Unlock()
-		return nil
+// Close implements io.Closer, for the writer.
+func (u *upload) Close() error {
+	if first, _ := u.end(); first {
+		return u.body.Close()
 	}
-	u.closed = true
-	reading := u.reading
+	return nil
+}
+
+// stop closes the body, which nobody wants any more, while the writer may be reading it. A read that waits is woken up by
+// that in some bodies, and keeps Close waiting in others, such as the server's own; so nobody waits here.
+func (u *upload) stop() {
+	if u == nil {
+		return
+	}
+	switch first, busy := u.end(); {
+	case first && busy:
+		go u.body.Close()
+	case first:
+		_ = u.body.Close() // there is nobody to tell
+	}
+}
+
+// end lets nobody read any more. It returns whether it is for the caller to close the body, and whether that may have to
+// wait: a body that nobody has begun to read is closed at once, since the next attempt may read it.
+func (u *upload) end() (first, busy bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	first, u.closed = !u.closed, true
 	if u.waiting {
 		u.waiting = false
 		close(u.expects)
 	}
-	u.mu.Unlock()
-	if !reading {
-		return u.body.Close()
-	}
-	// Some bodies are woken up by it, some keep it waiting until the read returns: the server's own, of a slow client.
-	go u.body.Close()
-	return nil
-}
-
-// stop closes the body, which nobody wants any more.
-func (u *sender) stop() {
-	if u != nil {
-		_ = u.Close() // there is nobody to tell
-	}
+	return first, u.begun && !u.complete
 }
 
 // The states of a directBody.
@@ -284,5 +298,5 @@ func (b *directBody) Close() error {
 
 var (
 	_ io.ReadCloser = (*directBody)(nil)
-	_ io.ReadCloser = (*sender)(nil)
+	_ io.ReadCloser = (*upload)(nil)
 )

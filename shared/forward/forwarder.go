@@ -81,7 +81,10 @@ func (f *Forwarder) RoundTrip(req *http.Request, call *agent.Call) (*http.Respon
 			own.Header[name] = values
 		}
 	}
-	setNames(own.Header, call)
+	own.Header[headerService] = []string{call.Callee}
+	if call.Caller != "" {
+		own.Header[headerSelf] = []string{call.Caller}
+	}
 	d := &delivery{forwarder: f, call: call, request: &own, ctx: req.Context(), limits: limitsOf(call, overrides{})}
 	resp, _, err := d.run()
 	return resp, err

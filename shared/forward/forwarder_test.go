@@ -255,10 +255,11 @@ func TestFailuresAfterTheConnection(t *testing.T) {
 }
 
 func TestInstanceResetsWithinTheRequest(t *testing.T) {
-	r := newRig(t, nil, rawBackend(t, func(conn *net.TCPConn, reader *bufio.Reader) {
+	reset := func(conn *net.TCPConn, reader *bufio.Reader) {
 		http.ReadRequest(reader)
 		conn.SetLinger(0)
-	}), refusing(t, 1)[0])
+	}
+	r := newRig(t, nil, rawBackend(t, reset), rawBackend(t, reset))
 	resp, body := r.do(t, r.request(t, "POST", "/", io.LimitReader(&counting{}, 64<<20)))
 	// Writer and reader of the connection both learn of the reset; who does first is chance.
 	if reason := resp.Header.Get("x-ufc-error"); resp.StatusCode != 502 || reason != "read" && reason != "write" {

@@ -120,12 +120,12 @@ func renameWebSocket(header http.Header) {
 
 // setForwarded sets X-Forwarded-For, -Proto and -Host. What the client says of itself counts only if it is trusted. A
 // header that is there without any value was put there by an earlier handler so that it be omitted.
-func setForwarded(header http.Header, r *http.Request, trusted bool) {
+func (x *relay) setForwarded(header http.Header, trusted bool) {
 	peer := ""
-	switch host, _, err := net.SplitHostPort(r.RemoteAddr); {
+	switch host, _, err := net.SplitHostPort(x.r.RemoteAddr); {
 	case err == nil:
 		peer, _, _ = strings.Cut(host, "%")
-	case r.RemoteAddr == "@" && trusted: // a Unix socket has no address to add
+	case x.r.RemoteAddr == "@" && trusted: // a Unix socket has no address to add
 	default:
 		delete(header, "X-Forwarded-For")
 		delete(header, "X-Forwarded-Proto")
@@ -143,45 +143,91 @@ func setForwarded(header http.Header, r *http.Request, trusted bool) {
 		case peer != "":
 			chain += ", " + peer
 		}
-		header["X-Forwarded-For"] = []string{chain}
+		header["X-Forwarded-For"] = x.value(valueFor, chain)
 		if chain == "" {
 			delete(header, "X-Forwarded-For")
 		}
 	}
 	scheme := "http"
-	if r.TLS != nil {
+	if x.r.TLS != nil {
 		scheme = "https"
 	}
-	setOrTrust(header, "X-Forwarded-Proto", scheme, trusted)
-	setOrTrust(header, "X-Forwarded-Host", r.Host, trusted)
+	header["X-Forwarded-Proto"] = x.orTrusted(header, "X-Forwarded-Proto", valueProto, scheme, trusted)
+	header["X-Forwarded-Host"] = x.orTrusted(header, "X-Forwarded-Host", valueHost, x.r.Host, trusted)
 }
 
-// setOrTrust sets a header, unless a trusted client has said it already.
-func setOrTrust(header http.Header, name, value string, trusted bool) {
+// orTrusted returns the values for a header: the given one, unless a trusted client has said it already.
+func (x *relay) orTrusted(header http.Header, name string, place int, value string, trusted bool) []string {
 	prior, present := header[name]
 	if present && prior == nil {
-		return
+		return nil
 	}
 	if trusted && len(prior) > 0 && prior[len(prior)-1] != "" {
 		value = prior[len(prior)-1]
 	}
-	header[name] = []string{value}
+	return x.value(place, value)
+}
+
+// The places of relay.values.
+const (
+	valueFor = iota
+	valueProto
+	valueHost
+	valueService
+	valueSelf
+	valueCount
+)
+
+// value returns the values of a header of the request that has one. They are in the relay's memory, and must not be put
+// into a response, which others may look at later.
+func (x *relay) value(place int, value string) []string {
+	x.values[place] = value
+	return x.values[place : place+1 : place+1]
 }
 
 // addVia appends to Via without touching the array of a header that others hold.
-func addVia(header http.Header, major, minor int, name string) {
-	via := strconv.Itoa(major) + "." + strconv.Itoa(minor) + " " + name
-	header["Via"] = append(slices.Clip(header["Via"]), via)
+func (p *Proxy) addVia(header http.Header, major, minor int) {
+	via := p.via(major, minor)
+	if prior := header["Via"]; len(prior) > 0 {
+		via = append(slices.Clip(prior), via...)
+	}
+	header["Via"] = via
+}
+
+// via returns what stands in Via for a message that came by some version of HTTP. Nobody changes the values of a header in
+// place, so that messages share it.
+func (p *Proxy) via(major, minor int) []string {
+	place := major*2 + minor
+	if place < 0 || place >= len(p.vias) {
+		return p.newVia(major, minor)
+	}
+	if made := p.vias[place].Load(); made != nil {
+		return *made
+	}
+	made := p.newVia(major, minor)
+	p.vias[place].Store(&made)
+	return made
+}
+
+func (p *Proxy) newVia(major, minor int) []string {
+	name := p.Via
+	if name == "" {
+		name = "ufc"
+	}
+	return []string{strconv.Itoa(major) + "." + strconv.Itoa(minor) + " " + name}
 }
 
 // setNames tells the callee by which name it was called, and by whom.
-func setNames(header http.Header, call *agent.Call) {
-	header[headerService] = []string{call.Callee}
-	if call.Caller == "" {
-		delete(header, headerSelf)
-		return
+func (x *relay) setNames(header http.Header) {
+	if given := header[headerService]; len(given) != 1 || given[0] != x.call.Callee {
+		header[headerService] = x.value(valueService, x.call.Callee)
 	}
-	header[headerSelf] = []string{call.Caller}
+	switch given := header[headerSelf]; {
+	case x.call.Caller == "":
+		delete(header, headerSelf)
+	case len(given) != 1 || given[0] != x.call.Caller:
+		header[headerSelf] = x.value(valueSelf, x.call.Caller)
+	}
 }
 
 // cleanResponse takes out what only the agent may say, so that nothing an instance copies or makes up is mistaken for the

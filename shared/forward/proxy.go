@@ -10,6 +10,7 @@ import (
 	"net/textproto"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +45,8 @@ type Proxy struct {
 	// Ended is told of each request when it is answered, for the access log: the call, and why the agent itself answered
 	// (x-ufc-error; empty: it didn't). Nil: nobody is.
 	Ended func(r *http.Request, call *agent.Call, reason string)
+
+	vias [5]atomic.Pointer[[]string] // by version
 }
 
 // relay is one request on its way through a Proxy.
@@ -59,7 +62,7 @@ type relay struct {
 	reason    string       // of the agent's own answer
 	sent      clientBody
 	overrides overrides
-	values    [8]string // of headers that have one; spares an allocation each
+	values    [valueCount]string // of headers that have one; spares an allocation each
 
 	mu       sync.Mutex // 1xx responses may come on a goroutine of the wire
 	answered bool       // the response's head has come: w is not the wire's any more

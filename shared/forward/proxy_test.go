@@ -154,7 +154,7 @@ func TestRequestHeaders(t *testing.T) {
 	f("x-ufc-attempt: 1\nx-ufc-attempt: 2\n", h{headerAttempt: {"0"}})
 
 	// From stands above what the program says.
-	r.From, r.Via = "edge", "gate"
+	r.Proxy = &Proxy{Forwarder: r.Forwarder, From: "edge", Via: "gate"}
 	f("x-ufc-self-service-name: Anything\n", h{headerSelf: {"edge"}, "Via": {"1.1 gate"}})
 
 	// A gateway believes its clients nothing.
@@ -192,7 +192,7 @@ func TestForwardedHeaders(t *testing.T) {
 		req := httptest.NewRequest("GET", "http://own.example.test/", nil)
 		req.RemoteAddr = remote
 		header := in.Clone()
-		setForwarded(header, req, trusted)
+		(&relay{r: req}).setForwarded(header, trusted)
 		if !maps.EqualFunc(header, want, slices.Equal) {
 			t.Errorf("%s trusted=%v %v: got %v, want %v", remote, trusted, in, header, want)
 		}

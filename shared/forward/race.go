@@ -20,14 +20,14 @@ func (d *delivery) hedgeAfter() (time.Duration, bool) {
 
 // race makes the first attempt and, if it has no response after a time, a second one on another instance. The first
 // response wins, and the other attempt is canceled, which says nothing about its instance. If one fails, the other goes on.
-func (d *delivery) race(first *agent.Attempt, after time.Duration) answer {
+func (d *delivery) race(first *agent.Attempt, after time.Duration) reply {
 	d.shared = true                                                        // the loser may take a moment to notice
 	d.informational = func(int, textproto.MIMEHeader) error { return nil } // whose would they be?
-	answers := make(chan answer, 2)
+	answers := make(chan reply, 2)
 	runners := []*runner{d.start(first, answers)}
 	late := time.NewTimer(after)
 	defer late.Stop()
-	var got answer
+	var got reply
 	for ended := 0; ended < len(runners); {
 		select {
 		case got = <-answers:
@@ -52,7 +52,7 @@ type runner struct {
 }
 
 // start makes an attempt on a goroutine of the forwarder's.
-func (d *delivery) start(attempt *agent.Attempt, answers chan<- answer) *runner {
+func (d *delivery) start(attempt *agent.Attempt, answers chan<- reply) *runner {
 	x := d.address(attempt)
 	ctx, cancel := context.WithCancel(x.ctx)
 	x.ctx, x.cancel = ctx, cancel
@@ -61,7 +61,7 @@ func (d *delivery) start(attempt *agent.Attempt, answers chan<- answer) *runner 
 }
 
 // leave gives up the attempts that didn't win.
-func (d *delivery) leave(runners []*runner, winner *agent.Attempt, answers <-chan answer, open int) {
+func (d *delivery) leave(runners []*runner, winner *agent.Attempt, answers <-chan reply, open int) {
 	for _, r := range runners {
 		if r.attempt != winner {
 			r.cancel()

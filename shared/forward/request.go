@@ -50,14 +50,14 @@ func (x *relay) requestHeader() http.Header {
 		renameWebSocket(header)
 	}
 	if _, ok := header["User-Agent"]; !ok {
-		header["User-Agent"] = []string{""} // else the standard library puts its own
+		header["User-Agent"] = none // else the standard library puts its own
 	}
 	if x.r.TLS != nil && !x.r.TLS.HandshakeComplete {
 		header["Early-Data"] = []string{"1"} // RFC 8470 §5.1: it may be a replay
 	}
-	setForwarded(header, x.r, x.Trusted != nil && x.Trusted(x.r))
-	addVia(header, x.r.ProtoMajor, x.r.ProtoMinor, x.viaName())
-	setNames(header, &x.call)
+	x.setForwarded(header, x.Trusted != nil && x.Trusted(x.r))
+	x.addVia(header, x.r.ProtoMajor, x.r.ProtoMinor)
+	x.setNames(header)
 	return header
 }
 
@@ -75,12 +75,8 @@ func (x *relay) upgrade() string {
 	return upgrade
 }
 
-func (p *Proxy) viaName() string {
-	if p.Via == "" {
-		return "ufc"
-	}
-	return p.Via
-}
+// none is the value of a header that isn't sent, and one shows that it isn't forgotten.
+var none = []string{""}
 
 // clientBody is the body of a client's request. It is never closed here: the server does that, after it has sent the
 // response. Closing reads what is left, so that a client which waits for the response first would wait for ever.

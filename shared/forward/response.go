@@ -16,7 +16,7 @@ import (
 func (x *relay) respond(resp *http.Response, attempt *agent.Attempt) {
 	header := x.w.Header()
 	delete(header, "Server") // it is the instance's to name; this one stands in Via
-	addVia(header, resp.ProtoMajor, resp.ProtoMinor, x.viaName())
+	x.addVia(header, resp.ProtoMajor, resp.ProtoMinor)
 	copyResponseHeader(header, resp.Header, false)
 	if x.Debug {
 		header[headerInstance] = []string{attempt.HostPort}
@@ -102,8 +102,13 @@ func streams(resp *http.Response) bool {
 	if resp.ContentLength < 0 || resp.Header.Get("Incremental") == "?1" { // RFC 10036
 		return true
 	}
-	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	return err == nil && media == "text/event-stream"
+	const events = "text/event-stream"
+	kind := strings.TrimLeft(resp.Header.Get("Content-Type"), " ")
+	if len(kind) < len(events) || !strings.EqualFold(kind[:len(events)], events) {
+		return false // fast path
+	}
+	media, _, err := mime.ParseMediaType(kind)
+	return err == nil && media == events
 }
 
 // clientError is an error of writing to the client, to tell it from one of reading from the instance.

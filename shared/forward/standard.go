@@ -3,7 +3,6 @@ package forward
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -37,15 +36,17 @@ const (
 // standard is the wire over the standard library's transport: HTTP/1.1, HTTP/2 without TLS by prior knowledge, or TLS with
 // either of them as the instance likes.
 //
-// The transport sends a request a second time, to the same instance, by itself. Over HTTP/1.1: if the connection had been
-// idle, was found closed before a byte of the response, and the request has no body and a method that may be repeated.
-// Over HTTP/2: if the request has no body and the instance says that it hasn't looked at it (RFC 9113 §8.7). That is left
-// on: it is how a connection that the instance has closed while idle costs nobody an error. It counts as one attempt.
+// The transport sends a request a second time, to the same instance, by itself: if the connection had been idle, was found
+// closed before a byte of the response, and the request has no body and a method that may be repeated. That is left on: it
+// is how a connection that the instance has closed while idle costs nobody an error. It counts as one attempt. With HTTP/2
+// the transport does so only if the instance says that it hasn't looked at the request (RFC 9113 §8.7); trip.again is for
+// an instance that has just closed the connection.
 type standard struct {
 	transport http.Transport
 	upgrades  *http.Transport // for requests that ask for another protocol, if the others may get HTTP/2. Else nil
 	secure    *secure         // nil: no TLS
 	only2     bool            // HTTP/2 by prior knowledge
+	network   dialer          // net.Dialer's, but in tests without a network
 
 	// quit tells that CloseIdle was called, until the next request. The library forgets it for HTTP/2.
 	quit atomic.Bool
@@ -56,7 +57,7 @@ type standard struct {
 // newStandard returns a wire for HTTP/1.1 that keeps connections as the policy says.
 func newStandard(policy model.Connections) *standard {
 	w := &standard{}
-	w.configure(&w.transport, policy, w.dial)
+	w.configure(&w.transport, policy)
 	w.transport.Protocols.SetHTTP1(true)
 	return w
 }
@@ -64,7 +65,7 @@ func newStandard(policy model.Connections) *standard {
 // newH2C returns a wire for HTTP/2 without TLS, spoken at once (RFC 9113 §3.3).
 func newH2C(policy model.Connections) *standard {
 	w := &standard{only2: true}
-	w.configure(&w.transport, policy, w.dial)
+	w.configure(&w.transport, policy)
 	w.transport.Protocols.SetUnencryptedHTTP2(true)
 	return w
 }
@@ -78,21 +79,22 @@ func newTLS(policy model.Connections, settings model.TLS, host string, logger *s
 	if w.secure, err = newSecure(settings, host, []string{"h2", "http/1.1"}, logger); err != nil {
 		return nil, err
 	}
-	w.configure(&w.transport, policy, w.dial)
+	w.configure(&w.transport, policy)
 	w.transport.Protocols.SetHTTP1(true)
 	w.transport.Protocols.SetHTTP2(true)
-	w.configure(w.upgrades, policy, w.dial)
+	w.configure(w.upgrades, policy)
 	w.upgrades.Protocols.SetHTTP1(true)
 	return w, nil
 }
 
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
-func (w *standard) configure(transport *http.Transport, policy model.Connections, dial dialer) {
+func (w *standard) configure(transport *http.Transport, policy model.Connections) {
+	w.network = new(net.Dialer).DialContext
 	*transport = http.Transport{
 		Proxy:              nil, // instances are reached directly, whatever the environment says
-		DialContext:        dial,
-		DialTLSContext:     dial,
+		DialContext:        w.dial,
+		DialTLSContext:     w.dial,
 		DisableCompression: true,
 		// No idle connections is no keep-alive. The library, told the former only, would go on sharing those of HTTP/2.
 		DisableKeepAlives:      !policy.KeepAlive || policy.MaxIdlePerInstance == 0,
@@ -125,7 +127,7 @@ func (w *standard) dial(ctx context.Context, network, _ string) (net.Conn, error
 	}
 	conn, err := w.connect(ctx, network, x)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || isTimeout(err) {
 			err = fmt.Errorf("%w: %w", errSlow, err)
 		}
 		return nil, &dialError{err}
@@ -135,11 +137,11 @@ func (w *standard) dial(ctx context.Context, network, _ string) (net.Conn, error
 
 func (w *standard) connect(ctx context.Context, network string, x *exchange) (net.Conn, error) {
 	address := x.request.URL.Host
-	plain, err := new(net.Dialer).DialContext(ctx, network, address)
+	plain, err := w.network(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	conn := &monitored{Conn: plain, multiplexed: w.only2, gone: make(chan struct{})}
+	conn := &monitored{Conn: plain, multiplexed: w.only2, gone: make(chan struct{}), ended: make(chan struct{})}
 	if w.secure == nil {
 		return conn, nil
 	}
@@ -152,7 +154,7 @@ func (w *standard) connect(ctx context.Context, network string, x *exchange) (ne
 		conn.Close()
 		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
 	}
-	conn.multiplexed = over.ConnectionState().NegotiatedProtocol == "h2"
+	conn.over, conn.multiplexed = over, over.ConnectionState().NegotiatedProtocol == "h2"
 	return over, nil
 }
 
@@ -169,7 +171,11 @@ func (w *standard) RoundTrip(x *exchange) (*http.Response, error) {
 	if w.upgrading(x) {
 		transport = w.upgrades
 	}
-	resp, err := transport.RoundTrip(t.begin())
+	req := t.begin()
+	resp, err := transport.RoundTrip(req)
+	if err != nil && t.again() {
+		resp, err = transport.RoundTrip(req)
+	}
 	if err != nil {
 		return nil, t.fail(err)
 	}
@@ -216,56 +222,7 @@ func pooled(address string, generation uint64) string {
 	return net.JoinHostPort(fmt.Sprintf("%s.%d", host, generation), port)
 }
 
-// monitored is a connection that knows how long its instance has been silent.
-type monitored struct {
-	net.Conn
-	multiplexed bool
-
-	heard  atomic.Int64 // when something came from the instance, in ns since 1970
-	owing  atomic.Int64 // when the first request was sent after that. 0: none was
-	failed atomic.Pointer[error]
-
-	once sync.Once
-	gone chan struct{} // closed with the connection
-}
-
-// Read implements net.Conn.
-func (c *monitored) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 {
-		c.heard.Store(time.Now().UnixNano())
-		c.owing.Store(0)
-	}
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		c.failed.CompareAndSwap(nil, &err)
-	}
-	return n, err
-}
-
-// Close implements net.Conn.
-func (c *monitored) Close() error {
-	c.once.Do(func() { close(c.gone) })
-	return c.Conn.Close()
-}
-
-// CloseWrite closes the direction to the instance.
-func (c *monitored) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return http.ErrNotSupported
-}
-
-// asked is told of each request that is sent.
-func (c *monitored) asked() { c.owing.CompareAndSwap(0, time.Now().UnixNano()) }
-
-// silent tells since when nothing has come, though it was asked for. Only right while a request is unanswered.
-func (c *monitored) silent() time.Duration {
-	since := c.owing.Load()
-	if since == 0 {
-		since = c.heard.Load()
-	}
-	return time.Since(time.Unix(0, since))
-}
+// inline implements wire.
+func (*standard) inline() bool { return false }
 
 var _ wire = (*standard)(nil)

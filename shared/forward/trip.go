@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
@@ -23,10 +24,11 @@ type trip struct {
 	dog        watchdog
 	ctx        context.Context // ends with x.ctx, with a limit that is broken, and with the response
 	cancel     context.CancelCauseFunc
-	upload     *upload // nil: no body
+	upload     *pumped // nil: no body
 	generation uint64
 
 	conn      atomic.Pointer[monitored]
+	reused    bool        // the connection had been used before
 	wroteHead atomic.Bool // on whichever connection
 }
 
@@ -54,7 +56,7 @@ func (t *trip) begin() *http.Request {
 		delete(out.Header, "Upgrade")
 	}
 	if in.Body != nil && in.Body != http.NoBody {
-		t.upload = newUpload(t.x, &t.dog, t.gone)
+		t.upload = newPumped(t.x, &t.dog, t.gone)
 		out.Body = t.upload
 	}
 	return out
@@ -80,6 +82,7 @@ func (t *trip) trace(outer *httptrace.ClientTrace) *httptrace.ClientTrace {
 	}
 	next := trace
 	trace.GotConn = func(info httptrace.GotConnInfo) {
+		t.reused = info.Reused
 		t.gotConnection(info.Conn)
 		if next.GotConn != nil {
 			next.GotConn(info)
@@ -130,21 +133,50 @@ func (t *trip) gone() <-chan struct{} {
 	return nil
 }
 
+// again tells whether the request is to be sent a second time, as the library does it over HTTP/1.1, since the connection
+// ended after it and before a byte came. It is asked once.
+func (t *trip) again() bool {
+	conn := t.conn.Load()
+	if conn == nil || !conn.multiplexed || !t.reused || t.upload != nil || t.ctx.Err() != nil || conn.owing.Load() == 0 {
+		return false
+	}
+	if !conn.isOver() {
+		return false
+	}
+	switch t.x.request.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	default:
+		return false
+	}
+}
+
 // fail ends an attempt without response.
 func (t *trip) fail(err error) *failure {
 	t.doubt()
-	t.end()
-	if conn := t.conn.Load(); conn != nil && errors.Is(err, errConnectionGone) {
-		if reason := conn.failed.Load(); reason != nil {
-			err = *reason
-		}
-	}
+	defer t.end()
+	err = t.explain(err)
 	if limit := t.dog.broken(); limit != nil {
 		stage, result := t.dog.blame()
 		return &failure{stage, result, limit}
 	}
 	stage, result := t.stage(err)
 	return &failure{stage, result, err}
+}
+
+// explain returns how the connection ended, where the library tells no more than that it did.
+func (t *trip) explain(err error) error {
+	conn := t.conn.Load()
+	if conn == nil || !errors.Is(err, errConnectionGone) && !errors.Is(err, net.ErrClosed) &&
+		err.Error() != "http2: client conn could not be established" {
+		return err
+	}
+	select {
+	case <-conn.gone:
+		return conn.reason()
+	case <-t.ctx.Done():
+		return err
+	}
 }
 
 // stage tells where an attempt failed that no limit ended. A request whose head wasn't written to its end can't have been
@@ -159,8 +191,10 @@ func (t *trip) stage(err error) (model.RetryWhen, health.Result) {
 		return model.WhenConnect, connectResult(dial.error)
 	case isRejected(err):
 		return model.WhenConnect, health.ConnectError
-	case !t.wroteHead.Load() && t.x.ctx.Err() == nil, isUnprocessed(err):
+	case isUnprocessed(err), !t.wroteHead.Load() && t.conn.Load().isOver():
 		return model.WhenConnect, readResult(err)
+	case !t.wroteHead.Load(): // the library can't send such a request, or not to an instance that wants shorter heads
+		return model.WhenRead, health.Canceled
 	case errors.As(err, &operation) && slices.Contains([]string{"write", "readfrom", "splice", "sendfile"}, operation.Op):
 		return model.WhenWrite, writeResult(err)
 	default:
@@ -230,25 +264,29 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	b.trip.dog.end()
-	if errors.Is(err, io.EOF) {
+	// Even an end of data: told to hang up, an instance may end its response in good order, but not whole.
+	limit, gone := b.trip.dog.broken(), b.trip.x.ctx.Err()
+	if !errors.Is(err, io.EOF) {
+		b.trip.doubt()
+	}
+	switch {
+	case limit != nil:
+		return n, limit
+	case gone != nil:
+		return n, gone
+	default:
 		return n, err
 	}
-	b.trip.doubt()
-	if limit := b.trip.dog.broken(); limit != nil {
-		err = limit
-	} else if gone := b.trip.x.ctx.Err(); gone != nil {
-		err = gone
-	}
-	return n, err
 }
 
-// Close implements io.Closer. The context goes first: closing would wait for a connection that takes nothing.
+// Close implements io.Closer.
 func (b *limitedBody) Close() error {
 	b.stop()
-	b.trip.end()
+	b.trip.dog.end()
+	// The library waits for the end of its own work, which it doesn't come to on a connection that takes nothing.
+	guard := time.AfterFunc(lastWords, func() { b.trip.cancel(nil) })
+	defer guard.Stop()
 	err := b.ReadCloser.Close()
-	if b.trip.wire.quit.Load() {
-		b.trip.wire.closeIdle()
-	}
+	b.trip.end()
 	return err
 }

@@ -46,7 +46,11 @@ func (w *watchdog) start(limits limits, cancel context.CancelCauseFunc) {
 func (w *watchdog) gotConnection() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.connected, w.sent = true, false
+	w.connected = true
+	if w.cause != nil {
+		return // but it counts that a connection was there
+	}
+	w.sent = false
 	w.write, w.read = after(w.limits.write), time.Time{}
 	w.schedule()
 }
@@ -55,7 +59,7 @@ func (w *watchdog) gotConnection() {
 func (w *watchdog) bodyAsked() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.sent {
+	if w.sent || w.cause != nil {
 		return
 	}
 	if w.begun.IsZero() {
@@ -68,21 +72,24 @@ func (w *watchdog) bodyAsked() {
 func (w *watchdog) bodyGiven() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting = false
-	if !w.sent {
-		w.write = after(w.limits.write)
-		w.schedule()
+	if w.sent || w.cause != nil {
+		return
 	}
+	w.waiting, w.write = false, after(w.limits.write)
+	w.schedule()
 }
 
 // requestSent is told when all of the request is written, or nothing more of it will be.
 func (w *watchdog) requestSent() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.cause != nil {
+		return // it is written no more for that cause
+	}
 	if !w.begun.IsZero() && !w.limits.head.IsZero() {
 		w.limits.head = w.limits.head.Add(time.Since(w.begun))
 	}
-	w.sent, w.begun, w.write = true, time.Time{}, time.Time{}
+	w.sent, w.waiting, w.begun, w.write = true, false, time.Time{}, time.Time{}
 	if !w.answered || w.reading {
 		w.read = after(w.limits.read)
 	}
@@ -125,7 +132,7 @@ func (w *watchdog) broken() error {
 	return w.cause
 }
 
-// blame tells what a limit was broken in, before the response's head. A call whose time is over while its client had
+// blame tells what a limit was broken in, before the response's head: the state stays as it was then. A call whose time is over while its client had
 // nothing to send says nothing about the instance.
 func (w *watchdog) blame() (model.RetryWhen, health.Result) {
 	w.mu.Lock()

@@ -31,6 +31,9 @@ type wire interface {
 	RoundTrip(x *exchange) (*http.Response, error)
 	// CloseIdle closes the connections that no request uses, now and when they become idle.
 	CloseIdle()
+	// inline tells that nothing of an exchange whose request has no body is in use any more when RoundTrip has failed, or
+	// the response's body was closed.
+	inline() bool
 }
 
 // exchange is one attempt as a wire sees it.

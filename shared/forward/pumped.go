@@ -10,13 +10,13 @@ import (
 // the limit of writing, and nobody sees the progress in between: the library would ask for up to 512 KiB.
 const uploadChunk = 16 << 10
 
-// errUploadClosed is what the library gets that reads on after it has closed the body. It is never an attempt's error.
-var errUploadClosed = errors.New("the request's body is closed")
+// errPumpClosed is what the library gets that reads on after it has closed the body. It is never an attempt's error.
+var errPumpClosed = errors.New("the request's body is closed")
 
 // errConnectionGone is what the library gets that waits for a body while its connection is closed.
 var errConnectionGone = errors.New("the connection was closed while the request's body was awaited")
 
-// upload is a request's body as the library reads it.
+// pumped is a request's body as the library reads it.
 //
 // Its Read comes back when the body or the connection is closed, though the client sends nothing: the library waits for
 // the end of the Read that it is in, even to tell that the instance is gone. So a body that may block is read by a
@@ -24,7 +24,7 @@ var errConnectionGone = errors.New("the connection was closed while the request'
 //
 // Before it has read, the library may close the body and then start again, on another connection. So the source is closed
 // only when it was read of, or at the attempt's end.
-type upload struct {
+type pumped struct {
 	source   io.ReadCloser
 	buffered bool // the source never blocks
 	dog      *watchdog
@@ -47,15 +47,15 @@ type gift struct {
 	err  error
 }
 
-func newUpload(x *exchange, dog *watchdog, gone func() <-chan struct{}) *upload {
-	return &upload{
+func newPumped(x *exchange, dog *watchdog, gone func() <-chan struct{}) *pumped {
+	return &pumped{
 		source: x.request.Body, buffered: x.buffered, dog: dog, gone: gone,
 		ask: make(chan struct{}, 1), give: make(chan gift, 1), stop: make(chan struct{}),
 	}
 }
 
 // Read implements io.Reader.
-func (u *upload) Read(p []byte) (int, error) {
+func (u *pumped) Read(p []byte) (int, error) {
 	p = p[:min(len(p), uploadChunk)]
 	u.dog.bodyAsked()
 	defer u.dog.bodyGiven()
@@ -69,30 +69,30 @@ func (u *upload) Read(p []byte) (int, error) {
 	case got := <-u.give:
 		return u.take(got, p)
 	case <-u.stop:
-		return 0, errUploadClosed
+		return 0, errPumpClosed
 	case <-u.gone():
 		u.shut()
 		return 0, errConnectionGone
 	}
 }
 
-func (u *upload) readBuffered(p []byte) (int, error) {
+func (u *pumped) readBuffered(p []byte) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
-		return 0, errUploadClosed
+		return 0, errPumpClosed
 	}
 	u.begun = true
 	return u.source.Read(p)
 }
 
 // begin takes what is left of the last Read, or has the pump read more.
-func (u *upload) begin(p []byte) (n int, err error, done bool) {
+func (u *pumped) begin(p []byte) (n int, err error, done bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
 	case u.closed:
-		return 0, errUploadClosed, true
+		return 0, errPumpClosed, true
 	case len(u.rest.data) > 0 || u.rest.err != nil:
 		n, err = u.rest.into(p)
 		return n, err, true
@@ -106,11 +106,11 @@ func (u *upload) begin(p []byte) (n int, err error, done bool) {
 }
 
 // take copies what the pump has read. The data is the pump's, whose buffer goes when the body is closed.
-func (u *upload) take(got gift, p []byte) (int, error) {
+func (u *pumped) take(got gift, p []byte) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
-		return 0, errUploadClosed
+		return 0, errPumpClosed
 	}
 	u.rest = got
 	return u.rest.into(p)
@@ -127,7 +127,7 @@ func (g *gift) into(p []byte) (int, error) {
 
 // pump reads when it is asked to. It ends when the body is closed and the source's Read has come back: the server ends
 // that one with the client's connection, or with the request.
-func (u *upload) pump() {
+func (u *pumped) pump() {
 	buffer := buffers.Get().(*[32 << 10]byte)
 	defer buffers.Put(buffer)
 	for range u.ask {
@@ -145,7 +145,7 @@ func (u *upload) pump() {
 }
 
 // Close implements io.Closer, for the library.
-func (u *upload) Close() error {
+func (u *pumped) Close() error {
 	u.mu.Lock()
 	begun := u.begun
 	u.mu.Unlock()
@@ -157,7 +157,7 @@ func (u *upload) Close() error {
 
 // shut closes the body for good. A Read of the source that is under way is left to the pump, which closes the source
 // then: closing it now may have to wait for that Read.
-func (u *upload) shut() {
+func (u *pumped) shut() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.closed {
