@@ -24,10 +24,27 @@ type backend struct {
 // newBackend starts one on a free port.
 func newBackend(t testing.TB, name string) *backend {
 	t.Helper()
-	b := &backend{t: t, name: name, address: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
-	b.start()
+	listener := listen(t)
+	b := &backend{t: t, name: name, address: listener.Addr().String()}
+	b.serve(listener)
 	t.Cleanup(b.stop)
 	return b
+}
+
+// listen listens on a free port, which may be listened on again later. Another run of tests on this machine may take a port
+// between the look at it and the use.
+func listen(t testing.TB) net.Listener {
+	t.Helper()
+	var failed error
+	for range 5 {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
+		if err == nil {
+			return listener
+		}
+		failed = err
+	}
+	t.Fatal(failed)
+	return nil
 }
 
 // start listens on the same address again.
@@ -37,6 +54,10 @@ func (b *backend) start() {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.serve(listener)
+}
+
+func (b *backend) serve(listener net.Listener) {
 	b.server = &http.Server{Handler: b}
 	go b.server.Serve(listener)
 }

@@ -78,7 +78,10 @@ func TestGrayRelease(t *testing.T) {
 	if len(e.steps) != 4 {
 		t.Fatalf("the example has the steps %q", e.steps)
 	}
-	testers := func() { e.t.Helper(); e.want("testers", "cart", 10, map[string]int{"cart-3": 10}, "x-user-group", "beta") }
+	testers := func() {
+		e.t.Helper()
+		e.want("testers", "cart", 10, map[string]int{"cart-3": 10}, "x-user-group", "beta")
+	}
 	// moved are the users, of 200, who see v2. Each sees one version only.
 	moved := func(least, most int) map[int]bool {
 		t.Helper()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -27,10 +26,7 @@ type calculator struct {
 
 func newCalculator(t testing.TB, name string) (*calculator, string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listen(t)
 	c := &calculator{name: name, calls: make(chan string, 100), ended: make(chan time.Duration, 1)}
 	server := grpc.NewServer()
 	grpctest.RegisterTestServiceServer(server, c)

@@ -18,10 +18,7 @@ import (
 // serve starts a server for instances that a test writes itself, and returns its address.
 func serve(t testing.TB, server *http.Server) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listen(t)
 	server.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what some tests are about
 	t.Cleanup(func() { server.Close() })
 	if server.TLSConfig != nil {

@@ -20,10 +20,7 @@ type scripted struct {
 // it returns.
 func newScripted(t testing.TB, serve func(c *scripted)) (address string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listen(t)
 	var mu sync.Mutex
 	open := map[net.Conn]bool{}
 	var running sync.WaitGroup
