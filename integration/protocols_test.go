@@ -159,3 +159,16 @@ func TestUntrustedInstances(t *testing.T) {
 	f("no-certificate", http.StatusBadGateway, "connect", "write", "read")
 	f("wrong-certificate", http.StatusBadGateway, "connect", "write", "read")
 }
+
+// Who calls an instance that can't be trusted is told so.
+func TestUntrustedInstancesAreExplained(t *testing.T) {
+	t.Parallel()
+	m, _ := untrusted(t)
+	for service, want := range map[string]string{
+		"wrong-ca": "certificate is not valid", "wrong-name": "certificate is not valid", "no-tls": "doesn't speak TLS",
+	} {
+		if a := m.ask(service, "/"); !strings.Contains(a.body, want) {
+			t.Errorf("%s: want %q in %s", service, want, a.body)
+		}
+	}
+}
