@@ -15,12 +15,21 @@ import (
 
 // What the tests of through mode ask of an agent, beside its answers.
 
-// untilCurrent waits until all that is in etcd is in force in the agent.
+// untilCurrent waits until all that is in etcd is in force in the agent, and in the DNS if it runs.
 func (m *mesh) untilCurrent() {
 	m.t.Helper()
 	revision := m.revision()
+	m.untilAt(m.agent, revision)
+	if m.coredns != nil {
+		m.untilAt(m.callback, revision)
+	}
+}
+
+// untilAt waits until what listens on the port has taken up etcd's revision.
+func (m *mesh) untilAt(port int, revision int64) {
+	m.t.Helper()
 	eventually(m.t, 10*time.Second, func() error {
-		a := m.query(m.agent, "sync_info")
+		a := m.query(port, "sync_info")
 		var answer struct {
 			Sync struct{ Revision int64 } `json:"sync_info"`
 		}
@@ -28,7 +37,7 @@ func (m *mesh) untilCurrent() {
 			return fmt.Errorf("sync_info: %d %s: %w", a.status, a.body, err)
 		}
 		if answer.Sync.Revision < revision {
-			return fmt.Errorf("the agent is at revision %d, etcd at %d", answer.Sync.Revision, revision)
+			return fmt.Errorf("port %d is at revision %d, etcd at %d", port, answer.Sync.Revision, revision)
 		}
 		return nil
 	})

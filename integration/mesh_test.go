@@ -36,13 +36,14 @@ func newMesh(t testing.TB) *mesh {
 	return m
 }
 
-// startMesh starts Caddy with an embedded etcd, and CoreDNS, and registers the documents.
+// startMesh starts Caddy with an embedded etcd, and CoreDNS, registers the documents, and waits until they are in force.
 func startMesh(t testing.TB, documents string) *mesh {
 	t.Helper()
 	m := newMesh(t)
 	m.startCaddy()
 	m.startCoreDNS()
 	m.apply(documents)
+	m.untilCurrent()
 	return m
 }
 
