@@ -135,7 +135,7 @@ func TestTrafficMigration(t *testing.T) {
 	if len(e.steps) != 5 {
 		t.Fatalf("the example has the steps %q", e.steps)
 	}
-	old, new := map[string]int{"album-1": 20, "album-2": 20}, map[string]int{"album-3": 20, "album-4": 20}
+	old, fresh := map[string]int{"album-1": 20, "album-2": 20}, map[string]int{"album-3": 20, "album-4": 20}
 	e.want("at first", "album", 40, old)
 	e.do(e.steps[0])
 	// 20 of 400; that fewer than 3, or more than 60, come of it is one chance in millions.
@@ -145,9 +145,9 @@ func TestTrafficMigration(t *testing.T) {
 	e.do(e.steps[1])
 	e.want("at half", "album", 200, map[string]int{"album-1": 20, "album-2": 20, "album-3": 20, "album-4": 20})
 	e.do(e.steps[2])
-	e.want("at the end", "album", 40, new)
+	e.want("at the end", "album", 40, fresh)
 	e.do(e.steps[3])
-	e.want("drained", "album", 40, new)
+	e.want("drained", "album", 40, fresh)
 	e.do(e.steps[4])
 	e.want("back", "album", 40, old)
 }
