@@ -14,6 +14,9 @@ func TestMain(m *testing.M) {
 	if folder := os.Getenv(etcdFolder); folder != "" {
 		os.Exit(serveEtcd(folder, os.Getenv(etcdPort)))
 	}
+	if address := os.Getenv(instanceAddress); address != "" {
+		os.Exit(serveInstance(address))
+	}
 	var err error
 	if top, err = filepath.Abs(".."); err != nil {
 		fmt.Fprintln(os.Stderr, err)

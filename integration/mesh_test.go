@@ -36,13 +36,24 @@ func newMesh(t testing.TB) *mesh {
 	return m
 }
 
-// startMesh starts Caddy with an embedded etcd, and CoreDNS, and registers the documents.
+// startMesh starts Caddy with an embedded etcd, and CoreDNS, registers the documents, and waits until they are in force.
 func startMesh(t testing.TB, documents string) *mesh {
 	t.Helper()
 	m := newMesh(t)
 	m.startCaddy()
 	m.startCoreDNS()
 	m.apply(documents)
+	m.untilCurrent()
+	return m
+}
+
+// startAgent starts Caddy alone, with an embedded etcd, registers the documents, and waits until they are in force.
+func startAgent(t testing.TB, documents string, edits ...edit) *mesh {
+	t.Helper()
+	m := newMesh(t)
+	m.startCaddy(edits...)
+	m.apply(documents)
+	m.untilCurrent()
 	return m
 }
 

@@ -17,12 +17,15 @@ import (
 type quickstart struct {
 	*process
 	*mesh
-	demo int // port of the first of three demo servers
+	demo int // port of the first of the demo servers
 }
+
+// demoServers is how many the examples have.
+const demoServers = 10
 
 // newQuickstart chooses ports, and starts nothing.
 func newQuickstart(t testing.TB) *quickstart {
-	return &quickstart{mesh: newMesh(t), demo: freePorts(t, 3)}
+	return &quickstart{mesh: newMesh(t), demo: freePorts(t, demoServers)}
 }
 
 func (q *quickstart) environment() []string {

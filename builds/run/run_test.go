@@ -42,6 +42,14 @@ func TestCheckPorts(t *testing.T) {
 	}
 }
 
+func lowest(servers []*demoServer) int {
+	least := 65536
+	for _, server := range servers {
+		least = min(least, int(server.address.Port()))
+	}
+	return least
+}
+
 // Where the demo servers move, the copies of the documents move with them, and nothing else does.
 func TestMovedDemo(t *testing.T) {
 	s, err := readSettings()
@@ -50,7 +58,7 @@ func TestMovedDemo(t *testing.T) {
 	}
 	s.Data = t.TempDir()
 	still, err := readDemo("../../examples", s)
-	if err != nil || len(still.servers) != 3 || still.folder != "../../examples" || still.servers[0].address.Port() != uint16(s.Demo.Number) {
+	if err != nil || len(still.servers) != 10 || still.folder != "../../examples" || lowest(still.servers) != s.Demo.Number {
 		t.Fatalf("unmoved: %+v, %v", still, err)
 	}
 	s.Demo.Number = 19101
@@ -59,7 +67,7 @@ func TestMovedDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob(filepath.Join(moved.folder, "*.yaml"))
-	if err != nil || len(files) != 3 {
+	if err != nil || len(files) != 5 {
 		t.Fatalf("copies: %q, %v", files, err)
 	}
 	var addresses []string
@@ -80,7 +88,10 @@ func TestMovedDemo(t *testing.T) {
 			}
 		}
 	}
-	want := "127.0.0.1:19101 127.0.0.1:19102 127.0.0.1:19103 127.0.0.2:6379 127.0.0.3:6379 127.0.0.4:6379"
+	want := "127.0.0.1:19104 127.0.0.1:19105 127.0.0.1:19106 " + // gray-release.yaml
+		"127.0.0.1:19101 127.0.0.1:19102 127.0.0.1:19103 " + // hello.yaml
+		"127.0.0.2:6379 127.0.0.3:6379 127.0.0.4:6379 " + // redis-main.yaml
+		"127.0.0.1:19107 127.0.0.1:19108 127.0.0.1:19109 127.0.0.1:19110" // traffic-migration.yaml
 	if got := strings.Join(addresses, " "); got != want {
 		t.Errorf("moved to %s, want %s", got, want)
 	}
