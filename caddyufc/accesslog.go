@@ -38,7 +38,7 @@ func logCall(r *http.Request, call *agent.Call, reason string) {
 	l.text("ufc_caller", call.Caller)
 	l.text("ufc_callee", call.Callee)
 	l.Set(zap.Int("ufc_attempts", call.Attempts()))
-	if last := call.Last(); last != nil {
+	if last := call.Final(); last != nil {
 		l.text("ufc_instance", last.HostPort)
 	}
 	l.text("ufc_error", reason)

@@ -1,0 +1,462 @@
+package forward
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// Connections have buffers only while they are in use. 4 KiB, as the standard library's transport has, limits a chunk's
+// size line and the trailers, too.
+const directBuffer = 4 << 10
+
+var (
+	readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, directBuffer) }}
+	writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, directBuffer) }}
+)
+
+// lastWords is how long a response is waited for after the request could not be sent: it says why, perhaps.
+const lastWords = 50 * time.Millisecond
+
+// directConn is a connection to an instance. One request has it at a time, or idleConns.
+//
+// The caller's goroutine reads. It writes, too, but for bodies whose reading may block: those, with their heads, are
+// written by the upload's goroutine.
+type directConn struct {
+	conn  net.Conn
+	raw   syscall.RawConn // nil: there is none
+	step  func(fd uintptr) bool
+	abort func() // closes the connection
+	idle  *idleConns
+	host  string
+	since time.Time // it is idle
+
+	used bool // an earlier request has had a response
+	// bulky tells that more than a buffer was written at once: then the socket's buffer may be full of it, and writing may
+	// block. A head alone always fits, and needs no alarm.
+	bulky   bool
+	readBy  alarm
+	writeBy alarm
+
+	directState
+}
+
+// directState is what a connection knows about its exchange.
+type directState struct {
+	x       *exchange
+	up      *sender // nil: the request has no body
+	reader  *bufio.Reader
+	unwatch func() bool // stops watching the context. Nil: it isn't watched
+
+	unsent   bool // nothing was sent yet
+	sentAt   time.Time
+	headBy   time.Time // limits.head, and the time that the body took
+	sendErr  error     // why the request isn't whole. The request's own fault, or the connection's
+	writeErr error     // of the connection
+	written  int64     // bytes
+
+	heard    bool // a byte of the response
+	inHead   bool
+	headLeft int   // bytes that it may yet have
+	limited  error // the limit that was broken
+
+	into       []byte // of converse
+	arrived    int
+	arrivedErr error
+}
+
+func newDirectConn(conn net.Conn, idle *idleConns, host string) *directConn {
+	c := &directConn{conn: conn, raw: rawConn(conn), idle: idle, host: host, readBy: alarm{known: true}, writeBy: alarm{known: true}}
+	c.abort = func() { conn.Close() }
+	c.step = c.receiveOrSend
+	return c
+}
+
+// roundTrip sends a request and returns the head of its response. After an error, the connection is to be dropped.
+func (c *directConn) roundTrip(x *exchange, up *sender, now time.Time) (*http.Response, error) {
+	reader := readers.Get().(*bufio.Reader)
+	reader.Reset(c)
+	c.directState = directState{
+		x: x, up: up, reader: reader, unsent: true, sentAt: now, headBy: x.limits.head, inHead: true, headLeft: maxResponseHead,
+	}
+	if _, err := reader.Peek(1); err != nil && (c.sendErr == nil || c.writeErr == nil) {
+		return nil, err
+	}
+	// Sent or not: an instance that refuses a request may say so before it closes the connection.
+	resp, err := c.readHead()
+	if err != nil {
+		return nil, err
+	}
+	c.inHead = false
+	up.answered()
+	reusable := !resp.Close && !x.request.Close && resp.StatusCode >= 200
+	if resp.Body == http.NoBody {
+		c.end(reusable)
+		return resp, nil
+	}
+	resp.Body = &directBody{ReadCloser: resp.Body, conn: c, ctx: x.ctx, reusable: reusable}
+	return resp, nil
+}
+
+// readHead reads the response's head, and those of 1xx responses before it.
+func (c *directConn) readHead() (*http.Response, error) {
+	for range maxInformational + 1 {
+		resp, err := http.ReadResponse(c.reader, c.x.request)
+		switch {
+		case err != nil:
+			return nil, err
+		case resp.StatusCode == http.StatusSwitchingProtocols:
+			return nil, errSwitch
+		case resp.StatusCode < 100 || resp.StatusCode > 199:
+			return resp, nil
+		case resp.StatusCode == http.StatusContinue:
+			c.up.proceed()
+		}
+		if err := c.x.inform(resp); err != nil {
+			return nil, &failure{result: health.Canceled, err: err}
+		}
+	}
+	return nil, errChatter
+}
+
+// inform tells of a 1xx response.
+func (x *exchange) inform(resp *http.Response) error {
+	header := textproto.MIMEHeader(resp.Header)
+	if x.informational != nil {
+		return x.informational(resp.StatusCode, header)
+	}
+	if trace := httptrace.ContextClientTrace(x.ctx); trace != nil && trace.Got1xxResponse != nil {
+		return trace.Got1xxResponse(resp.StatusCode, header)
+	}
+	return nil
+}
+
+// send sends the request, or sees to it that it is sent.
+func (c *directConn) send() {
+	c.unsent = false
+	if c.x.ctx.Done() != nil {
+		c.unwatch = context.AfterFunc(c.x.ctx, c.abort)
+	}
+	switch {
+	case c.up == nil:
+		c.sendErr = c.write(unflushed)
+	case c.x.buffered && c.up.expects == nil:
+		c.sendErr = c.write(unflushed)
+		c.sent(time.Now())
+	default:
+		go c.up.send(c)
+		return
+	}
+}
+
+// sent notes when the request's body had been sent. The call's time until the response's head is longer by that.
+func (c *directConn) sent(at time.Time) {
+	if !c.headBy.IsZero() {
+		c.headBy = c.headBy.Add(at.Sub(c.sentAt))
+	}
+	c.sentAt = at
+}
+
+// unflushed hides from the standard library that w could be flushed. It flushes heads and chunks by itself, so that they
+// don't wait for what comes after them.
+func unflushed(w *bufio.Writer) io.Writer { return struct{ *bufio.Writer }{w} }
+
+func flushed(w *bufio.Writer) io.Writer { return w }
+
+// write writes the request.
+func (c *directConn) write(as func(*bufio.Writer) io.Writer) error {
+	w := writers.Get().(*bufio.Writer)
+	w.Reset(c)
+	err := c.x.request.Write(as(w))
+	if err == nil {
+		err = w.Flush()
+	}
+	w.Reset(nil)
+	writers.Put(w)
+	return err
+}
+
+// Write implements io.Writer, for the request's writer.
+func (c *directConn) Write(p []byte) (n int, err error) {
+	if c.written > 0 || len(p) > directBuffer {
+		c.bulky = true
+	}
+	if !c.bulky {
+		n, err = c.conn.Write(p)
+	} else {
+		n, err = c.writeLimited(p)
+	}
+	c.written += int64(n)
+	if err != nil {
+		c.writeErr = err
+	}
+	return n, err
+}
+
+// writeLimited writes as long as the instance takes something. It may take twice the limit to find out that it doesn't
+// any more, since a write that ended in time tells only that something was taken meanwhile.
+func (c *directConn) writeLimited(p []byte) (n int, err error) {
+	for {
+		now := time.Now()
+		var by limit
+		by.after(now, c.x.limits.write)
+		by.end(c.x.limits.end)
+		if by.set() && !now.Before(by.at) {
+			return n, by.over
+		}
+		if c.writeBy.wants(by.at, now) {
+			_ = c.conn.SetWriteDeadline(by.at) // fails on a closed connection only, as Write will
+		}
+		m, err := c.conn.Write(p[n:])
+		n += m
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		c.writeBy.known = false
+		if m == 0 && by.set() && !time.Now().Before(by.at) {
+			return n, by.over
+		}
+	}
+}
+
+// ReadFrom implements io.ReaderFrom: each part of a body is sent as it comes, and in large pieces if it comes so.
+func (c *directConn) ReadFrom(r io.Reader) (sum int64, err error) {
+	buffer := buffers.Get().(*[32 << 10]byte)
+	defer buffers.Put(buffer)
+	for {
+		n, err := r.Read(buffer[:])
+		if n > 0 {
+			n, failed := c.Write(buffer[:n])
+			sum += int64(n)
+			if failed != nil {
+				return sum, failed
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return sum, nil
+		}
+		if err != nil {
+			return sum, err
+		}
+	}
+}
+
+// Read implements io.Reader, for the connection's bufio.Reader.
+func (c *directConn) Read(p []byte) (int, error) {
+	if c.inHead {
+		if c.headLeft == 0 {
+			return 0, errLongHead
+		}
+		p = p[:min(len(p), c.headLeft)]
+	}
+	n, err := c.readLimited(p)
+	if n > 0 {
+		c.heard = true
+		if c.inHead {
+			c.headLeft -= n
+		}
+	}
+	return n, err
+}
+
+// readLimited reads within the time limits, which change when the request's body has been sent.
+func (c *directConn) readLimited(p []byte) (int, error) {
+	begun := c.sentAt
+	if !c.unsent {
+		begun = time.Now()
+	}
+	for now := begun; ; now = time.Now() {
+		by := c.readLimit(begun)
+		if by.set() && !now.Before(by.at) {
+			c.limited = by.over
+			return 0, by.over
+		}
+		if c.up.sending() {
+			by = c.lookAgain(by, now)
+		}
+		if c.readBy.wants(by.at, now) {
+			_ = c.conn.SetReadDeadline(by.at) // fails on a closed connection only, as Read will
+		}
+		if c.up.ended() && c.sentAt != c.up.at {
+			continue // just now. It may have failed, and woken us up before we lay down
+		}
+		n, err := c.readOnce(p)
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		c.readBy.known = false
+	}
+}
+
+// readLimit returns the limit of a read that began then. As long as the request is being sent, the instance may wait for
+// the rest of it: only the call's end counts.
+func (c *directConn) readLimit(begun time.Time) (by limit) {
+	by.end(c.x.limits.end)
+	if c.up.sending() {
+		return by
+	}
+	if c.up.ended() && c.sentAt != c.up.at {
+		c.sent(c.up.at)
+		c.sendErr = c.up.err
+	}
+	switch {
+	case c.inHead && c.sendErr != nil:
+		by.after(c.sentAt, lastWords)
+	case c.inHead:
+		by.end(c.headBy)
+		by.after(c.sentAt, c.x.limits.read)
+	case begun.Before(c.sentAt):
+		by.after(c.sentAt, c.x.limits.read)
+	default:
+		by.after(begun, c.x.limits.read)
+	}
+	return by
+}
+
+// lookAgain returns when to look at the time again while the request is being sent: no later than a limit that the end of
+// that would bring. So nobody need wake the reader up then.
+func (c *directConn) lookAgain(by limit, now time.Time) limit {
+	by.after(now, c.x.limits.read)
+	if !c.headBy.IsZero() {
+		by.end(now.Add(c.headBy.Sub(c.sentAt)))
+	}
+	return by
+}
+
+// readOnce reads; the first time, the request is sent before.
+func (c *directConn) readOnce(p []byte) (int, error) {
+	if !c.unsent {
+		return c.conn.Read(p)
+	}
+	if c.raw != nil {
+		return c.converse(p)
+	}
+	if c.used && !(c.up == nil && idempotent(c.x.request.Method)) && !c.silent() {
+		return 0, errUnsolicited
+	}
+	c.send()
+	if c.sendErr != nil {
+		return 0, c.sendErr
+	}
+	return c.conn.Read(p)
+}
+
+// silent tells whether the connection is open and nothing has arrived, where that takes a wait.
+func (c *directConn) silent() bool {
+	_ = c.conn.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := c.conn.Read(make([]byte, 1))
+	c.readBy.known = false
+	_ = c.conn.SetReadDeadline(time.Time{})
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// end is the end of the response, when nobody reads it any more. The connection is kept, if it can be, or closed.
+func (c *directConn) end(reusable bool) {
+	reusable = c.up.settled() && reusable && c.sendErr == nil && c.reader.Buffered() == 0
+	if !c.forget() { // the context is done, and the connection closed
+		reusable = false
+	}
+	c.reader.Reset(nil)
+	readers.Put(c.reader)
+	if !reusable {
+		c.up.stop()
+		c.conn.Close()
+		return
+	}
+	c.directState = directState{}
+	c.used = true
+	if !c.idle.put(c) {
+		c.conn.Close()
+	}
+}
+
+// forget stops watching the context. It returns false if that was too late.
+func (c *directConn) forget() bool { return c.unwatch == nil || c.unwatch() }
+
+// drop closes the connection, whatever others do with it.
+func (c *directConn) drop() {
+	c.forget()
+	c.conn.Close()
+}
+
+// fail closes the connection of a request that has no response.
+func (c *directConn) fail() {
+	c.drop()
+	c.reader.Reset(nil)
+	readers.Put(c.reader)
+}
+
+// stale tells, after an error, that the connection was closed or had said something while it was idle, and nothing was
+// sent.
+func (c *directConn) stale() bool { return c.unsent && c.used && c.limited == nil }
+
+// repeatable tells, after an error, that the same request may be sent once more, since it was the connection's idleness
+// that failed.
+func (c *directConn) repeatable() bool {
+	return c.used && c.up == nil && !c.heard && c.limited == nil && c.x.ctx.Err() == nil &&
+		(c.written == 0 || idempotent(c.x.request.Method))
+}
+
+func idempotent(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+// explain finds out which stage failed.
+func (c *directConn) explain(err error) error {
+	if gone := c.x.ctx.Err(); gone != nil {
+		return gone
+	}
+	if c.sendErr == nil && c.up.ended() {
+		c.sendErr = c.up.err
+	}
+	if c.limited != nil && c.sendErr == nil {
+		err = c.limited // the codec may have hidden it
+	}
+	var failed *failure
+	switch {
+	case errors.As(err, &failed):
+		return failed
+	case c.unsent:
+		return &failure{model.WhenConnect, connectResult(err), err}
+	case c.sendErr != nil && c.writeErr == nil && c.up == nil:
+		return &failure{result: health.Canceled, err: badRequest(c.sendErr)}
+	case c.sendErr != nil && c.writeErr == nil:
+		return &failure{result: health.Canceled, err: &RequestBodyError{c.sendErr}}
+	case c.sendErr != nil:
+		return &failure{model.WhenWrite, writeResult(c.sendErr), c.sendErr}
+	default:
+		return &failure{model.WhenRead, readResult(err), err}
+	}
+}
+
+// alarm is a deadline of a connection that is set as seldom as can be. One that comes too early wakes the reader or
+// writer, who looks at the time and sets it anew; so one setting is enough for all requests of some seconds.
+type alarm struct {
+	at    time.Time // zero: none is set
+	known bool      // false: it has gone off, or another goroutine has set it
+}
+
+// wants tells whether the deadline must be set, and takes note that it is.
+func (a *alarm) wants(by, now time.Time) bool {
+	if a.known && (a.at.IsZero() && by.IsZero() || a.at.After(now) && (by.IsZero() || !a.at.After(by))) {
+		return false
+	}
+	a.at, a.known = by, true
+	return true
+}
