@@ -26,14 +26,22 @@ type Attempt struct {
 	generation uint32
 	memory     *balance.Memory // nil: the policy doesn't go by what is in flight
 	begun      time.Duration
-	settled    atomic.Uint64 // 0: not done; else its result and latency
+	settled    atomic.Uint64 // 0: not done; else its result, status and latency
 }
 
-// The parts of settled.
+// The parts of settled. Below the status is the latency, in nanoseconds, of at most three days.
 const (
 	settledDone   = 1 << 63
-	settledResult = 56 // shift; below it is the latency, in nanoseconds, of at most two years
+	settledResult = 58 // shift
+	settledCode   = 48 // shift
+	maxCode       = 1<<(settledResult-settledCode) - 1
+	maxLatency    = 1<<settledCode - 1
 )
+
+func settle(outcome Outcome, latency time.Duration) uint64 {
+	code := min(max(outcome.Code, 0), maxCode)
+	return settledDone | uint64(outcome.Result)<<settledResult | uint64(code)<<settledCode | uint64(latency)
+}
 
 func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
 	attempt := &c.first
@@ -59,8 +67,8 @@ type Outcome struct {
 
 // Done says what became of the attempt. It counts once: a second call changes nothing, and returns false.
 func (t *Attempt) Done(outcome Outcome) bool {
-	latency := min(max(outcome.Latency, 0), 1<<settledResult-1)
-	if !t.settled.CompareAndSwap(0, settledDone|uint64(outcome.Result)<<settledResult|uint64(latency)) {
+	latency := min(max(outcome.Latency, 0), maxLatency)
+	if !t.settled.CompareAndSwap(0, settle(outcome, latency)) {
 		return false
 	}
 	s, now := t.call.service, t.begun+latency
@@ -109,17 +117,28 @@ func (t *Attempt) Callee() string { return t.call.Callee }
 // Before returns the call's attempt before this one; nil if it was the first.
 func (t *Attempt) Before() *Attempt { return t.before }
 
-// Settled returns the result and the latency of the attempt. Not done yet, it counts as canceled.
-func (t *Attempt) Settled() (result health.Result, latency time.Duration) {
+// After returns how long the call had gone on when the attempt began.
+func (t *Attempt) After() time.Duration { return t.begun - t.call.begun }
+
+// Settled returns what became of the attempt. Not done yet, it counts as canceled now.
+func (t *Attempt) Settled() Outcome {
 	settled := t.settled.Load()
 	if settled == 0 {
-		return health.Canceled, 0
+		return Outcome{Result: health.Canceled, Latency: t.call.agent.now() - t.begun}
 	}
-	return health.Result(settled &^ settledDone >> settledResult), time.Duration(settled & (1<<settledResult - 1))
+	return Outcome{
+		Result: resultOf(settled), Code: int(settled >> settledCode & maxCode), Latency: time.Duration(settled & maxLatency),
+	}
 }
 
 // Result returns the result of the attempt. Not done yet, it counts as canceled.
 func (t *Attempt) Result() health.Result {
-	result, _ := t.Settled()
-	return result
+	if settled := t.settled.Load(); settled != 0 {
+		return resultOf(settled)
+	}
+	return health.Canceled
+}
+
+func resultOf(settled uint64) health.Result {
+	return health.Result(settled &^ settledDone >> settledResult)
 }
