@@ -337,6 +337,7 @@ func TestHedge(t *testing.T) {
 	gone := make(chan struct{}, 10)
 	r, slow := hedgingRig(t, func(slow bool, w http.ResponseWriter, r *http.Request) {
 		if slow {
+			io.Copy(io.Discard, r.Body) // a server sees that its client has gone once it has the whole request
 			<-r.Context().Done()
 			gone <- struct{}{}
 			return
