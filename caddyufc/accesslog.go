@@ -1,6 +1,7 @@
 package caddyufc
 
 import (
+	"math"
 	"net/http"
 	"time"
 
@@ -9,86 +10,113 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/health"
 )
 
-// accessLog adds UFC's fields to the entry of one request in the access log, those of which are known:
-//
-//   - ufc_caller, ufc_callee, and ufc_idc, the caller's physical IDC.
-//   - ufc_route: the index of the callee's route that the request took.
-//   - ufc_attempts: all attempts in their order, each with instance, idc, at_ms (when it began, from the call's beginning), ms
-//     (until the response's head, or the failure), result, status (of the response), hedge, panic.
-//   - ufc_instance and ufc_instance_idc: whose response it is, or who failed last.
-//   - ufc_error: why the agent itself answered. ufc_degrade: how far the client was asked to shed load.
-//
-// With the entry's own time, client and status this is one hop of a trace: who called whom, when, whom the agent tried,
-// how long each took and what it answered.
-type accessLog struct{ *caddyhttp.ExtraLogFields }
+// callLog is what the access log says of a call, enough to rebuild it: who called whom, which instances were tried, when,
+// for how long, and what came of each. It is a copy, since the entry is written when the call is gone.
+type callLog struct {
+	caller, callee string
+	idc            string // of the caller
+	route          int    // −1: none matched
+	attempts       []attemptLog
+	final          int            // index of the attempt that decided the call; −1: there was none
+	refusal        *agent.Refusal // why UFC itself answered; nil: it didn't
+	degrade        string         // x-ufc-degrade of the request
+}
 
-// logOf returns the request's entry in the access log; nil if the server doesn't write one.
-func logOf(r *http.Request) *accessLog {
-	server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
-	if server == nil || server.Logs == nil || extra == nil {
+// attemptLog is one attempt.
+type attemptLog struct {
+	instance, idc string
+	after         time.Duration // since the call began
+	hedge, panic  bool
+	agent.Outcome
+}
+
+// logCall adds what the agent knows of a call that has been answered to the request's entry in the access log; refusal: why
+// UFC itself answered. If a request makes several calls, the last one stands.
+func logCall(r *http.Request, call *agent.Call, refusal *agent.Refusal) {
+	if entry := entryOf(r); entry != nil {
+		entry.Set(zap.Inline(newCallLog(call, refusal))) // one field, so that nothing of an earlier call is left
+	}
+}
+
+// logHeard is logCall for requests whose x-ufc-* headers count.
+func logHeard(r *http.Request, call *agent.Call, refusal *agent.Refusal) {
+	if entry := entryOf(r); entry != nil {
+		l := newCallLog(call, refusal)
+		if values := r.Header["X-Ufc-Degrade"]; len(values) == 1 && isDegrade(values[0]) {
+			l.degrade = values[0]
+		}
+		entry.Set(zap.Inline(l))
+	}
+}
+
+// logTunnel is logCall for a tunnel that has been opened: the attempt stands well so far.
+func logTunnel(r *http.Request, call *agent.Call) {
+	if entry := entryOf(r); entry != nil {
+		l := newCallLog(call, nil)
+		final := &l.attempts[l.final]
+		final.Result, final.Code = health.OK, http.StatusSwitchingProtocols
+		entry.Set(zap.Inline(l))
+	}
+}
+
+// entryOf returns the request's entry in the access log; nil if the server writes none.
+func entryOf(r *http.Request) *caddyhttp.ExtraLogFields {
+	if server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); server == nil || server.Logs == nil {
 		return nil
 	}
-	return &accessLog{extra}
+	entry, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	return entry
 }
 
-// maxLogged bounds what a stranger can put into a field.
-const maxLogged = 64
+// isDegrade tells whether a program, rather than a stranger, may have sent this x-ufc-degrade.
+func isDegrade(value string) bool { return len(value) == 1 && '1' <= value[0] && value[0] <= '3' }
 
-func (l *accessLog) text(name, value string) {
-	if value != "" {
-		l.Set(zap.String(name, value[:min(len(value), maxLogged)]))
+func newCallLog(call *agent.Call, refusal *agent.Refusal) *callLog {
+	l := &callLog{
+		caller: call.Caller, callee: call.Callee, idc: call.IDC, route: call.Route(), final: -1, refusal: refusal,
+		attempts: make([]attemptLog, call.Attempts()),
 	}
-}
-
-// logCall adds what the agent knows of a call that has been answered; reason: why it answered by itself.
-func logCall(r *http.Request, call *agent.Call, reason string) {
-	l := logOf(r)
-	if l == nil {
-		return
-	}
-	l.text("ufc_caller", call.Caller)
-	l.text("ufc_callee", call.Callee)
-	l.text("ufc_idc", call.IDC)
-	if route := call.Route(); route >= 0 {
-		l.Set(zap.Int("ufc_route", route))
-	}
-	if final := call.Final(); final != nil {
-		l.Set(zap.Array("ufc_attempts", attemptsOf(call)))
-		l.text("ufc_instance", final.HostPort)
-		l.text("ufc_instance_idc", final.IDC)
-	}
-	l.text("ufc_error", reason)
-	l.text("ufc_degrade", r.Header.Get("X-Ufc-Degrade"))
-}
-
-// attempt is one attempt in the access log.
-type attempt struct {
-	instance, idc string
-	at            time.Duration
-	outcome       agent.Outcome
-	hedge, panic  bool
-}
-
-type attempts []attempt
-
-// attemptsOf copies the attempts: the entry is written later than the call may be remembered.
-func attemptsOf(call *agent.Call) attempts {
-	all := make(attempts, call.Attempts())
-	n := len(all)
-	for a := call.Newest(); a != nil && n > 0; a = a.Before() {
+	n := len(l.attempts)
+	for attempt := call.Newest(); attempt != nil; attempt = attempt.Before() {
 		n--
-		all[n] = attempt{a.HostPort, a.IDC, a.Offset(), a.Outcome(), a.Hedge, a.Panic}
+		l.attempts[n] = attemptLog{
+			instance: attempt.HostPort, idc: attempt.IDC, after: attempt.After(), hedge: attempt.Hedge, panic: attempt.Panic,
+			Outcome: attempt.Settled(),
+		}
+		if attempt == call.Final() {
+			l.final = n
+		}
 	}
-	return all[n:]
+	return l
 }
 
-// MarshalLogArray implements zapcore.ArrayMarshaler.
-func (a attempts) MarshalLogArray(to zapcore.ArrayEncoder) error {
-	for n := range a {
-		if err := to.AppendObject(&a[n]); err != nil {
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (l *callLog) MarshalLogObject(to zapcore.ObjectEncoder) error {
+	text(to, "ufc_caller", l.caller)
+	text(to, "ufc_callee", l.callee)
+	text(to, "ufc_idc", l.idc)
+	if l.route >= 0 {
+		to.AddInt("ufc_route", l.route)
+	}
+	err := to.AddArray("ufc_attempts", zapcore.ArrayMarshalerFunc(l.marshalAttempts))
+	if l.final >= 0 && l.attempts[l.final].Code != 0 {
+		text(to, "ufc_instance", l.attempts[l.final].instance)
+		text(to, "ufc_instance_idc", l.attempts[l.final].idc)
+	}
+	if l.refusal != nil {
+		text(to, "ufc_error", l.refusal.Reason)
+		text(to, "ufc_detail", l.refusal.Detail)
+	}
+	text(to, "ufc_degrade", l.degrade)
+	return err
+}
+
+func (l *callLog) marshalAttempts(to zapcore.ArrayEncoder) error {
+	for n := range l.attempts {
+		if err := to.AppendObject(&l.attempts[n]); err != nil {
 			return err
 		}
 	}
@@ -96,16 +124,14 @@ func (a attempts) MarshalLogArray(to zapcore.ArrayEncoder) error {
 }
 
 // MarshalLogObject implements zapcore.ObjectMarshaler.
-func (a *attempt) MarshalLogObject(to zapcore.ObjectEncoder) error {
-	to.AddString("instance", a.instance)
-	if a.idc != "" {
-		to.AddString("idc", a.idc)
-	}
-	to.AddFloat64("at_ms", milliseconds(a.at))
-	to.AddFloat64("ms", milliseconds(a.outcome.Latency))
-	to.AddString("result", a.outcome.Result.String())
-	if a.outcome.Code != 0 {
-		to.AddInt("status", a.outcome.Code)
+func (a *attemptLog) MarshalLogObject(to zapcore.ObjectEncoder) error {
+	text(to, "instance", a.instance)
+	text(to, "idc", a.idc)
+	to.AddFloat64("at_ms", milliseconds(a.after))
+	to.AddFloat64("ms", milliseconds(a.Latency))
+	to.AddString("result", a.Result.String())
+	if a.Code != 0 {
+		to.AddInt("status", a.Code)
 	}
 	if a.hedge {
 		to.AddBool("hedge", true)
@@ -116,12 +142,26 @@ func (a *attempt) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	return nil
 }
 
+// maxText bounds a text in the log, in bytes. Names are shorter; what a stranger sends as one may not be.
+const maxText = 256
+
+// text adds a text that is known.
+func text(to zapcore.ObjectEncoder, name, value string) {
+	if len(value) > maxText {
+		value = value[:maxText] + "…"
+	}
+	if value != "" {
+		to.AddString(name, value)
+	}
+}
+
+// milliseconds returns a time in milliseconds, to the microsecond.
 func milliseconds(d time.Duration) float64 {
-	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
+	return math.Round(float64(d)/float64(time.Microsecond)) / 1000
 }
 
 // Interface guards
 var (
-	_ zapcore.ArrayMarshaler  = attempts(nil)
-	_ zapcore.ObjectMarshaler = (*attempt)(nil)
+	_ zapcore.ObjectMarshaler = (*callLog)(nil)
+	_ zapcore.ObjectMarshaler = (*attemptLog)(nil)
 )

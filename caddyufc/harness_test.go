@@ -115,6 +115,11 @@ func caddyfileOf(t *testing.T, global, sites string) string {
 `, t.TempDir(), global, sites)
 }
 
+// logTo is the global option that writes all logs to a file.
+func logTo(file string) string {
+	return "\n\tlog default {\n\t\toutput file " + file + "\n\t}\n"
+}
+
 // ufcOption is the global option for the etcd of all tests.
 func ufcOption(prefix, more string) string {
 	return fmt.Sprintf("ufc {\n\t\tetcd %s\n\t\tprefix %s\n\t\t%s\n\t}\n", etcdEndpoint, prefix, more)

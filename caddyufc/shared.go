@@ -2,6 +2,7 @@ package caddyufc
 
 import (
 	"github.com/caddyserver/caddy/v2"
+	"go.opentelemetry.io/contrib/propagators/autoprop"
 
 	"github.com/ufc-mesh/ufc/caddyufc/internal/currentlog"
 	"github.com/ufc-mesh/ufc/shared/agent"
@@ -20,7 +21,7 @@ type shared struct {
 func acquireShared(a *agent.Agent) (*shared, error) {
 	value, _, err := sharedByAgent.LoadOrNew(a, func() (caddy.Destructor, error) {
 		forwarder := forward.New(a, currentlog.Slog("ufc"))
-		forwarder.Trace = traceAttempt
+		forwarder.Trace = attemptTracer{autoprop.NewTextMapPropagator()}.trace // by OTEL_PROPAGATORS, as `tracing`
 		return &shared{agent: a, forwarder: forwarder}, nil
 	})
 	if err != nil {

@@ -8,42 +8,71 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.40.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/health"
 )
 
-// propagator writes an attempt's span into the request for the instance, as W3C Trace Context and Baggage have it.
-var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
+// tracerName says in a trace where the spans come from.
+const tracerName = "github.com/ufc-mesh/ufc/caddyufc"
 
-// traceAttempt begins the span of an attempt where the request has one, as Caddy's directive tracing gives it. It is a
-// forward.Forwarder's Trace. Without one, what the client says in traceparent passes on.
-func traceAttempt(ctx context.Context, call *agent.Call, attempt *agent.Attempt, header http.Header) (context.Context, func(agent.Outcome)) {
+// attemptTracer makes each attempt of a request that the directive `tracing` follows a span of its own, below the
+// request's, and tells the instance of it, so that the instance's spans hang below the attempt that reached it.
+type attemptTracer struct {
+	propagator propagation.TextMapPropagator // writes the headers
+}
+
+// trace is a forwarder's Trace.
+func (t attemptTracer) trace(ctx context.Context, call *agent.Call, attempt *agent.Attempt, header http.Header) (context.Context, func(agent.Outcome)) {
 	parent := trace.SpanFromContext(ctx)
-	if !parent.SpanContext().IsValid() {
+	if !parent.IsRecording() { // not followed; what its headers say of a trace passes as it is
 		return ctx, nil
 	}
-	ctx, span := parent.TracerProvider().Tracer("github.com/ufc-mesh/ufc").Start(ctx, call.Callee,
-		trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
-			attribute.String("server.address", attempt.Address.Addr().String()),
-			attribute.Int("server.port", int(attempt.Address.Port())),
-			attribute.Int("http.request.resend_count", attempt.Number),
-			attribute.String("ufc.callee", call.Callee), attribute.String("ufc.caller", call.Caller),
-			attribute.String("ufc.idc", attempt.IDC), attribute.Bool("ufc.hedge", attempt.Hedge),
-		))
-	propagator.Inject(ctx, propagation.HeaderCarrier(header))
-	return ctx, func(outcome agent.Outcome) {
-		switch {
-		case outcome.Result.Failure():
-			span.SetAttributes(attribute.String("error.type", outcome.Result.String()))
-			span.SetStatus(codes.Error, outcome.Result.String())
-		case outcome.Code >= 400: // the semantic conventions of a client's span
-			span.SetAttributes(attribute.String("error.type", strconv.Itoa(outcome.Code)))
-			span.SetStatus(codes.Error, "")
-		}
-		if outcome.Code != 0 {
-			span.SetAttributes(attribute.Int("http.response.status_code", outcome.Code))
-		}
-		span.End()
+	tracer := parent.TracerProvider().Tracer(tracerName, trace.WithSchemaURL(semconv.SchemaURL))
+	ctx, span := tracer.Start(ctx, call.Callee, trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attemptAttributes(call, attempt)...))
+	t.propagator.Inject(ctx, propagation.HeaderCarrier(header))
+	return ctx, func(outcome agent.Outcome) { endSpan(span, outcome) }
+}
+
+// attemptAttributes names what is known before the attempt, by OpenTelemetry's conventions for HTTP clients where they
+// have a name.
+func attemptAttributes(call *agent.Call, attempt *agent.Attempt) []attribute.KeyValue {
+	attributes := []attribute.KeyValue{
+		semconv.ServerAddress(attempt.Address.Addr().String()), semconv.ServerPort(int(attempt.Address.Port())),
+		attribute.String("ufc.callee", call.Callee),
 	}
+	if call.Caller != "" {
+		attributes = append(attributes, attribute.String("ufc.caller", call.Caller))
+	}
+	if attempt.IDC != "" {
+		attributes = append(attributes, attribute.String("ufc.idc", attempt.IDC))
+	}
+	if attempt.Number > 0 {
+		attributes = append(attributes, semconv.HTTPRequestResendCount(attempt.Number))
+	}
+	if attempt.Hedge {
+		attributes = append(attributes, attribute.Bool("ufc.hedge", true))
+	}
+	return attributes
+}
+
+// endSpan ends the span of an attempt. An attempt that was canceled, as the slower one of a hedge, has not failed.
+func endSpan(span trace.Span, outcome agent.Outcome) {
+	result := outcome.Result.String()
+	span.SetAttributes(attribute.String("ufc.result", result))
+	if outcome.Code != 0 {
+		span.SetAttributes(semconv.HTTPResponseStatusCode(outcome.Code))
+	}
+	switch {
+	case outcome.Result.Failure():
+		span.SetAttributes(semconv.ErrorTypeKey.String(result))
+		span.SetStatus(codes.Error, result)
+	case outcome.Result == health.OK && outcome.Code >= http.StatusBadRequest: // for clients, 4xx are errors by convention, too
+		span.SetAttributes(semconv.ErrorTypeKey.String(strconv.Itoa(outcome.Code)))
+		span.SetStatus(codes.Error, "")
+	}
+	span.End()
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -74,20 +73,36 @@ func checkNames(names ...string) error {
 
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	call := &agent.Call{Callee: t.Service, Caller: t.From, Class: agent.DefaultClass}
+	call := &agent.Call{
+		Callee: t.Service, Caller: t.From, Class: agent.DefaultClass, Attributes: forward.AttributesOf(req),
+	}
 	resp, err := t.forward(req, call)
 	if refusal, ok := errors.AsType[*agent.Refusal](err); ok {
 		call.End(refusal.Status())
-		logCall(req, call, refusal.Reason)
+		logCall(req, call, refusal)
 		return answer(req, refusal), nil
 	}
-	logCall(req, call, "")
 	if err != nil {
 		call.End(statusOf(err))
+		logCall(req, call, nil)
 		return nil, bodyError(err)
 	}
-	resp.Body = endWith(resp, call)
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		logTunnel(req, call) // which ends on another goroutine, maybe while the entry is being written
+	}
 	return resp, nil
+}
+
+func (t *Transport) forward(req *http.Request, call *agent.Call) (*http.Response, error) {
+	if err := t.agent.Begin(call); err != nil {
+		return nil, err
+	}
+	return t.forwarder.RoundTrip(req, call, func(resp *http.Response) {
+		call.End(resp.StatusCode)
+		if resp.StatusCode != http.StatusSwitchingProtocols {
+			logCall(req, call, nil)
+		}
+	})
 }
 
 // statusOf is what reverse_proxy answers to an error of the request itself.
@@ -99,13 +114,6 @@ func statusOf(err error) int {
 		return http.StatusGatewayTimeout
 	}
 	return forward.StatusClientGone
-}
-
-func (t *Transport) forward(req *http.Request, call *agent.Call) (*http.Response, error) {
-	if err := t.agent.Begin(call); err != nil {
-		return nil, err
-	}
-	return t.forwarder.RoundTrip(req, call)
 }
 
 // answer turns a refusal into a response.
@@ -129,44 +137,6 @@ type recorder struct {
 func (r *recorder) Header() http.Header         { return r.header }
 func (r *recorder) WriteHeader(status int)      { r.status = status }
 func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
-
-// endWith returns the response's body, so that its Close ends the call.
-func endWith(resp *http.Response, call *agent.Call) io.ReadCloser {
-	ended := endingBody{ReadCloser: resp.Body, end: sync.OnceFunc(func() { call.End(resp.StatusCode) })}
-	if conn, ok := resp.Body.(io.ReadWriteCloser); ok {
-		return &endingTunnel{endingBody: ended, conn: conn}
-	}
-	return &ended
-}
-
-// endingBody ends a call when it is closed.
-type endingBody struct {
-	io.ReadCloser
-	end func()
-}
-
-// Close implements io.Closer.
-func (b *endingBody) Close() error {
-	defer b.end()
-	return b.ReadCloser.Close()
-}
-
-// endingTunnel is the endingBody of a 101.
-type endingTunnel struct {
-	endingBody
-	conn io.ReadWriteCloser
-}
-
-// Write implements io.Writer.
-func (b *endingTunnel) Write(p []byte) (int, error) { return b.conn.Write(p) }
-
-// CloseWrite closes the direction to the instance.
-func (b *endingTunnel) CloseWrite() error {
-	if conn, ok := b.conn.(interface{ CloseWrite() error }); ok {
-		return conn.CloseWrite()
-	}
-	return http.ErrNotSupported
-}
 
 // UnmarshalCaddyfile reads the transport:
 //

@@ -26,20 +26,21 @@ type Attempt struct {
 	generation uint32
 	memory     *balance.Memory // nil: the policy doesn't go by what is in flight
 	begun      time.Duration
-	settled    atomic.Uint64 // 0: not done; else what became of it, as pack has it
+	settled    atomic.Uint64 // 0: not done; else its result, status and latency
 }
 
-// The parts of Attempt.settled, from the highest bit: that it is done, its result (4 bits), its HTTP status (10 bits), and
-// its latency in nanoseconds, of at most 6 days.
+// The parts of settled. Below the status is the latency, in nanoseconds, of at most three days.
 const (
 	settledDone   = 1 << 63
-	settledResult = 59
-	settledCode   = 49
+	settledResult = 58 // shift
+	settledCode   = 48 // shift
+	maxCode       = 1<<(settledResult-settledCode) - 1
 	maxLatency    = 1<<settledCode - 1
 )
 
-func pack(outcome Outcome, latency time.Duration) uint64 {
-	return settledDone | uint64(outcome.Result)<<settledResult | uint64(outcome.Code)&1023<<settledCode | uint64(latency)
+func settle(outcome Outcome, latency time.Duration) uint64 {
+	code := min(max(outcome.Code, 0), maxCode)
+	return settledDone | uint64(outcome.Result)<<settledResult | uint64(code)<<settledCode | uint64(latency)
 }
 
 func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
@@ -67,7 +68,7 @@ type Outcome struct {
 // Done says what became of the attempt. It counts once: a second call changes nothing, and returns false.
 func (t *Attempt) Done(outcome Outcome) bool {
 	latency := min(max(outcome.Latency, 0), maxLatency)
-	if !t.settled.CompareAndSwap(0, pack(outcome, latency)) {
+	if !t.settled.CompareAndSwap(0, settle(outcome, latency)) {
 		return false
 	}
 	s, now := t.call.service, t.begun+latency
@@ -116,21 +117,28 @@ func (t *Attempt) Callee() string { return t.call.Callee }
 // Before returns the call's attempt before this one; nil if it was the first.
 func (t *Attempt) Before() *Attempt { return t.before }
 
-// Offset returns when the attempt began, from the call's beginning.
-func (t *Attempt) Offset() time.Duration { return t.begun - t.call.begun }
+// After returns how long the call had gone on when the attempt began.
+func (t *Attempt) After() time.Duration { return t.begun - t.call.begun }
 
-// Outcome returns what became of the attempt. Not done yet, it counts as canceled.
-func (t *Attempt) Outcome() Outcome {
+// Settled returns what became of the attempt. Not done yet, it counts as canceled now.
+func (t *Attempt) Settled() Outcome {
 	settled := t.settled.Load()
 	if settled == 0 {
-		return Outcome{Result: health.Canceled}
+		return Outcome{Result: health.Canceled, Latency: t.call.agent.now() - t.begun}
 	}
 	return Outcome{
-		Result:  health.Result(settled >> settledResult & 15),
-		Code:    int(settled >> settledCode & 1023),
-		Latency: time.Duration(settled & maxLatency),
+		Result: resultOf(settled), Code: int(settled >> settledCode & maxCode), Latency: time.Duration(settled & maxLatency),
 	}
 }
 
 // Result returns the result of the attempt. Not done yet, it counts as canceled.
-func (t *Attempt) Result() health.Result { return t.Outcome().Result }
+func (t *Attempt) Result() health.Result {
+	if settled := t.settled.Load(); settled != 0 {
+		return resultOf(settled)
+	}
+	return health.Canceled
+}
+
+func resultOf(settled uint64) health.Result {
+	return health.Result(settled &^ settledDone >> settledResult)
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/health"
@@ -43,6 +44,7 @@ type responseBody struct {
 	upload  *replay
 	attempt *agent.Attempt
 	outcome agent.Outcome // as it stands at the response's head
+	closed  func()        // told of the first Close; nil: nobody is
 }
 
 // Read implements io.Reader.
@@ -57,8 +59,15 @@ func (b *responseBody) Read(p []byte) (int, error) {
 // Close implements io.Closer. A body that isn't read to its end is the caller's doing.
 func (b *responseBody) Close() error {
 	b.done(health.Canceled)
+	return b.close(b.ReadCloser)
+}
+
+func (b *responseBody) close(what io.Closer) error {
+	if b.closed != nil {
+		defer b.closed()
+	}
 	defer b.x.release()
-	return b.ReadCloser.Close()
+	return what.Close()
 }
 
 func (b *responseBody) result(err error) health.Result {
@@ -100,8 +109,7 @@ func (b *tunnelBody) CloseWrite() error {
 // Close implements io.Closer.
 func (b *tunnelBody) Close() error {
 	b.done(health.OK)
-	defer b.x.release()
-	return b.conn.Close()
+	return b.close(b.conn)
 }
 
 // watch makes the response's body tell the outcome of its attempt.
@@ -117,4 +125,16 @@ func watch(resp *http.Response, watching responseBody) {
 		return
 	}
 	resp.Body = &watching
+}
+
+// onClose calls f when the body of a watched response is closed first, which may be now.
+func onClose(resp *http.Response, f func()) {
+	switch body := resp.Body.(type) {
+	case *responseBody:
+		body.closed = sync.OnceFunc(f)
+	case *tunnelBody:
+		body.closed = sync.OnceFunc(f)
+	default: // none
+		f()
+	}
 }

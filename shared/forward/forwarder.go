@@ -63,8 +63,9 @@ func (f *Forwarder) Close() {
 	f.running.Wait()
 }
 
-// RoundTrip sends a request to an instance of the call's callee. The call must have begun; its End is left to the caller,
-// after the response's body was read or closed.
+// RoundTrip sends a request to an instance of the call's callee. The call must have begun; its End is left to the caller.
+// If there is a response, ended is told when nobody reads its body any more: once it is closed, or at once if there is
+// none. A tunnel's (101) may be closed on any goroutine.
 //
 // Of the request's URL, scheme and host don't matter. Its x-ufc-* headers are replaced by the agent's own: the names of
 // callee and caller, and the attempt's number. The Service's host, if it has one, goes before the request's. As with
@@ -73,7 +74,7 @@ func (f *Forwarder) Close() {
 //
 // The response is as the instance sent it, hop-by-hop headers included, but for the x-ufc-* headers that are the agent's
 // alone to set. The error is an *agent.Refusal, a *RequestBodyError, or the error of the request's context.
-func (f *Forwarder) RoundTrip(req *http.Request, call *agent.Call) (*http.Response, error) {
+func (f *Forwarder) RoundTrip(req *http.Request, call *agent.Call, ended func(*http.Response)) (*http.Response, error) {
 	own := *req
 	own.Header = make(http.Header, len(req.Header)+3)
 	for name, values := range req.Header {
@@ -87,7 +88,11 @@ func (f *Forwarder) RoundTrip(req *http.Request, call *agent.Call) (*http.Respon
 	}
 	d := &delivery{forwarder: f, call: call, request: &own, ctx: req.Context(), limits: limitsOf(call, overrides{})}
 	resp, _, err := d.run()
-	return resp, err
+	if err != nil {
+		return nil, err
+	}
+	onClose(resp, func() { ended(resp) })
+	return resp, nil
 }
 
 // checkHead refuses a response that no client could be given, and closes its body.

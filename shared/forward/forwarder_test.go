@@ -125,7 +125,7 @@ func TestRoundTripLeavesTheRequestAlone(t *testing.T) {
 		req.Body = body
 		req.Header = http.Header{"X-Ufc-Class": {"7"}, "X-Ufc-Service-Name": {"forged"}, "X-Other": {"kept"}}
 		call := r.begin(t)
-		resp, err := r.Forwarder.RoundTrip(req, call)
+		resp, err := r.Forwarder.RoundTrip(req, call, func(*http.Response) {})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -159,7 +159,7 @@ func TestRoundTripClosesTheBodyWhenNobodyTakesIt(t *testing.T) {
 			body := &spy{Reader: strings.NewReader("hello")}
 			req := httptest.NewRequest("POST", "http://h/", body)
 			req.Body = body
-			resp, err := r.Forwarder.RoundTrip(req, r.begin(t))
+			resp, err := r.Forwarder.RoundTrip(req, r.begin(t), func(*http.Response) { t.Error("there is nothing that could end") })
 			var refusal *agent.Refusal
 			if !errors.As(err, &refusal) {
 				t.Fatalf("got %v, %v, want a refusal", resp, err)
@@ -195,12 +195,19 @@ func TestOutcomeIsToldWhereTheBodyEnds(t *testing.T) {
 		t.Helper()
 		t.Run(path+" "+result, func(t *testing.T) {
 			r := newRig(t, nil, live)
-			resp, err := r.Forwarder.RoundTrip(httptest.NewRequest("GET", "http://h"+path, nil), r.begin(t))
+			ends := 0
+			resp, err := r.Forwarder.RoundTrip(httptest.NewRequest("GET", "http://h"+path, nil), r.begin(t), func(*http.Response) { ends++ })
 			if err != nil {
 				t.Fatal(err)
 			}
+			if some := resp.Body != http.NoBody; some == (ends == 1) {
+				t.Errorf("ended %d times at the head", ends)
+			}
 			use(r, resp.Body)
 			resp.Body.Close()
+			if ends != 1 {
+				t.Errorf("ended %d times", ends)
+			}
 			r.expect(t, 1, "ufc_attempts_total", "result", result)
 			r.expect(t, 1, "ufc_attempts_total")
 		})

@@ -42,9 +42,9 @@ type Proxy struct {
 	Trusted func(*http.Request) bool
 	// Via is the name in the header Via. Default ufc.
 	Via string
-	// Ended is told of each request when it is answered, for the access log: the call, and why the agent itself answered
-	// (x-ufc-error; empty: it didn't). Nil: nobody is.
-	Ended func(r *http.Request, call *agent.Call, reason string)
+	// Ended is told of each request when it is answered, for the access log: the call, which must not be kept, and why the
+	// agent itself answered (nil: it didn't). Nil: nobody is.
+	Ended func(r *http.Request, call *agent.Call, refusal *agent.Refusal)
 
 	vias [5]atomic.Pointer[[]string] // by version
 }
@@ -56,10 +56,10 @@ type relay struct {
 	w         http.ResponseWriter
 	r         *http.Request
 	call      agent.Call
-	out       http.Request // for the instances
-	header    http.Header  // of out
-	status    int          // what the client got
-	reason    string       // of the agent's own answer
+	out       http.Request   // for the instances
+	header    http.Header    // of out
+	status    int            // what the client got
+	refusal   *agent.Refusal // the agent's own answer; nil: none
 	sent      clientBody
 	overrides overrides
 	values    [valueCount]string // of headers that have one; spares an allocation each
@@ -124,9 +124,7 @@ func (x *relay) identify() *agent.Refusal {
 		return x.Forwarder.agent.Refuse(&x.call, agent.ReasonMethod,
 			"CONNECT can't be forwarded, neither to open a tunnel nor as extended CONNECT")
 	}
-	x.call.Attributes.Method, x.call.Attributes.Header = x.r.Method, x.r.Header
-	x.call.Attributes.Path, x.call.Attributes.RawQuery = x.r.URL.EscapedPath(), x.r.URL.RawQuery
-	x.call.Attributes.Client = clientAddress(x.r)
+	x.call.Attributes = AttributesOf(x.r)
 	if x.Service != "" {
 		return nil // a gateway's clients have no say
 	}
@@ -134,6 +132,13 @@ func (x *relay) identify() *agent.Refusal {
 		return x.Forwarder.agent.Refuse(&x.call, agent.ReasonBadRequest, err.Error())
 	}
 	return nil
+}
+
+// AttributesOf returns what routes and hash keys look at of a server's request.
+func AttributesOf(r *http.Request) agent.Attributes {
+	return agent.Attributes{
+		Method: r.Method, Path: r.URL.EscapedPath(), RawQuery: r.URL.RawQuery, Header: r.Header, Client: clientAddress(r),
+	}
 }
 
 // clientAddress returns the address of the client's end of the connection, without port and zone; empty if it has none.
@@ -233,7 +238,7 @@ func (x *relay) fail(err error) error {
 	default: // the context's deadline: somebody above has set one
 		refusal = &agent.Refusal{Reason: agent.ReasonDeadline, Service: x.call.Callee, Detail: "the request's time is over"}
 	}
-	x.status, x.reason = refusal.Status(), refusal.Reason
+	x.status, x.refusal = refusal.Status(), refusal
 	refusal.ServeHTTP(x.w, x.r)
 	return nil
 }
@@ -242,7 +247,7 @@ func (x *relay) fail(err error) error {
 func (x *relay) end() {
 	x.call.End(x.status)
 	if x.Ended != nil {
-		x.Ended(x.r, &x.call, x.reason)
+		x.Ended(x.r, &x.call, x.refusal)
 	}
 	if !x.shared && x.status != StatusClientGone { // nobody else can know any of it
 		header := x.header

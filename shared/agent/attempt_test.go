@@ -1,0 +1,81 @@
+package agent
+
+import (
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/health"
+)
+
+// TestAttemptsTellTheirStory reads a call's attempts when it has ended: what an access log is made of.
+func TestAttemptsTellTheirStory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("web", "10.0.0.1:80", "10.0.0.2:80")...)
+		call := &Call{Callee: "web"}
+		if err := r.Begin(call); err != nil {
+			t.Fatal(err)
+		}
+		pick := func() *Attempt {
+			t.Helper()
+			attempt, err := r.Pick(call)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return attempt
+		}
+		first := pick()
+		time.Sleep(30 * time.Millisecond)
+		if pending := first.Settled(); pending != (Outcome{Result: health.Canceled, Latency: 30 * time.Millisecond}) {
+			t.Errorf("under way: %+v", pending)
+		}
+		failed := Outcome{Result: health.ConnectTimeout, Latency: 30 * time.Millisecond}
+		first.Done(failed)
+		time.Sleep(5 * time.Millisecond)
+		second := pick()
+		time.Sleep(time.Second)
+		good := Outcome{Result: health.OK, Code: 404, Latency: time.Second}
+		second.Done(good)
+		call.Answered(second)
+
+		if call.Newest() != second || second.Before() != first || first.Before() != nil {
+			t.Error("the attempts aren't in order")
+		}
+		if first.After() != 0 || second.After() != 35*time.Millisecond {
+			t.Errorf("begun after %s and %s", first.After(), second.After())
+		}
+		if first.Settled() != failed || second.Settled() != good {
+			t.Errorf("settled as %+v and %+v", first.Settled(), second.Settled())
+		}
+		if first.Result() != failed.Result || second.Result() != good.Result {
+			t.Errorf("results %s and %s", first.Result(), second.Result())
+		}
+	})
+}
+
+// TestSettledBounds settles attempts with what doesn't fit, which a program that reports one may say.
+func TestSettledBounds(t *testing.T) {
+	f := func(outcome, want Outcome) {
+		t.Helper()
+		r := newRig(t, instances("web", "10.0.0.1:80")...)
+		call := &Call{Callee: "web"}
+		if err := r.Begin(call); err != nil {
+			t.Fatal(err)
+		}
+		attempt, err := r.Pick(call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attempt.Done(outcome)
+		if got := attempt.Settled(); got != want {
+			t.Errorf("%+v is settled as %+v, not %+v", outcome, got, want)
+		}
+	}
+	for result := range health.Results {
+		f(Outcome{Result: health.Result(result)}, Outcome{Result: health.Result(result)})
+	}
+	f(Outcome{Code: 999}, Outcome{Code: 999})
+	f(Outcome{Code: -1, Latency: -1}, Outcome{})
+	f(Outcome{Code: math.MaxInt, Latency: math.MaxInt64}, Outcome{Code: maxCode, Latency: maxLatency})
+}
