@@ -28,11 +28,11 @@ func familyOf(qtype uint16) agent.Family {
 // which is empty.
 func (u *UFC) pick(q *query, call *agent.Call, chosen []*agent.Attempt) ([]*agent.Attempt, error) {
 	call.Family = familyOf(q.qtype)
+	if view := q.mesh.Catalog.Service(q.service); view != nil && view.Service.Balance.Policy == model.ConsistentHash {
+		call.Key = clientAddress(q.w).String()
+	}
 	if err := q.mesh.Agent.Begin(call); err != nil {
 		return nil, err
-	}
-	if call.Service().Balance.Policy == model.ConsistentHash {
-		call.Key = clientAddress(q.w).String()
 	}
 	for picks := 0; len(chosen) < u.config.answers && picks < maxPicks; picks++ {
 		attempt, err := q.mesh.Agent.Pick(call)

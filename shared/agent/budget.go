@@ -27,6 +27,9 @@ func (b *bucket) earn(share float64) {
 	}
 }
 
+// holds tells whether there is a token.
+func (b *bucket) holds() bool { return b.millitokens.Load() >= token }
+
 // spend takes a token, if there is one.
 func (b *bucket) spend() bool {
 	for {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -221,5 +222,77 @@ func TestLatencies(t *testing.T) {
 	observe(23_000, 20, time.Second)
 	if got, ok := l.quantile(24*time.Second, 0.5); !ok || got < time.Second {
 		t.Errorf("what is older than two windows is forgotten: %v %v", got, ok)
+	}
+}
+
+func TestHedgesLeaveBannedAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := hedgedRig(t, 0.5)
+		call := r.begin(t)
+		first, err := r.Pick(call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, address := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
+			if address != first.HostPort { // banned after the call began
+				r.dead.Store(netip.MustParseAddrPort(address), true)
+				report := r.begin(t)
+				r.PickAddress(report, netip.MustParseAddrPort(address)).Done(Outcome{Result: health.ConnectError})
+				synctest.Wait()
+			}
+		}
+		before := call.service.hedging.budget.millitokens.Load()
+		if hedge := call.Hedge(); hedge != nil {
+			t.Errorf("a hedge to %s, which is banned", hedge.HostPort)
+		}
+		if after := call.service.hedging.budget.millitokens.Load(); after != before {
+			t.Errorf("a hedge that wasn't made took %d", before-after)
+		}
+		r.Close()
+	})
+}
+
+func TestMayRetry(t *testing.T) {
+	r := newRig(t, append(instances("shop", "10.0.0.1:80", "10.0.0.2:80"), documented("shop", func(s *model.Service) {
+		s.Retries.Normal.Attempts = 1
+	}))...)
+	f := func(result health.Result, tokens int64, want bool) {
+		t.Helper()
+		call := r.begin(t)
+		attempt, err := r.Pick(call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attempt.Done(Outcome{Result: result})
+		call.service.budget.millitokens.Store(tokens)
+		if call.MayRetry() != want {
+			t.Errorf("%v with %d millitokens: %v", result, tokens, !want)
+		}
+	}
+	f(health.ReadError, token, true)
+	f(health.ReadError, token-1, false)
+	f(health.ConnectError, 0, true)
+}
+
+func TestALevelThatComesBack(t *testing.T) {
+	video := func(level int) model.Record { return documented("video", func(s *model.Service) { s.Level = level }) }
+	r := newRig(t, append(instances("shop", "10.0.0.1:80"), video(1))...)
+	level := func() int {
+		call := &Call{Callee: "shop", Caller: "video"}
+		if err := r.Begin(call); err != nil {
+			t.Fatal(err)
+		}
+		return call.Level()
+	}
+	if level() != 1 {
+		t.Errorf("level %d", level())
+	}
+	r.catalog.Apply(2, []model.Record{{Kind: model.KindService, Name: "video", Deleted: true}})
+	if level() != defaultLevel {
+		t.Errorf("gone: level %d", level())
+	}
+	r.catalog.Apply(3, []model.Record{video(5)})
+	if level() != 5 {
+		t.Errorf("back: level %d", level())
 	}
 }

@@ -77,8 +77,8 @@ func (c *Call) Level() int {
 	if level := c.plan.views[c.view].level; level != 0 {
 		return level
 	}
-	if c.line.known != nil {
-		return c.line.known.state.Load().view.Service.Level
+	if known := c.line.known.Load(); known != nil {
+		return known.state.Load().view.Service.Level
 	}
 	return defaultLevel
 }
@@ -211,20 +211,34 @@ func (c *Call) mayRetry() (paid bool, err error) {
 	return false, &Refusal{Reason: ReasonNoInstance, Service: c.Callee, Detail: detail}
 }
 
+// MayRetry tells whether a call whose last attempt failed may have one more, if there is an instance for it.
+func (c *Call) MayRetry() bool {
+	return c.retries < c.Retries().Attempts && (c.last.Result() == health.ConnectError || c.service.budget.holds())
+}
+
 // pick makes an attempt on an instance that the call hasn't tried; nil if there is none.
 func (c *Call) pick() *Attempt {
 	if c.attempts > 0 {
-		c.request.Now = c.agent.now()
-		if now := c.service.current(); now.service == c.plan.service { // the same routes, after a ban or a change of the instances
-			c.plan = now
-		}
+		c.refresh()
 	}
-	to := &c.plan.views[c.view].paths[c.route]
-	if attempt := c.pickOf(to, false); attempt != nil {
+	if attempt := c.pickOf(c.path(), false); attempt != nil {
 		return attempt
 	}
-	return c.pickOf(to, true)
+	return c.pickOf(c.path(), true)
 }
+
+// refresh takes the plan in force now, since instances may have been banned, or have gone, after the call began.
+func (c *Call) refresh() {
+	c.request.Now = c.agent.now()
+	now := c.service.current()
+	other := now.service != c.plan.service
+	if c.plan = now; other {
+		c.direct() // its routes may be others
+	}
+}
+
+// path is where the call's route leads.
+func (c *Call) path() *path { return &c.plan.views[c.view].paths[c.route] }
 
 // pickOf tries the call's own split first, and within it the IDC that is its turn; then what they spill to.
 func (c *Call) pickOf(to *path, panicking bool) *Attempt {

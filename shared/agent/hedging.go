@@ -46,11 +46,13 @@ func (c *Call) Hedge() *Attempt {
 	if !c.service.hedging.budget.spend() {
 		return nil
 	}
-	c.request.Now = c.agent.now()
-	attempt := c.pickOf(&c.plan.views[c.view].paths[c.route], false)
-	if attempt != nil {
-		attempt.Hedge, c.hedge = true, attempt
+	c.refresh()
+	attempt := c.pickOf(c.path(), false)
+	if attempt == nil {
+		c.service.hedging.budget.earn(1)
+		return nil
 	}
+	attempt.Hedge, c.hedge = true, attempt
 	return attempt
 }
 

@@ -13,8 +13,8 @@ const unknown = "unknown"
 // line is what is counted of one caller's calls to one callee.
 type line struct {
 	caller   string
-	known    *service            // the caller; nil: unknown
-	duration prometheus.Observer // nil for unknown callees
+	known    atomic.Pointer[service] // the caller; nil: unknown
+	duration prometheus.Observer     // nil for unknown callees
 	requests copyMap[requestKey, tally[atomic.Uint64]]
 	usual    atomic.Pointer[usual]
 	refused  counters[string]    // by reason
@@ -33,7 +33,9 @@ type usual struct {
 }
 
 func newLine(caller string, known *service, duration prometheus.Observer) *line {
-	return &line{caller: caller, known: known, duration: duration, last: newTally[atomic.Int64]()}
+	l := &line{caller: caller, duration: duration, last: newTally[atomic.Int64]()}
+	l.known.Store(known)
+	return l
 }
 
 // line returns the line of a caller to the service.
@@ -41,16 +43,22 @@ func (s *service) line(caller string) *line {
 	if caller == "" {
 		caller = unknown
 	}
-	if l := s.lines.all()[caller]; l != nil && (l.known == nil || !l.known.gone.Load()) {
-		return l // fast path
+	if l := s.lines.all()[caller]; l != nil {
+		if known := l.known.Load(); known == nil || !known.gone.Load() {
+			return l // fast path
+		}
 	}
 	known := s.agent.service(caller)
 	if known == nil {
 		caller = unknown
 	}
-	return s.lines.get(caller, func() *line {
+	l := s.lines.get(caller, func() *line {
 		return newLine(caller, known, s.agent.duration.WithLabelValues(caller, s.name))
 	})
+	if known != nil { // the caller may have gone and come back as another one
+		l.known.Store(known)
+	}
+	return l
 }
 
 func (l *line) count(stripe uint32, now time.Duration, key requestKey, took time.Duration) {

@@ -75,7 +75,7 @@ func (d *delivery) run() (*http.Response, *agent.Attempt, error) {
 			d.call.Answered(got.attempt)
 			return got.resp, got.attempt, nil
 		}
-		if last = got.failed; !d.mayRepeat(last) || !d.pause(last) {
+		if last = got.failed; !d.mayRepeat(last) || !d.call.MayRetry() || !d.pause(last) {
 			d.upload.release()
 			return nil, nil, d.refusal(last)
 		}

@@ -204,9 +204,9 @@ func TestTimeLimits(t *testing.T) {
 	long := func(s *model.Service) { s.Timeouts.Normal.Read = ms(5000) }
 	f("head", unanswering, same, nil, 504, "read", "read_timeout")
 	f("idle in the body", slowBody(200*time.Millisecond), same, nil, 200, "", "read_timeout")
-	f("a slow body that moves", slowBody(30*time.Millisecond), same, nil, 200, "", "ok")
+	f("a slow body that moves", slowBody(200*time.Millisecond), func(s *model.Service) { s.Timeouts.Normal.Read = ms(600) }, nil, 200, "", "ok")
 	f("total", unanswering, func(s *model.Service) { long(s); s.Timeouts.Normal.Total = ms(60) }, nil, 504, "deadline", "read_timeout")
-	f("total is until the head", slowBody(30*time.Millisecond), func(s *model.Service) { s.Timeouts.Normal.Total = ms(60) }, nil, 200, "", "ok")
+	f("total is until the head", slowBody(100*time.Millisecond), func(s *model.Service) { long(s); s.Timeouts.Normal.Total = ms(300) }, nil, 200, "", "ok")
 	f("client's deadline", unanswering, long, map[string]string{"x-ufc-timeout-ms": "60"}, 504, "deadline", "canceled")
 	f("client's deadline in the body", slowBody(100*time.Millisecond), long, map[string]string{"x-ufc-timeout-ms": "150"}, 200, "", "canceled")
 	f("client's read limit, shorter", slowHead, long, map[string]string{"x-ufc-read-timeout-ms": "60"}, 504, "read", "read_timeout")
@@ -235,13 +235,13 @@ func TestSlowClientIsNobodysFault(t *testing.T) {
 		fmt.Fprint(w, n)
 	})
 	r := newRig(t, quickly(func(s *model.Service) {
-		s.Timeouts.Normal = model.TimeoutSet{Connect: ms(300), Write: ms(60), Read: ms(60), Total: ms(60)}
+		s.Timeouts.Normal = model.TimeoutSet{Connect: ms(300), Write: ms(250), Read: ms(250), Total: ms(250)}
 	}), live)
 	reader, writer := io.Pipe()
 	go func() {
 		for range 3 {
 			io.WriteString(writer, "part")
-			time.Sleep(100 * time.Millisecond) // a slow client is what this is about
+			time.Sleep(300 * time.Millisecond) // a slow client is what this is about
 		}
 		writer.Close()
 	}()
@@ -459,5 +459,46 @@ func TestRepeatable(t *testing.T) {
 	}
 	if slices.Contains([]bool{errSlow.(net.Error).Timeout(), errOver.(net.Error).Timeout()}, false) {
 		t.Error("time limits are timeouts")
+	}
+}
+
+// TestStalledUploadEndsWithItsAttempt: a client that stops in the middle of its body hears of the attempt's failure.
+func TestStalledUploadEndsWithItsAttempt(t *testing.T) {
+	f := func(name, method, header string, instance string, status int) {
+		t.Helper()
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, nil, instance)
+			_, reader := r.dial(t, method+" / HTTP/1.1\nHost: h\nx-ufc-service-name: shop\n"+header+"Content-Length: 10\n\nabc")
+			resp, err := http.ReadResponse(reader, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != status {
+				t.Errorf("got %s %q", resp.Status, resp.Header.Get("x-ufc-error"))
+			}
+		})
+	}
+	reset := rawBackend(t, func(conn *net.TCPConn, reader *bufio.Reader) {
+		http.ReadRequest(reader)
+		conn.SetLinger(0)
+	})
+	f("the call's time is over", "POST", "x-ufc-timeout-ms: 100\n", unanswering(t), 504)
+	f("POST to an instance that resets", "POST", "", reset, 502)
+	f("PUT to an instance that resets", "PUT", "", reset, 502)
+}
+
+func TestManyHeadersDontStay(t *testing.T) {
+	r := newRig(t, nil, backend(t, func(http.ResponseWriter, *http.Request) {}))
+	req := r.request(t, "GET", "/", nil)
+	for n := range 2 * mostHeaders {
+		req.Header.Set(fmt.Sprintf("x-%d", n), "1")
+	}
+	r.do(t, req)
+	for range 100 {
+		x := relays.Get().(*relay)
+		if x.headers != 0 || len(x.header) != 0 {
+			t.Fatalf("a relay that is used again has %d headers", len(x.header))
+		}
 	}
 }

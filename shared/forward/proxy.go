@@ -58,6 +58,7 @@ type relay struct {
 	call      agent.Call
 	out       http.Request   // for the instances
 	header    http.Header    // of out
+	headers   int            // how many it has had
 	status    int            // what the client got
 	refusal   *agent.Refusal // the agent's own answer; nil: none
 	sent      clientBody
@@ -67,6 +68,9 @@ type relay struct {
 	mu       sync.Mutex // 1xx responses may come on a goroutine of the wire
 	answered bool       // the response's head has come: w is not the wire's any more
 }
+
+// mostHeaders is how many headers a request has whose map is used again.
+const mostHeaders = 64
 
 // relays are for the next requests: all that a request without a body needs is in one piece of memory.
 var relays = sync.Pool{New: func() any { return &relay{header: make(http.Header, 8)} }}
@@ -251,7 +255,9 @@ func (x *relay) end() {
 	}
 	if !x.shared && x.status != StatusClientGone { // nobody else can know any of it
 		header := x.header
-		clear(header)
+		if clear(header); x.headers > mostHeaders {
+			header = make(http.Header, 8) // a map never shrinks, and takes the longer to clear the larger it is
+		}
 		*x = relay{header: header}
 		relays.Put(x)
 	}

@@ -21,9 +21,11 @@ type replay struct {
 	final  atomic.Pointer[replayReader] // of the attempt that no other one follows
 	once   sync.Once                    // closes from
 
-	mu    sync.Mutex
+	sum atomic.Int64 // total, for those who can't wait
+
+	mu    sync.Mutex // held while a Read waits for the client, which may be for ever
 	kept  []byte
-	total int64 // how much was read
+	total int64 // how much was read; written to sum, too
 	ended bool
 }
 
@@ -45,7 +47,9 @@ func (u *replay) replayable() bool {
 	if u == nil {
 		return true
 	}
-	u.mu.Lock()
+	if !u.mu.TryLock() { // an earlier attempt waits for more of it, which the next one gets if it is kept
+		return u.keeps && u.sum.Load() <= maxReplay
+	}
 	defer u.mu.Unlock()
 	return u.total == 0 || u.keeps && u.total <= maxReplay
 }
@@ -55,7 +59,9 @@ func (u *replay) whole() bool {
 	if u == nil {
 		return true
 	}
-	u.mu.Lock()
+	if !u.mu.TryLock() {
+		return false
+	}
 	defer u.mu.Unlock()
 	return u.ended && u.keeps && u.total <= maxReplay
 }
@@ -71,11 +77,20 @@ func (u *replay) settle(last *replayReader) {
 	}
 }
 
-// release closes the body when no attempt will send it any more.
+// release closes the body when no attempt will send it any more. While a Read waits for the client, closing may have to
+// wait as well, as it does with a server's own body.
 func (u *replay) release() {
-	if u != nil {
-		u.once.Do(func() { u.from.Close() }) // of no further use; there is nobody to tell of an error
+	if u == nil {
+		return
 	}
+	u.once.Do(func() { // of no further use; there is nobody to tell of an error
+		if !u.mu.TryLock() {
+			go u.from.Close()
+			return
+		}
+		u.mu.Unlock()
+		u.from.Close()
+	})
 }
 
 // failure returns the error that reading the body ended with, nil if it did not.
@@ -123,6 +138,7 @@ func (r *replayReader) Read(p []byte) (int, error) {
 		u.kept = append(u.kept, p[:n]...)
 	}
 	u.total += int64(n)
+	u.sum.Store(u.total)
 	r.at += int64(n)
 	u.ended = errors.Is(err, io.EOF)
 	if err != nil && !u.ended {

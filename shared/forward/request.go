@@ -58,6 +58,7 @@ func (x *relay) requestHeader() http.Header {
 	x.setForwarded(header, x.Trusted != nil && x.Trusted(x.r))
 	x.addVia(header, x.r.ProtoMajor, x.r.ProtoMinor)
 	x.setNames(header)
+	x.headers = len(header)
 	return header
 }
 
