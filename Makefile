@@ -54,8 +54,10 @@ lint: bin/golangci-lint ## golangci-lint, by .golangci.yml
 fmt: bin/golangci-lint ## formats the source
 	bin/golangci-lint fmt ./...
 
-bench: ## benchmarks of the packages, each once: three minutes
+bench: ## benchmarks of the packages, then of bin/caddy beside Caddy's own reverse_proxy: four minutes
 	go test -run '^$$' -bench . -benchmem -count 1 ./shared/...
+	@$(BUILD)
+	@$(SAME_BUILD) go run ./integration/bench
 
 clean: ## removes what was built, and make run's data
 	rm -rf bin data

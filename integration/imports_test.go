@@ -37,10 +37,11 @@ var allowed = map[string][]string{
 	"caddyufc/embeddedetcd":        append([]string{"caddyufc", "caddyufc/internal/currentlog"}, face...),
 	"corednsufc":                   face,
 
-	"builds/caddy":   {"caddyufc", "caddyufc/embeddedetcd"},
-	"builds/coredns": {"corednsufc"},
-	"builds/run":     {"shared/model"},
-	"integration":    {}, // it tests the binaries, from outside
+	"builds/caddy":      {"caddyufc", "caddyufc/embeddedetcd"},
+	"builds/coredns":    {"corednsufc"},
+	"builds/run":        {"shared/model"},
+	"integration/bench": {}, // it measures the binaries, from outside
+	"integration":       {}, // it tests the binaries, from outside
 }
 
 var (

@@ -310,7 +310,7 @@ func TestPointsAreInOrder(t *testing.T) {
 func TestPointsAtOnePosition(t *testing.T) {
 	const at = 77 << memberBits
 	for _, seeds := range [][]uint64{{10, 20}, {20, 10}} {
-		a := arc{points: []uint64{at | 0, at | 1}, guide: []uint32{0, 2}}
+		a := arc{points: []uint64{at, at | 1}, guide: []uint32{0, 2}}
 		a.sort(seeds)
 		if first := seeds[memberOf(a.points[0])]; first != 10 {
 			t.Errorf("seeds %v: %d goes first", seeds, first)

@@ -49,11 +49,11 @@ func limitsOf(call *agent.Call, client overrides) limits {
 	return l
 }
 
-func either(asked, default_ time.Duration) time.Duration {
+func either(asked, usual time.Duration) time.Duration {
 	if asked > 0 {
 		return asked
 	}
-	return default_
+	return usual
 }
 
 // until returns when the time is over in which a response must begin. Zero: never.

@@ -79,10 +79,10 @@ func hashDecoded(s string, next func(string) (byte, int)) uint64 {
 		filled++
 		s = s[size:]
 		if filled == len(piece) {
-			digest.Write(piece[:])
+			_, _ = digest.Write(piece[:]) // never fails
 			filled = 0
 		}
 	}
-	digest.Write(piece[:filled])
+	_, _ = digest.Write(piece[:filled])
 	return digest.Sum64()
 }

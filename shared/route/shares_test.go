@@ -96,10 +96,10 @@ func TestSharesLongAndShort(t *testing.T) {
 
 func TestUniform(t *testing.T) {
 	const n = 200_000
-	if Uniform(1, 2, true) != Uniform(1, 2, true) {
+	if first := Uniform(1, 2, true); first != Uniform(1, 2, true) {
 		t.Error("the same key and salt give two numbers")
 	}
-	if Uniform(1, 2, false) == Uniform(1, 2, false) {
+	if first := Uniform(1, 2, false); first == Uniform(1, 2, false) {
 		t.Error("two draws without a key are the same")
 	}
 	var bits [64]int
