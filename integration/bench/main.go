@@ -229,7 +229,9 @@ func (t *target) hammer(end time.Time, requests *atomic.Int64) error {
 		if err != nil {
 			return err
 		}
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
 			return errors.Join(err, errors.New(resp.Status))
 		}
 		requests.Add(1)
