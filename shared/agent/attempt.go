@@ -24,7 +24,8 @@ type Attempt struct {
 	before     *Attempt // the call's attempt before this one
 	instance   *instance
 	generation uint32
-	memory     *balance.Memory // nil: the policy doesn't go by what is in flight
+	tracked    bool            // the policy goes by what is in flight
+	memory     *balance.Memory // of all of the list; nil: the policy doesn't look at that
 	begun      time.Duration
 	settled    atomic.Uint64 // 0: not done; else its result, status and latency
 }
@@ -90,17 +91,19 @@ func (t *Attempt) Done(outcome Outcome) bool {
 
 // teach tells the policy.
 func (t *Attempt) teach(now time.Duration, outcome Outcome) {
-	latency := outcome.Latency
-	if outcome.Result == health.Canceled {
-		latency = 0 // how long it would have taken isn't known
+	latency, failed := outcome.Latency, outcome.Result.Failure()
+	if outcome.Result == health.Canceled || !t.plan.learns {
+		latency, failed = 0, false // canceled: how long it would have taken isn't known
 	}
 	switch {
-	case t.memory != nil:
-		t.memory.Ended(t.call.stripe)
-		t.instance.target.Ended(now, latency, outcome.Result.Failure())
+	case t.tracked:
+		if t.memory != nil {
+			t.memory.Ended(t.call.stripe)
+		}
+		t.instance.target.Ended(now, latency, failed)
 	case t.plan.tracks: // handed out: it was in flight somewhere else
 		t.instance.target.Began()
-		t.instance.target.Ended(now, latency, outcome.Result.Failure())
+		t.instance.target.Ended(now, latency, failed)
 	}
 }
 

@@ -290,9 +290,12 @@ func (c *Call) pickFrom(g *group, panicking bool) *Attempt {
 	}
 	attempt := c.attempt(from.instances[index], panicking)
 	if c.plan.tracks && !c.HandOut {
-		attempt.memory = from.memory
-		attempt.memory.Began(c.stripe)
+		attempt.tracked = true
 		attempt.instance.target.Began()
+		if c.plan.hashes { // the others look at single instances only
+			attempt.memory = from.memory
+			attempt.memory.Began(c.stripe)
+		}
 	}
 	return attempt
 }

@@ -26,6 +26,7 @@ type plan struct {
 	key      route.Key
 	hashes   bool      // the policy goes by a key
 	tracks   bool      // the policy goes by what is in flight
+	learns   bool      // the policy goes by latency
 	badCodes []badCode // by code
 	views    []view    // the line view; the last one takes every caller
 }
@@ -90,6 +91,7 @@ func (s *service) compile(now *state, here *place) *plan {
 		service: document, place: here, memories: &s.memories, size: len(now.instances),
 		key:    route.ParseKey(document.Balance.Hash),
 		hashes: document.Balance.Policy == model.ConsistentHash, tracks: balance.Tracks(document.Balance.Policy),
+		learns:   document.Balance.Policy == model.EWMA,
 		badCodes: compileBadCodes(document.Ban.BadCodes),
 	}
 	c := &compiler{plan: p, all: now.instances, subsets: map[string]*subset{}}
