@@ -101,6 +101,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
 	x.answered = true
 	x.mu.Unlock()
 	if err != nil {
+		x.closeUnread()
 		return x.fail(err)
 	}
 	defer resp.Body.Close()

@@ -22,6 +22,7 @@ func (x *relay) respond(resp *http.Response, attempt *agent.Attempt) {
 		header[headerInstance] = []string{attempt.HostPort}
 	}
 	announced := announce(header, resp.Trailer)
+	x.closeUnread()
 	x.status = resp.StatusCode
 	x.w.WriteHeader(resp.StatusCode)
 
