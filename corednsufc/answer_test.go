@@ -245,12 +245,16 @@ func TestTurns(t *testing.T) {
 	var alone, together []string
 	t.Run("alone", func(t *testing.T) { alone = turns(t, dns.TypeMX) })
 	t.Run("together", func(t *testing.T) { together = turns(t, dns.TypeAAAA) })
-	if !slices.Equal(alone, together) {
-		t.Errorf("turns of A alone %v, together with AAAA %v", alone, together)
-	}
-	slices.Sort(alone)
-	if each := slices.Compact(slices.Clone(alone)); len(each) != 3 || alone[3] == alone[4] || alone[7] == alone[8] {
-		t.Errorf("turns: %v, want 4 each", alone)
+	for name, seen := range map[string][]string{"A alone": alone, "together with AAAA": together} {
+		counts := map[string]int{}
+		for _, address := range seen {
+			counts[address]++
+		}
+		for address, count := range counts {
+			if len(counts) != 3 || count < 3 || count > 5 { // the first turn is anybody's
+				t.Errorf("%s: %s had %d turns of %v", name, address, count, seen)
+			}
+		}
 	}
 }
 
