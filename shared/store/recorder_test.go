@@ -148,13 +148,13 @@ func (r *recorder) await(what string, limit time.Duration, condition func() bool
 // awaitRevision waits until everything up to the revision was told.
 func (r *recorder) awaitRevision(revision int64) {
 	r.t.Helper()
-	r.await(fmt.Sprintf("revision %d", revision), 10*time.Second, func() bool { return r.revision >= revision })
+	r.await(fmt.Sprintf("revision %d", revision), 30*time.Second, func() bool { return r.revision >= revision })
 }
 
 // awaitReplace waits for the first Replace or a further one.
 func (r *recorder) awaitReplace(calls int) {
 	r.t.Helper()
-	r.await("the list", 10*time.Second, func() bool { return r.replaced >= calls })
+	r.await("the list", 30*time.Second, func() bool { return r.replaced >= calls })
 }
 
 func (r *recorder) has(keys ...string) {
