@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 )
 
 // prepareRequest makes the request for the instances out of the client's, of which it shares URL and header values.
@@ -86,13 +88,19 @@ func (p *Proxy) viaName() string {
 // response. Closing reads what is left, so that a client which waits for the response first would wait for ever.
 type clientBody struct {
 	io.ReadCloser
-	from *http.Request // where the server puts the trailers at the body's end
-	to   http.Header   // where the wire expects them
+	from  *http.Request // where the server puts the trailers at the body's end
+	to    http.Header   // where the wire expects them
+	taken atomic.Int64  // how much was read
+	ended atomic.Bool
 }
 
 // Read implements io.Reader.
 func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
+	b.taken.Add(int64(n))
+	if errors.Is(err, io.EOF) {
+		b.ended.Store(true)
+	}
 	if b.from != nil && errors.Is(err, io.EOF) {
 		for name, values := range b.from.Trailer {
 			if values != nil && !isHopByHop(name) && !isUFC(name) && name != "Content-Length" {
@@ -106,3 +114,34 @@ func (b *clientBody) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (b *clientBody) Close() error { return nil }
+
+// drained is how much of a request's body the library's server reads at most after the handler, in bytes, so that the
+// connection can be used again.
+const drained = 256 << 10
+
+// closeUnread makes the server close an HTTP/1 connection after the response, if it could not find the next request on
+// it: there is more of the body to come than it reads. The library's server would see to that by itself, but not where
+// the body that it made has been put into another one, as Caddy does. Then the rest of the body would be taken for the
+// next request: smuggling.
+func (x *relay) closeUnread() {
+	if x.sent.ReadCloser == nil || x.r.ProtoMajor != 1 || x.sent.ended.Load() {
+		return
+	}
+	if length := x.r.ContentLength; length < 0 || length-x.sent.taken.Load() >= drained {
+		x.w.Header()["Connection"] = []string{"close"}
+		x.unread = true
+	}
+}
+
+// lingering is how long a client may go on sending after the response, before the connection is closed. One that is closed
+// while something arrives is reset, and the response may be lost with it (RFC 9112 §9.6). The library's server waits as
+// long.
+const lingering = 500 * time.Millisecond
+
+// linger drops what comes of a body that nobody reads, for a while.
+func (x *relay) linger() {
+	controller := http.NewResponseController(x.w)
+	if controller.Flush() == nil && controller.SetReadDeadline(time.Now().Add(lingering)) == nil {
+		x.upload.drain()
+	}
+}

@@ -22,6 +22,7 @@ func (x *relay) respond(resp *http.Response, attempt *agent.Attempt) {
 		header[headerInstance] = []string{attempt.HostPort}
 	}
 	announced := announce(header, resp.Trailer)
+	x.closeUnread()
 	x.status = resp.StatusCode
 	x.w.WriteHeader(resp.StatusCode)
 
@@ -31,6 +32,7 @@ func (x *relay) respond(resp *http.Response, attempt *agent.Attempt) {
 		}
 	}
 	x.sendTrailers(resp.Trailer, announced)
+	x.complete = true
 }
 
 // abort ends a response that has begun, such that the client sees that it isn't whole.

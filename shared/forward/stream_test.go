@@ -7,13 +7,16 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // newHTTP2Client returns a client that speaks HTTP/2 without TLS.
@@ -393,4 +396,57 @@ func TestResponseThatBreaksOff(t *testing.T) {
 	f("length, reset", "HTTP/1.1 200 OK\nContent-Length: 9999\n\n"+long, "reset", reset)
 	f("length, closed", "HTTP/1.1 200 OK\nContent-Length: 9999\n\n"+long, "read_error", closed)
 	f("bad chunk", "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n5\nstart\nnonsense\n", "read_error", closed)
+}
+
+// TestUnreadBodyIsNoRequest: what is left of a body when its response has been sent is not the next request, also where
+// the server's own body was put into another one.
+func TestUnreadBodyIsNoRequest(t *testing.T) {
+	var smuggled atomic.Int32
+	r := newRig(t, nil, backend(t, func(w http.ResponseWriter, req *http.Request) {
+		switch req.URL.Path {
+		case "/smuggled":
+			smuggled.Add(1)
+		case "/whole":
+			io.Copy(io.Discard, req.Body)
+		}
+		_ = http.NewResponseController(w).EnableFullDuplex() // else it waits for the body
+		w.WriteHeader(http.StatusForbidden)
+	}))
+	direct := r.server.Config.Handler
+	r.server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		req.Body = struct{ io.ReadCloser }{req.Body} // as Caddy does, to limit time
+		direct.ServeHTTP(w, req)
+	})
+	const next = "GET /smuggled HTTP/1.1\r\nHost: h\r\nx-ufc-service-name: shop\r\n\r\n"
+	f := func(path, framing, first, rest string, closes bool) {
+		t.Helper()
+		conn, err := net.Dial("tcp", r.server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: h\r\nx-ufc-service-name: shop\r\n%s\r\n\r\n%s", path, framing, first)
+		reader := bufio.NewReader(conn)
+		resp, err := http.ReadResponse(reader, nil)
+		if err != nil || resp.StatusCode != http.StatusForbidden || resp.Close != closes {
+			t.Errorf("%s: %v, %v", framing, resp, err)
+			return
+		}
+		io.WriteString(conn, rest) // may fail: the connection is closed
+		if resp, err := http.ReadResponse(reader, nil); closes == (err == nil) {
+			t.Errorf("%s: then %v, %v", framing, resp, err)
+		}
+	}
+	many := strings.Repeat(next, 10_000)
+	f("/", "Content-Length: 10000000", "x", many, true)
+	f("/", "Transfer-Encoding: chunked", "1\r\nx\r\n", many, true)
+	if n := smuggled.Load(); n > 0 {
+		t.Errorf("%d requests were smuggled", n)
+	}
+	// The connection of a whole body is used again, for what is the next request indeed.
+	f("/whole", "Content-Length: 4", "xxxx", next, false)
+	f("/whole", "Transfer-Encoding: chunked", "1\r\nx\r\n0\r\n\r\n", next, false)
 }
