@@ -389,11 +389,10 @@ func receive(from <-chan struct{}) <-chan struct{} {
 }
 
 func TestClientLeavesWhileHedged(t *testing.T) {
-	var running sync.WaitGroup
+	gone := make(chan struct{}, 2)
 	r, _ := hedgingRig(t, func(_ bool, _ http.ResponseWriter, r *http.Request) {
-		running.Add(1)
-		defer running.Done()
 		<-r.Context().Done()
+		gone <- struct{}{}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
@@ -402,9 +401,9 @@ func TestClientLeavesWhileHedged(t *testing.T) {
 		t.Error("somebody answered")
 	}
 	r.expect(t, 2, "ufc_attempts_total", "result", "canceled")
-	done := make(chan struct{})
-	go func() { running.Wait(); close(done) }()
-	within(t, "both instances to learn that the client has gone", done)
+	for range 2 {
+		within(t, "an instance to learn that the client has gone", receive(gone))
+	}
 }
 
 func TestReplay(t *testing.T) {
