@@ -62,6 +62,8 @@ type relay struct {
 	status    int            // what the client got
 	refusal   *agent.Refusal // the agent's own answer; nil: none
 	sent      clientBody
+	unread    bool // the client may be sending still, and its connection is closed after the response
+	complete  bool // the response was sent
 	overrides overrides
 	values    [valueCount]string // of headers that have one; spares an allocation each
 
@@ -245,6 +247,7 @@ func (x *relay) fail(err error) error {
 	}
 	x.status, x.refusal = refusal.Status(), refusal
 	refusal.ServeHTTP(x.w, x.r)
+	x.complete = true
 	return nil
 }
 
@@ -253,6 +256,9 @@ func (x *relay) end() {
 	x.call.End(x.status)
 	if x.Ended != nil {
 		x.Ended(x.r, &x.call, x.refusal)
+	}
+	if x.unread && x.complete {
+		x.linger()
 	}
 	if !x.shared && x.status != StatusClientGone { // nobody else can know any of it
 		header := x.header

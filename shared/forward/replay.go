@@ -93,6 +93,16 @@ func (u *replay) release() {
 	})
 }
 
+// drain drops what the client still sends, until the body's end or an error, such as a deadline's.
+func (u *replay) drain() {
+	if u == nil {
+		return
+	}
+	u.mu.Lock() // waits for an attempt's Read, which the deadline ends too
+	defer u.mu.Unlock()
+	_, _ = io.Copy(io.Discard, u.from)
+}
+
 // failure returns the error that reading the body ended with, nil if it did not.
 func (u *replay) failure() error {
 	if u == nil {

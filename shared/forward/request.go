@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // prepareRequest makes the request for the instances out of the client's, of which it shares URL and header values.
@@ -125,5 +126,19 @@ func (x *relay) closeUnread() {
 	}
 	if length := x.r.ContentLength; length < 0 || length-x.sent.taken.Load() >= drained {
 		x.w.Header()["Connection"] = []string{"close"}
+		x.unread = true
+	}
+}
+
+// lingering is how long a client may go on sending after the response, before the connection is closed. One that is closed
+// while something arrives is reset, and the response may be lost with it (RFC 9112 §9.6). The library's server waits as
+// long.
+const lingering = 500 * time.Millisecond
+
+// linger drops what comes of a body that nobody reads, for a while.
+func (x *relay) linger() {
+	controller := http.NewResponseController(x.w)
+	if controller.Flush() == nil && controller.SetReadDeadline(time.Now().Add(lingering)) == nil {
+		x.upload.drain()
 	}
 }

@@ -32,6 +32,7 @@ func (x *relay) respond(resp *http.Response, attempt *agent.Attempt) {
 		}
 	}
 	x.sendTrailers(resp.Trailer, announced)
+	x.complete = true
 }
 
 // abort ends a response that has begun, such that the client sees that it isn't whole.

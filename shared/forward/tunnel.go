@@ -10,10 +10,10 @@ import (
 // tunnel joins client and instance after a 101, until both directions have ended. They end, too, with the request's
 // context and with the forwarder.
 func (x *relay) tunnel(resp *http.Response) {
-	upgrade := upgradeType(resp.Header)
+	upgrade := resp.Header["Upgrade"][:1]
 	header := x.w.Header()
 	copyResponseHeader(header, resp.Header, false)
-	header["Connection"], header["Upgrade"] = []string{"Upgrade"}, []string{upgrade}
+	header["Connection"], header["Upgrade"] = []string{"Upgrade"}, upgrade // in the instance's own case: clients have been picky
 	renameWebSocket(header)
 	x.status = resp.StatusCode
 	x.w.WriteHeader(resp.StatusCode)

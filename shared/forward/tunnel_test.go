@@ -42,7 +42,7 @@ func (r *rig) upgrade(t testing.TB, ahead string) (tcpConn, bufReader) {
 	if err != nil || resp.StatusCode != 101 {
 		t.Fatal(resp, err)
 	}
-	if resp.Header.Get("Upgrade") != "echo" || resp.Header.Get("Connection") != "Upgrade" || resp.Header["X-Ufc-Error"] != nil {
+	if resp.Header.Get("Upgrade") != "Echo" || resp.Header.Get("Connection") != "Upgrade" || resp.Header["X-Ufc-Error"] != nil {
 		t.Errorf("got the header %v", resp.Header)
 	}
 	line(t, reader, "hello")
