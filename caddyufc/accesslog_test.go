@@ -160,6 +160,13 @@ func TestAccessLog(t *testing.T) {
 		throughTunnel(t, agent, path)
 	}
 
+	eventually(t, func() error { // Caddy doesn't wait for connections that it has given away
+		data, err := os.ReadFile(log)
+		if err == nil && strings.Count(string(data), "tunnel\",\"headers") < 2 {
+			err = fmt.Errorf("no entries of the tunnels: %s", data)
+		}
+		return err
+	})
 	entries := accessLog(t, log)
 	f := func(uri string, want string) {
 		t.Helper()
