@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
 	"github.com/ufc-mesh/ufc/shared/health"
@@ -425,6 +426,12 @@ func TestABanMovesOnlyItsOwnKeys(t *testing.T) {
 		}
 		r.Close()
 	})
+}
+
+func TestHotIsOneCacheLine(t *testing.T) {
+	if size := unsafe.Sizeof(hot{}); size != 64 { // Go aligns what is as large as a power of two
+		t.Errorf("%d bytes", size)
+	}
 }
 
 func TestDeadlineIsOver(t *testing.T) {

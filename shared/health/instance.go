@@ -58,7 +58,7 @@ type Pulse struct {
 	// window holds the last outcomes as bits, the youngest lowest; 1 is a failure. An instance that doesn't fail costs
 	// one load here.
 	window      atomic.Uint64
-	lastFailure atomic.Int64 // unix nanoseconds
+	lastFailure atomic.Uint32 // unix seconds, which are enough until 2106; 32 bytes in all are half a cache line
 	// generation grows with every ban and return, so that the outcomes of attempts begun before change nothing.
 	generation atomic.Uint32
 	banned     atomic.Bool
@@ -152,8 +152,8 @@ func (i *Instance) Observe(generation uint32, result Result) {
 
 // shift adds an outcome to the window and returns the failures among the last n.
 func (i *Instance) shift(failed bool, n int) int {
-	now := time.Now().UnixNano()
-	expired := now-i.lastFailure.Load() > int64(forget)
+	now := uint32(time.Now().Unix())
+	expired := now-i.lastFailure.Load() > uint32(forget/time.Second)
 	if failed {
 		i.lastFailure.Store(now)
 	}
