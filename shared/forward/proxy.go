@@ -144,7 +144,8 @@ func (x *relay) identify() *agent.Refusal {
 // AttributesOf returns what routes and hash keys look at of a server's request.
 func AttributesOf(r *http.Request) agent.Attributes {
 	return agent.Attributes{
-		Method: r.Method, Path: r.URL.EscapedPath(), RawQuery: r.URL.RawQuery, Header: r.Header, Client: clientAddress(r),
+		Method: r.Method, Path: r.URL.EscapedPath(), RawQuery: r.URL.RawQuery, Host: r.Host, Header: r.Header,
+		Client: clientAddress(r),
 	}
 }
 

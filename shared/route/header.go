@@ -89,6 +89,20 @@ func anchored(expression string) (*regexp.Regexp, error) {
 	return regexp.Compile(`\A(?:` + parsed.String() + `)\z`)
 }
 
+// holds tells whether a request passes.
+func (t *headerTest) holds(r *Request) bool {
+	if t.name != "Host" {
+		return t.match(r.Header)
+	}
+	switch t.kind {
+	case headerAbsent:
+		return r.Host == ""
+	case headerPresent:
+		return r.Host != ""
+	}
+	return r.Host != "" && t.matchValue(r.Host)
+}
+
 // match tells whether the headers of a request, which may be nil, pass.
 func (t *headerTest) match(header http.Header) bool {
 	values := header[t.name]

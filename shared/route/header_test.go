@@ -61,3 +61,24 @@ func TestHeader(t *testing.T) {
 }
 
 func values(values ...string) http.Header { return http.Header{"X-Http-Flow-Control": values} }
+
+func TestHostIsAHeader(t *testing.T) {
+	f := func(test model.StringMatch, host string, want bool) {
+		t.Helper()
+		table, err := Compile([]model.Route{{Match: model.Match{Headers: map[string]model.StringMatch{"host": test}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := table.Match(&Request{Host: host}, 0, false) == 0; got != want {
+			t.Errorf("%+v with %q: %v", test, host, got)
+		}
+	}
+	shop, prefix, present, absent := "shop.test", "shop.", true, false
+	f(model.StringMatch{Equal: &shop}, "shop.test", true)
+	f(model.StringMatch{Equal: &shop}, "other.test", false)
+	f(model.StringMatch{Equal: &shop}, "", false)
+	f(model.StringMatch{Prefix: &prefix}, "shop.test", true)
+	f(model.StringMatch{Present: &present}, "shop.test", true)
+	f(model.StringMatch{Present: &present}, "", false)
+	f(model.StringMatch{Present: &absent}, "", true)
+}

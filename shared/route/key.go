@@ -58,6 +58,9 @@ func HashOf(key string) uint64 { return xxhash.Sum64String(key) }
 func (k Key) Hash(r *Request) (uint64, bool) {
 	switch k.source {
 	case headerKey:
+		if k.name == "Host" {
+			return xxhash.Sum64String(r.Host), r.Host != ""
+		}
 		if values := r.Header[k.name]; len(values) > 0 {
 			return xxhash.Sum64String(values[0]), values[0] != ""
 		}

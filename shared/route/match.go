@@ -55,7 +55,7 @@ func (m *match) holds(r *Request) bool {
 		return false
 	}
 	for i := range m.headers {
-		if !m.headers[i].match(r.Header) {
+		if !m.headers[i].holds(r) {
 			return false
 		}
 	}

@@ -12,7 +12,8 @@ type Request struct {
 	// "//b" are other paths than "/b". Percent-encoding is seen through, as pathTest says.
 	Path     string
 	RawQuery string // what follows the ? of the URL, as sent
-	// Header has canonical keys, and may be nil. Host is not among them: net/http keeps it apart.
+	Host     string // the header Host, or HTTP/2's :authority; net/http keeps it apart from the others
+	// Header has canonical keys, and may be nil.
 	Header http.Header
 	Client string // the client's address, without the port
 }
