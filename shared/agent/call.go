@@ -234,6 +234,7 @@ func (c *Call) refresh() {
 	other := now.service != c.plan.service
 	if c.plan = now; other {
 		c.direct() // its routes may be others
+		c.request.Hash = c.key
 	}
 }
 

@@ -90,14 +90,20 @@ func (d *delivery) refusal(last *failure) error {
 	return last.answer(d.call)
 }
 
-// repeatable tells whether a request may reach instances twice: its method is idempotent (RFC 9110 §9.2.2), its client
-// says so by a key, or the callee does.
+// repeatable tells whether a request may reach instances twice: by its method, or because its client says so by a key, or
+// the callee does.
 func repeatable(req *http.Request, service *model.Service) bool {
-	switch req.Method {
+	return idempotent(req.Method) || service.Retries.Unsafe ||
+		req.Header["Idempotency-Key"] != nil || req.Header["X-Idempotency-Key"] != nil
+}
+
+// idempotent tells whether a request with the method may be repeated (RFC 9110 §9.2.2).
+func idempotent(method string) bool {
+	switch method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true
 	}
-	return service.Retries.Unsafe || req.Header["Idempotency-Key"] != nil || req.Header["X-Idempotency-Key"] != nil
+	return false
 }
 
 // mayRepeat tells whether another attempt is safe, and may help. Whether it is allowed, the agent knows.

@@ -328,14 +328,6 @@ func (c *directConn) repeatable() bool {
 		(c.written == 0 || idempotent(c.x.request.Method))
 }
 
-func idempotent(method string) bool {
-	switch method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		return true
-	}
-	return false
-}
-
 // explain finds out which stage failed.
 func (c *directConn) explain(err error) error {
 	if gone := c.x.ctx.Err(); gone != nil {

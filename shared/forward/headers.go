@@ -1,7 +1,6 @@
 package forward
 
 import (
-	"net"
 	"net/http"
 	"net/textproto"
 	"slices"
@@ -121,12 +120,8 @@ func renameWebSocket(header http.Header) {
 // setForwarded sets X-Forwarded-For, -Proto and -Host. What the client says of itself counts only if it is trusted. A
 // header that is there without any value was put there by an earlier handler so that it be omitted.
 func (x *relay) setForwarded(header http.Header, trusted bool) {
-	peer := ""
-	switch host, _, err := net.SplitHostPort(x.r.RemoteAddr); {
-	case err == nil:
-		peer, _, _ = strings.Cut(host, "%")
-	case x.r.RemoteAddr == "@" && trusted: // a Unix socket has no address to add
-	default:
+	peer, has := clientAddress(x.r)
+	if !has && !(x.r.RemoteAddr == "@" && trusted) { // a trusted Unix socket has no address to add
 		delete(header, "X-Forwarded-For")
 		delete(header, "X-Forwarded-Proto")
 		delete(header, "X-Forwarded-Host")

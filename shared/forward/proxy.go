@@ -143,20 +143,21 @@ func (x *relay) identify() *agent.Refusal {
 
 // AttributesOf returns what routes and hash keys look at of a server's request.
 func AttributesOf(r *http.Request) agent.Attributes {
+	client, _ := clientAddress(r)
 	return agent.Attributes{
 		Method: r.Method, Path: r.URL.EscapedPath(), RawQuery: r.URL.RawQuery, Host: r.Host, Header: r.Header,
-		Client: clientAddress(r),
+		Client: client,
 	}
 }
 
-// clientAddress returns the address of the client's end of the connection, without port and zone; empty if it has none.
-func clientAddress(r *http.Request) string {
+// clientAddress returns the address of the client's end of the connection, without port and zone; false if it has none.
+func clientAddress(r *http.Request) (string, bool) {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	host, _, _ = strings.Cut(host, "%")
-	return host
+	return host, true
 }
 
 func (x *relay) readHeaders() (err error) {
