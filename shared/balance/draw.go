@@ -155,8 +155,10 @@ func (l *list) free(member int, r *Request) bool {
 // draw draws a member by weight and factor that wasn't tried, or returns −1 if there is none. A call's further choices
 // are drawn whatever the policy's order: were they to go on from the first, the neighbour of a dead instance would get
 // all of its requests.
-func (l *list) draw(r *Request) int {
-	member := l.random()
+func (l *list) draw(r *Request) int { return l.settle(r, l.random()) }
+
+// settle takes the member that was drawn, or goes on drawing.
+func (l *list) settle(r *Request, member int) int {
 	if l.free(member, r) {
 		return member
 	}

@@ -26,16 +26,16 @@ func newTwoChoices(members []Member) twoChoices {
 	return p
 }
 
-// second draws a member besides the first one that wasn't tried, or returns −1. One that isn't accepted has no substitute:
-// of two members the same would be drawn until it is, however small its factor.
-func (p *twoChoices) second(r *Request, first int) int {
+// second takes the member that was drawn besides the first one, or draws on while they were tried, or returns −1. One that
+// isn't accepted has no substitute: of two members the same would be drawn until it is, however small its factor.
+func (p *twoChoices) second(r *Request, first, member int) int {
 	for range mostDraws {
-		member := p.other(first)
 		if member < 0 || p.free(member, r) {
 			return member
 		}
 		target := p.targets[member]
 		if slices.Contains(r.Tried, target) {
+			member = p.other(first)
 			continue
 		}
 		if rand.Float64() < target.Factor(r.Now) {
@@ -69,7 +69,7 @@ func (p *leastRequest) Pick(r *Request) int {
 	if load <= 0 { // nobody has less
 		return first
 	}
-	if second := p.second(r, first); second >= 0 && p.load(second) < load {
+	if second := p.second(r, first, p.other(first)); second >= 0 && p.load(second) < load {
 		return second
 	}
 	return first
@@ -80,19 +80,34 @@ func (p *leastRequest) Pick(r *Request) int {
 type ewma struct{ twoChoices }
 
 // Pick implements Policy.
+//
+// Two are drawn before either is looked at: after another core has written to both, the processor waits for their two cache
+// lines at one time, not for one after the other.
 func (p *ewma) Pick(r *Request) int {
-	first := p.draw(r)
-	if first < 0 {
-		return -1
+	first := p.random()
+	second := p.other(first)
+	if second < 0 || !p.free(first, r) || !p.free(second, r) {
+		return p.unusual(r, first, second)
 	}
-	cost := p.cost(r, first)
-	if cost <= 0 {
-		return first
-	}
-	if second := p.second(r, first); second >= 0 && p.cost(r, second) < cost {
+	if p.cost(r, second) < p.cost(r, first) {
 		return second
 	}
 	return first
+}
+
+// unusual is Pick when one of the two that were drawn may not be taken, or not without further thought.
+func (p *ewma) unusual(r *Request, first, second int) int {
+	settled := p.settle(r, first)
+	if settled < 0 {
+		return -1
+	}
+	if settled != first {
+		second = p.other(settled)
+	}
+	if second = p.second(r, settled, second); second >= 0 && p.cost(r, second) < p.cost(r, settled) {
+		return second
+	}
+	return settled
 }
 
 // cost of an unknown member is 0 while it is idle, so that it is tried at once, and more than any known one's while the
