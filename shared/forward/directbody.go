@@ -68,7 +68,7 @@ func newUpload(x *exchange) *upload {
 
 // send writes the request. It runs in a goroutine of its own.
 func (u *upload) send(c *directConn) {
-	err := c.write(flushed)
+	err := c.write()
 	broken := err != nil && c.writeErr == nil && !errors.Is(err, errStopped)
 	u.at, u.err = time.Now(), err
 	close(u.done)
