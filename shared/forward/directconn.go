@@ -106,7 +106,7 @@ func (c *directConn) roundTrip(x *exchange, up *upload, now time.Time) (*http.Re
 		c.end(reusable)
 		return resp, nil
 	}
-	resp.Body = &directBody{ReadCloser: resp.Body, conn: c, ctx: x.ctx, reusable: reusable}
+	resp.Body = &directBody{ReadCloser: resp.Body, conn: c, reusable: reusable}
 	return resp, nil
 }
 
