@@ -42,7 +42,6 @@ type responseBody struct {
 	io.ReadCloser
 	x       *exchange
 	upload  *replay
-	attempt *agent.Attempt
 	outcome agent.Outcome // as it stands at the response's head
 	closed  func()        // told of the first Close; nil: nobody is
 }
@@ -85,7 +84,7 @@ func (b *responseBody) result(err error) health.Result {
 func (b *responseBody) done(result health.Result) {
 	outcome := b.outcome
 	outcome.Result = result
-	b.x.done(b.attempt, outcome)
+	b.x.done(outcome)
 }
 
 // tunnelBody is the body of a 101: the connection, now for another protocol. The instance has kept its word at the head,
