@@ -58,15 +58,15 @@ func (b *responseBody) Read(p []byte) (int, error) {
 // Close implements io.Closer. A body that isn't read to its end is the caller's doing.
 func (b *responseBody) Close() error {
 	b.done(health.Canceled)
-	return b.close(b.ReadCloser)
+	return b.close()
 }
 
-func (b *responseBody) close(what io.Closer) error {
+func (b *responseBody) close() error {
 	if b.closed != nil {
 		defer b.closed()
 	}
 	defer b.x.release()
-	return what.Close()
+	return b.ReadCloser.Close()
 }
 
 func (b *responseBody) result(err error) health.Result {
@@ -91,7 +91,7 @@ func (b *responseBody) done(result health.Result) {
 // so that whoever ends the tunnel in good order, the outcome is ok.
 type tunnelBody struct {
 	responseBody
-	conn io.ReadWriteCloser
+	conn io.ReadWriteCloser // the responseBody's
 }
 
 // Write implements io.Writer.
@@ -108,7 +108,7 @@ func (b *tunnelBody) CloseWrite() error {
 // Close implements io.Closer.
 func (b *tunnelBody) Close() error {
 	b.done(health.OK)
-	return b.close(b.conn)
+	return b.close()
 }
 
 // watch makes the response's body tell the outcome of its attempt.
