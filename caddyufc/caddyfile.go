@@ -171,6 +171,16 @@ func arguments(d *caddyfile.Dispenser, usage string, targets ...*string) error {
 	return nil
 }
 
+// nameOption reads an option whose argument is the name of a callee or a caller.
+func nameOption(usage string, name *string) func(*caddyfile.Dispenser) error {
+	return func(d *caddyfile.Dispenser) error {
+		if err := arguments(d, usage, name); err != nil {
+			return err
+		}
+		return check(d, *name, func() error { return model.CheckName(*name) })
+	}
+}
+
 // inOption adds the option's name to an error.
 func inOption(name string, err error) error {
 	if err != nil {

@@ -105,7 +105,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return check(d, h.Service, func() error { return model.CheckName(h.Service) })
 	}
 	return options(d, "ufc", service, map[string]func(*caddyfile.Dispenser) error{
-		"from":  fromOption(&h.From),
+		"from":  nameOption("CALLER", &h.From),
 		"debug": func(*caddyfile.Dispenser) error { h.Debug = true; return nil },
 	})
 }

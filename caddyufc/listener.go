@@ -24,8 +24,9 @@ func init() { caddy.RegisterNetwork("ufc", listen) }
 // socket, the newest gets the connections, and on Linux only when a client has begun to speak. A port in use by
 // another process is an error, too, which SO_REUSEPORT hides.
 //
-// It is for HTTP/1.1 and HTTP/2 over TCP: with TLS, say so by "protocols h1 h2", since it can't listen for HTTP/3. What a client sends on an idle connection just while the old server closes that
-// is lost as with any server; clients send it again.
+// It is for HTTP/1.1 and HTTP/2 over TCP: with TLS, say so by "protocols h1 h2", since it can't listen for HTTP/3. What a
+// client sends on an idle connection just while the old server closes that is lost as with any server; clients send it
+// again.
 func listen(ctx context.Context, _, host, ports string, offset uint, config net.ListenConfig) (any, error) {
 	tcp, err := caddy.ParseNetworkAddress(caddy.JoinNetworkAddress("tcp", host, ports))
 	if err != nil {

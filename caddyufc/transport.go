@@ -145,29 +145,13 @@ func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
 //	    from <caller>
 //	}
 func (t *Transport) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	service := func(d *caddyfile.Dispenser) error {
-		if err := arguments(d, "SERVICE", &t.Service); err != nil {
-			return err
-		}
-		return check(d, t.Service, func() error { return model.CheckName(t.Service) })
-	}
 	err := options(d, "transport ufc", nil, map[string]func(*caddyfile.Dispenser) error{
-		"service": service, "from": fromOption(&t.From),
+		"service": nameOption("SERVICE", &t.Service), "from": nameOption("CALLER", &t.From),
 	})
 	if err == nil && t.Service == "" {
 		return d.Err("transport ufc: the option service is missing")
 	}
 	return err
-}
-
-// fromOption reads the option that names the caller.
-func fromOption(from *string) func(*caddyfile.Dispenser) error {
-	return func(d *caddyfile.Dispenser) error {
-		if err := arguments(d, "CALLER", from); err != nil {
-			return err
-		}
-		return check(d, *from, func() error { return model.CheckName(*from) })
-	}
 }
 
 // Interface guards

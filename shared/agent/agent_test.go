@@ -65,6 +65,25 @@ func documented(name string, change func(*model.Service)) model.Record {
 	return model.Record{Kind: model.KindService, Name: name, Service: s}
 }
 
+// begin begins a call.
+func (r *rig) begin(t testing.TB, call *Call) *Call {
+	t.Helper()
+	if err := r.Begin(call); err != nil {
+		t.Fatal(err)
+	}
+	return call
+}
+
+// pick makes an attempt for a call.
+func (r *rig) pick(t testing.TB, call *Call) *Attempt {
+	t.Helper()
+	attempt, err := r.Pick(call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return attempt
+}
+
 // try makes a whole call with one attempt and returns where it went.
 func (r *rig) try(t testing.TB, callee string, result health.Result) (string, error) {
 	t.Helper()
@@ -132,10 +151,7 @@ func TestFamilies(t *testing.T) {
 	r := newRig(t, instances("shop", "10.0.0.1:80", "[2001:db8::1]:80", "[2001:db8::2]:80")...)
 	f := func(family Family, want ...string) {
 		t.Helper()
-		call := &Call{Callee: "shop", Family: family, HandOut: true}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop", Family: family, HandOut: true})
 		var got []string
 		for attempt, err := r.Pick(call); err == nil; attempt, err = r.Pick(call) {
 			got = append(got, attempt.HostPort)
@@ -152,14 +168,8 @@ func TestFamilies(t *testing.T) {
 	// Most programs ask for both families in turn.
 	got := map[string]int{}
 	for n := range 100 {
-		call := &Call{Callee: "shop", Family: []Family{IPv4, IPv6}[n%2], HandOut: true}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
-		attempt, err := r.Pick(call)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop", Family: []Family{IPv4, IPv6}[n%2], HandOut: true})
+		attempt := r.pick(t, call)
 		got[attempt.HostPort]++
 	}
 	if first := got["[2001:db8::1]:80"]; first < 23 || first > 27 || got["10.0.0.1:80"] != 50 {
@@ -169,16 +179,10 @@ func TestFamilies(t *testing.T) {
 
 func TestRetriesGoElsewhere(t *testing.T) {
 	r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80")...)
-	call := &Call{Callee: "shop"}
-	if err := r.Begin(call); err != nil {
-		t.Fatal(err)
-	}
+	call := r.begin(t, &Call{Callee: "shop"})
 	seen := map[string]bool{}
 	for n := range 3 {
-		attempt, err := r.Pick(call)
-		if err != nil {
-			t.Fatal(err)
-		}
+		attempt := r.pick(t, call)
 		if attempt.Number != n || seen[attempt.HostPort] {
 			t.Errorf("attempt %d is numbered %d, on %s after %v", n, attempt.Number, attempt.HostPort, seen)
 		}
@@ -188,10 +192,7 @@ func TestRetriesGoElsewhere(t *testing.T) {
 	if _, err := r.Pick(call); err == nil || call.Attempts() != 3 {
 		t.Errorf("by default a call has one attempt and two more, not %d (%v)", call.Attempts(), err)
 	}
-	call = &Call{Callee: "shop", HandOut: true}
-	if err := r.Begin(call); err != nil {
-		t.Fatal(err)
-	}
+	call = r.begin(t, &Call{Callee: "shop", HandOut: true})
 	for n := range 5 {
 		if _, err := r.Pick(call); (err == nil) != (n < 4) {
 			t.Errorf("hand-out %d of 4 instances: %v", n, err)
@@ -204,10 +205,7 @@ func TestBannedAreLeftOut(t *testing.T) {
 		r := newRig(t, instances("redis", "127.0.0.2:6379", "127.0.0.3:6379", "127.0.0.4:6379")...)
 		dead := netip.MustParseAddrPort("127.0.0.2:6379")
 		r.dead.Store(dead, true)
-		call := &Call{Callee: "redis", HandOut: true}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "redis", HandOut: true})
 		attempt := r.PickAddress(call, dead)
 		attempt.Report(Outcome{Result: health.ConnectError, Code: 502})
 		synctest.Wait()
@@ -239,10 +237,7 @@ func TestPanicChoosesTheLeastBad(t *testing.T) {
 		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
 		fail := func(address string, result health.Result, times int) {
 			for range times {
-				call := &Call{Callee: "shop", HandOut: true}
-				if err := r.Begin(call); err != nil {
-					t.Fatal(err)
-				}
+				call := r.begin(t, &Call{Callee: "shop", HandOut: true})
 				attempt := r.PickAddress(call, netip.MustParseAddrPort(address))
 				attempt.Done(Outcome{Result: result})
 			}
@@ -254,10 +249,7 @@ func TestPanicChoosesTheLeastBad(t *testing.T) {
 		if counts := r.spread(t, "shop", 10); counts["10.0.0.2:80"] != 10 {
 			t.Errorf("one is proven dead, the other suspected: %v", counts)
 		}
-		call := &Call{Callee: "shop"}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop"})
 		if attempt, err := r.Pick(call); err != nil || !attempt.Panic {
 			t.Errorf("the attempt doesn't say that it was made in panic: %+v, %v", attempt, err)
 		}
@@ -271,14 +263,8 @@ func TestPanicChoosesTheLeastBad(t *testing.T) {
 
 func TestDoneCountsOnce(t *testing.T) {
 	r := newRig(t, instances("shop", "10.0.0.1:80")...)
-	call := &Call{Callee: "shop"}
-	if err := r.Begin(call); err != nil {
-		t.Fatal(err)
-	}
-	attempt, err := r.Pick(call)
-	if err != nil {
-		t.Fatal(err)
-	}
+	call := r.begin(t, &Call{Callee: "shop"})
+	attempt := r.pick(t, call)
 	for range 10 {
 		attempt.Done(Outcome{Result: health.ReadError})
 		call.End(502)
@@ -298,23 +284,14 @@ ufc_requests_total{callee="shop",caller="unknown",code="502",idc="bj-b"} 1
 
 func TestMetrics(t *testing.T) {
 	r := newRig(t, append(instances("shop", "10.0.0.1:80"), documented("web", nil), documented("shop", nil))...)
-	call := &Call{Callee: "shop", Caller: "web"}
-	if err := r.Begin(call); err != nil {
-		t.Fatal(err)
-	}
-	attempt, err := r.Pick(call)
-	if err != nil {
-		t.Fatal(err)
-	}
+	call := r.begin(t, &Call{Callee: "shop", Caller: "web"})
+	attempt := r.pick(t, call)
 	attempt.Done(Outcome{Result: health.OK})
 	call.End(204)
 	for n := range 50 { // strangers don't grow the metrics
 		_, _ = r.try(t, fmt.Sprintf("nobody-%d", n), health.OK)
 		r.CountCallback(fmt.Sprintf("nobody-%d", n), "ok")
-		call := &Call{Callee: "shop", Caller: fmt.Sprintf("stranger-%d", n)}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop", Caller: fmt.Sprintf("stranger-%d", n)})
 		call.End(499)
 	}
 	r.catalog.Apply(7, []model.Record{{Kind: model.KindService, Name: "bad", Err: errors.New("no")}})
@@ -358,14 +335,8 @@ func TestHandOuts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, instances("shop", "10.0.0.1:80")...)
 		hand := func() string {
-			call := &Call{Callee: "shop", HandOut: true}
-			if err := r.Begin(call); err != nil {
-				t.Fatal(err)
-			}
-			attempt, err := r.Pick(call)
-			if err != nil {
-				t.Fatal(err)
-			}
+			call := r.begin(t, &Call{Callee: "shop", HandOut: true})
+			attempt := r.pick(t, call)
 			return r.HandOut(attempt)
 		}
 		id := hand()
@@ -425,10 +396,7 @@ func TestChangesUnderLoad(t *testing.T) {
 
 func TestRemovedServiceIsUnknown(t *testing.T) {
 	r := newRig(t, documented("shop", nil), documented("cart", nil))
-	call := &Call{Callee: "shop"}
-	if err := r.Begin(call); err != nil {
-		t.Fatal(err)
-	}
+	call := r.begin(t, &Call{Callee: "shop"})
 	r.catalog.Apply(2, []model.Record{{Kind: model.KindService, Name: "shop", Deleted: true}})
 	if r.Knows("shop") || !r.Knows("cart") {
 		t.Error("a removed service is known, or another one is not")

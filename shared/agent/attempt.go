@@ -130,18 +130,10 @@ func (t *Attempt) Settled() Outcome {
 		return Outcome{Result: health.Canceled, Latency: t.call.agent.now() - t.begun}
 	}
 	return Outcome{
-		Result: resultOf(settled), Code: int(settled >> settledCode & maxCode), Latency: time.Duration(settled & maxLatency),
+		Result: health.Result(settled &^ settledDone >> settledResult), Code: int(settled >> settledCode & maxCode),
+		Latency: time.Duration(settled & maxLatency),
 	}
 }
 
 // Result returns the result of the attempt. Not done yet, it counts as canceled.
-func (t *Attempt) Result() health.Result {
-	if settled := t.settled.Load(); settled != 0 {
-		return resultOf(settled)
-	}
-	return health.Canceled
-}
-
-func resultOf(settled uint64) health.Result {
-	return health.Result(settled &^ settledDone >> settledResult)
-}
+func (t *Attempt) Result() health.Result { return t.Settled().Result }

@@ -13,19 +13,8 @@ import (
 func TestAttemptsTellTheirStory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, instances("web", "10.0.0.1:80", "10.0.0.2:80")...)
-		call := &Call{Callee: "web"}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
-		pick := func() *Attempt {
-			t.Helper()
-			attempt, err := r.Pick(call)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return attempt
-		}
-		first := pick()
+		call := r.begin(t, &Call{Callee: "web"})
+		first := r.pick(t, call)
 		time.Sleep(30 * time.Millisecond)
 		if pending := first.Settled(); pending != (Outcome{Result: health.Canceled, Latency: 30 * time.Millisecond}) {
 			t.Errorf("under way: %+v", pending)
@@ -33,7 +22,7 @@ func TestAttemptsTellTheirStory(t *testing.T) {
 		failed := Outcome{Result: health.ConnectTimeout, Latency: 30 * time.Millisecond}
 		first.Done(failed)
 		time.Sleep(5 * time.Millisecond)
-		second := pick()
+		second := r.pick(t, call)
 		time.Sleep(time.Second)
 		good := Outcome{Result: health.OK, Code: 404, Latency: time.Second}
 		second.Done(good)
@@ -59,14 +48,8 @@ func TestSettledBounds(t *testing.T) {
 	f := func(outcome, want Outcome) {
 		t.Helper()
 		r := newRig(t, instances("web", "10.0.0.1:80")...)
-		call := &Call{Callee: "web"}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
-		attempt, err := r.Pick(call)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "web"})
+		attempt := r.pick(t, call)
 		attempt.Done(outcome)
 		if got := attempt.Settled(); got != want {
 			t.Errorf("%+v is settled as %+v, not %+v", outcome, got, want)

@@ -18,16 +18,9 @@ import (
 func (r *rig) retried(t *testing.T, n int, result health.Result) (retries int) {
 	t.Helper()
 	for range n {
-		call := &Call{Callee: "shop"}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
-		attempt, err := r.Pick(call)
-		if err != nil {
-			t.Fatal(err)
-		}
-		attempt.Done(Outcome{Result: result})
-		if attempt, err = r.Pick(call); err == nil {
+		call := r.begin(t, &Call{Callee: "shop"})
+		r.pick(t, call).Done(Outcome{Result: result})
+		if attempt, err := r.Pick(call); err == nil {
 			attempt.Done(Outcome{Result: health.OK})
 			retries++
 		}
@@ -85,16 +78,13 @@ func hedgedRig(t *testing.T, budget float64) *rig {
 	r := newRig(t, append(instances("shop", "10.0.0.1:80", "10.0.0.2:80"), documented("shop", func(s *model.Service) {
 		s.Hedge = &model.Hedge{Percentile: 0.95, Budget: budget}
 	}))...)
-	if _, ok := r.begin(t).HedgeAfter(); ok {
+	if _, ok := r.begin(t, &Call{Callee: "shop"}).HedgeAfter(); ok {
 		t.Error("nothing is known of the latency, and a hedge is made")
 	}
 	time.Sleep(time.Second)
 	for n := range 100 {
-		call := r.begin(t)
-		attempt, err := r.Pick(call)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop"})
+		attempt := r.pick(t, call)
 		attempt.Done(Outcome{Result: health.OK, Latency: time.Duration(n+1) * time.Millisecond})
 		call.End(200)
 	}
@@ -102,23 +92,11 @@ func hedgedRig(t *testing.T, budget float64) *rig {
 	return r
 }
 
-func (r *rig) begin(t *testing.T) *Call {
-	t.Helper()
-	call := &Call{Callee: "shop"}
-	if err := r.Begin(call); err != nil {
-		t.Fatal(err)
-	}
-	return call
-}
-
 // hedge makes a call with a hedge and lets one of the two win.
 func (r *rig) hedge(t *testing.T, hedgeWins bool) bool {
 	t.Helper()
-	call := r.begin(t)
-	first, err := r.Pick(call)
-	if err != nil {
-		t.Fatal(err)
-	}
+	call := r.begin(t, &Call{Callee: "shop"})
+	first := r.pick(t, call)
 	if _, ok := call.HedgeAfter(); !ok {
 		return false
 	}
@@ -143,7 +121,7 @@ func (r *rig) hedge(t *testing.T, hedgeWins bool) bool {
 func TestHedgeAfterTheLivePercentile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := hedgedRig(t, 0.5)
-		after, ok := r.begin(t).HedgeAfter()
+		after, ok := r.begin(t, &Call{Callee: "shop"}).HedgeAfter()
 		if !ok || after < 95*time.Millisecond || after > 105*time.Millisecond {
 			t.Errorf("hedge after %v %v, want the 95th percentile of 1 to 100 ms, at most 9 %% more", after, ok)
 		}
@@ -182,14 +160,14 @@ func TestHedgingThatDoesntWinIsOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := hedgedRig(t, 0.5)
 		for n := range judgeHedges {
-			r.hedge(t, n == 0)      // 1 of 20
-			r.begin(t).HedgeAfter() // earns
+			r.hedge(t, n == 0)                             // 1 of 20
+			r.begin(t, &Call{Callee: "shop"}).HedgeAfter() // earns
 		}
 		if r.hedge(t, true) {
 			t.Error("1 of 20 hedges won, and hedging goes on")
 		}
 		time.Sleep(hedgePause + time.Second)
-		r.begin(t).HedgeAfter()
+		r.begin(t, &Call{Callee: "shop"}).HedgeAfter()
 		if !r.hedge(t, true) {
 			t.Error("it isn't tried again")
 		}
@@ -228,15 +206,12 @@ func TestLatencies(t *testing.T) {
 func TestHedgesLeaveBannedAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := hedgedRig(t, 0.5)
-		call := r.begin(t)
-		first, err := r.Pick(call)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop"})
+		first := r.pick(t, call)
 		for _, address := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
 			if address != first.HostPort { // banned after the call began
 				r.dead.Store(netip.MustParseAddrPort(address), true)
-				report := r.begin(t)
+				report := r.begin(t, &Call{Callee: "shop"})
 				r.PickAddress(report, netip.MustParseAddrPort(address)).Done(Outcome{Result: health.ConnectError})
 				synctest.Wait()
 			}
@@ -258,11 +233,8 @@ func TestMayRetry(t *testing.T) {
 	}))...)
 	f := func(result health.Result, tokens int64, want bool) {
 		t.Helper()
-		call := r.begin(t)
-		attempt, err := r.Pick(call)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop"})
+		attempt := r.pick(t, call)
 		attempt.Done(Outcome{Result: result})
 		call.service.budget.millitokens.Store(tokens)
 		if call.MayRetry() != want {
@@ -278,10 +250,7 @@ func TestALevelThatComesBack(t *testing.T) {
 	video := func(level int) model.Record { return documented("video", func(s *model.Service) { s.Level = level }) }
 	r := newRig(t, append(instances("shop", "10.0.0.1:80"), video(1))...)
 	level := func() int {
-		call := &Call{Callee: "shop", Caller: "video"}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop", Caller: "video"})
 		return call.Level()
 	}
 	if level() != 1 {

@@ -177,15 +177,16 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 		}
 	}
 	attempt := call.pick()
-	if attempt == nil && paid {
-		call.service.budget.earn(1)
-	}
 	if attempt == nil {
-		refusal := &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: call.noneLeft()}
-		if call.attempts == 0 && call.Family == AnyFamily {
-			return nil, a.Refuse(call, ReasonNoInstance, refusal.Detail)
+		if paid {
+			call.service.budget.earn(1)
 		}
-		return nil, refusal // not counted: the caller asks for the other IP version too, or hears of the last attempt's failure
+		detail := call.noneLeft()
+		if call.attempts == 0 && call.Family == AnyFamily {
+			return nil, a.Refuse(call, ReasonNoInstance, detail)
+		}
+		// Not counted: the caller asks for the other IP version too, or hears of the last attempt's failure.
+		return nil, &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: detail}
 	}
 	if again {
 		call.retries++

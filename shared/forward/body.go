@@ -42,7 +42,6 @@ type responseBody struct {
 	io.ReadCloser
 	x       *exchange
 	upload  *replay
-	attempt *agent.Attempt
 	outcome agent.Outcome // as it stands at the response's head
 	closed  func()        // told of the first Close; nil: nobody is
 }
@@ -59,15 +58,15 @@ func (b *responseBody) Read(p []byte) (int, error) {
 // Close implements io.Closer. A body that isn't read to its end is the caller's doing.
 func (b *responseBody) Close() error {
 	b.done(health.Canceled)
-	return b.close(b.ReadCloser)
+	return b.close()
 }
 
-func (b *responseBody) close(what io.Closer) error {
+func (b *responseBody) close() error {
 	if b.closed != nil {
 		defer b.closed()
 	}
 	defer b.x.release()
-	return what.Close()
+	return b.ReadCloser.Close()
 }
 
 func (b *responseBody) result(err error) health.Result {
@@ -85,14 +84,14 @@ func (b *responseBody) result(err error) health.Result {
 func (b *responseBody) done(result health.Result) {
 	outcome := b.outcome
 	outcome.Result = result
-	b.x.done(b.attempt, outcome)
+	b.x.done(outcome)
 }
 
 // tunnelBody is the body of a 101: the connection, now for another protocol. The instance has kept its word at the head,
 // so that whoever ends the tunnel in good order, the outcome is ok.
 type tunnelBody struct {
 	responseBody
-	conn io.ReadWriteCloser
+	conn io.ReadWriteCloser // the responseBody's
 }
 
 // Write implements io.Writer.
@@ -109,7 +108,7 @@ func (b *tunnelBody) CloseWrite() error {
 // Close implements io.Closer.
 func (b *tunnelBody) Close() error {
 	b.done(health.OK)
-	return b.close(b.conn)
+	return b.close()
 }
 
 // watch makes the response's body tell the outcome of its attempt.

@@ -156,7 +156,7 @@ func (d *delivery) attempt(attempt *agent.Attempt) reply {
 	if after, ok := d.hedgeAfter(); ok {
 		return d.race(attempt, after)
 	}
-	return d.try(d.address(attempt), attempt)
+	return d.try(d.address(attempt))
 }
 
 // address makes the exchange of one attempt. Nothing of it is shared with another attempt that could still be written to,
@@ -183,6 +183,7 @@ func (d *delivery) address(attempt *agent.Attempt) *exchange {
 	}
 	to.exchange = exchange{
 		ctx: d.ctx, request: &to.request, limits: d.limits, buffered: d.upload.whole(), informational: d.informational,
+		attempt: attempt,
 	}
 	if d.upload != nil {
 		to.exchange.body = d.upload.reader()
@@ -195,17 +196,17 @@ func (d *delivery) address(attempt *agent.Attempt) *exchange {
 }
 
 // try is one attempt. It tells the agent the outcome, by the response's body if there is a response.
-func (d *delivery) try(x *exchange, attempt *agent.Attempt) reply {
-	begun := time.Now()
+func (d *delivery) try(x *exchange) reply {
+	attempt, begun := x.attempt, time.Now()
 	resp, err := d.wire.RoundTrip(x)
 	outcome := agent.Outcome{Latency: time.Since(begun)}
 	if err == nil {
 		err = checkHead(x.request, resp)
 	}
 	if err != nil {
-		failed := d.explain(x, attempt, err)
+		failed := d.explain(x, err)
 		outcome.Result = failed.result
-		x.done(attempt, outcome)
+		x.done(outcome)
 		x.release()
 		d.forwarder.logger.Debug("attempt failed", "service", attempt.Callee(), "instance", attempt.HostPort,
 			"attempt", attempt.Number, "result", failed.result.String(), "after", outcome.Latency, "error", err)
@@ -214,12 +215,12 @@ func (d *delivery) try(x *exchange, attempt *agent.Attempt) reply {
 	d.upload.settle(x.body)
 	outcome.Code = resp.StatusCode
 	cleanResponse(resp.Header, attempt)
-	watch(resp, responseBody{x: x, upload: d.upload, attempt: attempt, outcome: outcome})
+	watch(resp, responseBody{x: x, upload: d.upload, outcome: outcome})
 	return reply{resp: resp, attempt: attempt}
 }
 
 // explain finds out whose failure it was. When the client has gone, everything fails.
-func (d *delivery) explain(x *exchange, attempt *agent.Attempt, err error) *failure {
+func (d *delivery) explain(x *exchange, err error) *failure {
 	if gone := x.ctx.Err(); gone != nil {
 		return &failure{result: health.Canceled, err: gone}
 	}
@@ -232,7 +233,7 @@ func (d *delivery) explain(x *exchange, attempt *agent.Attempt, err error) *fail
 	}
 	// An instance that had all of the time that the policy gives, and didn't answer, has failed. One that had what others
 	// left over, or what little the client had, has not.
-	if errors.Is(failed.err, errOver) && (attempt.Number > 0 || d.limits.clientsOwn()) {
+	if errors.Is(failed.err, errOver) && (x.attempt.Number > 0 || d.limits.clientsOwn()) {
 		failed.result = health.Canceled
 	}
 	return failed

@@ -24,9 +24,8 @@ import (
 // is tried again, once, on a new connection to the same instance, if the request has no body and a method that may be
 // repeated (RFC 9110 §9.2.2). That counts as the same attempt.
 type direct struct {
-	keepAlive bool
-	idle      *idleConns
-	dial      func(ctx context.Context, network, address string) (net.Conn, error)
+	idle *idleConns
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // newDirect returns a wire that keeps connections as the policy says.
@@ -35,11 +34,7 @@ func newDirect(policy model.Connections) *direct {
 	if !policy.KeepAlive {
 		most = 0
 	}
-	return &direct{
-		keepAlive: most > 0,
-		idle:      newIdleConns(most, policy.IdleTimeout.Std()),
-		dial:      new(net.Dialer).DialContext,
-	}
+	return &direct{idle: newIdleConns(most, policy.IdleTimeout.Std()), dial: new(net.Dialer).DialContext}
 }
 
 // inline implements wire.
@@ -55,7 +50,7 @@ func (w *direct) RoundTrip(x *exchange) (*http.Response, error) {
 		up.stop()
 		return nil, &failure{result: health.Canceled, err: err}
 	}
-	if !w.keepAlive {
+	if w.idle.most == 0 {
 		x.request.Close = true
 	}
 	resp, err := w.roundTrip(x, up)

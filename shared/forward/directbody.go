@@ -1,7 +1,6 @@
 package forward
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -68,7 +67,7 @@ func newUpload(x *exchange) *upload {
 
 // send writes the request. It runs in a goroutine of its own.
 func (u *upload) send(c *directConn) {
-	err := c.write(flushed)
+	err := c.write()
 	broken := err != nil && c.writeErr == nil && !errors.Is(err, errStopped)
 	u.at, u.err = time.Now(), err
 	close(u.done)
@@ -250,7 +249,6 @@ const (
 type directBody struct {
 	io.ReadCloser // the standard library's. It reads from the connection, which is ours only as long as the body is open
 	conn          *directConn
-	ctx           context.Context
 	reusable      bool
 	state         atomic.Int32
 	err           error // how it ended; Read's own
@@ -273,7 +271,7 @@ func (b *directBody) Read(p []byte) (int, error) {
 		if b.conn.limited != nil {
 			err = b.conn.limited
 		}
-		if gone := b.ctx.Err(); gone != nil {
+		if gone := b.conn.x.ctx.Err(); gone != nil {
 			err = gone
 		}
 	}
@@ -287,11 +285,9 @@ func (b *directBody) Read(p []byte) (int, error) {
 
 // Close implements io.Closer.
 func (b *directBody) Close() error {
-	switch {
-	case b.state.CompareAndSwap(bodyOpen, bodyClosed):
+	if b.state.Swap(bodyClosed) == bodyOpen {
 		b.conn.drop()
 		b.conn.up.stop()
-	case b.state.CompareAndSwap(bodyEnded, bodyClosed):
 	}
 	return nil
 }

@@ -106,7 +106,7 @@ func (c *directConn) roundTrip(x *exchange, up *upload, now time.Time) (*http.Re
 		c.end(reusable)
 		return resp, nil
 	}
-	resp.Body = &directBody{ReadCloser: resp.Body, conn: c, ctx: x.ctx, reusable: reusable}
+	resp.Body = &directBody{ReadCloser: resp.Body, conn: c, reusable: reusable}
 	return resp, nil
 }
 
@@ -149,15 +149,13 @@ func (c *directConn) send() {
 	if c.x.ctx.Done() != nil {
 		c.unwatch = context.AfterFunc(c.x.ctx, c.abort)
 	}
-	switch {
-	case c.up == nil:
-		c.sendErr = c.write(unflushed)
-	case c.x.buffered && c.up.expects == nil:
-		c.sendErr = c.write(unflushed)
-		c.sent(time.Now())
-	default:
+	if c.up != nil && c.up.async {
 		go c.up.send(c)
 		return
+	}
+	c.sendErr = c.write()
+	if c.up != nil {
+		c.sent(time.Now())
 	}
 }
 
@@ -169,17 +167,16 @@ func (c *directConn) sent(at time.Time) {
 	c.sentAt = at
 }
 
-// unflushed hides from the standard library that w could be flushed. It flushes heads and chunks by itself, so that they
-// don't wait for what comes after them.
-func unflushed(w *bufio.Writer) io.Writer { return struct{ *bufio.Writer }{w} }
-
-func flushed(w *bufio.Writer) io.Writer { return w }
-
-// write writes the request.
-func (c *directConn) write(as func(*bufio.Writer) io.Writer) error {
+// write writes the request. The standard library flushes heads and chunks, so that they don't wait for what comes after
+// them; where nothing is waited for, the writer is hidden from it, and they share a system call.
+func (c *directConn) write() error {
 	w := writers.Get().(*bufio.Writer)
 	w.Reset(c)
-	err := c.x.request.Write(as(w))
+	var to io.Writer = struct{ *bufio.Writer }{w}
+	if c.up != nil && c.up.async {
+		to = w
+	}
+	err := c.x.request.Write(to)
 	if err == nil {
 		err = w.Flush()
 	}

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -39,7 +40,7 @@ func limitsOf(call *agent.Call, client overrides) limits {
 	set := call.Timeouts()
 	l := limits{connect: set.Connect.Std(), write: set.Write.Std(), read: set.Read.Std()}
 	if call.Service().Timeouts.ClientOverride {
-		l.connect, l.write, l.read = either(client.connect, l.connect), either(client.write, l.write), either(client.read, l.read)
+		l.connect, l.write, l.read = cmp.Or(client.connect, l.connect), cmp.Or(client.write, l.write), cmp.Or(client.read, l.read)
 	}
 	begun := call.Begun()
 	l.head = begun.Add(set.Total.Std())
@@ -47,13 +48,6 @@ func limitsOf(call *agent.Call, client overrides) limits {
 		l.end = begun.Add(call.Timeout)
 	}
 	return l
-}
-
-func either(asked, usual time.Duration) time.Duration {
-	if asked > 0 {
-		return asked
-	}
-	return usual
 }
 
 // until returns when the time is over in which a response must begin. Zero: never.

@@ -2,7 +2,6 @@ package forward
 
 import (
 	"context"
-	"net/http"
 	"net/textproto"
 	"time"
 
@@ -24,7 +23,7 @@ func (d *delivery) race(first *agent.Attempt, after time.Duration) reply {
 	d.shared = true                                                        // the loser may take a moment to notice
 	d.informational = func(int, textproto.MIMEHeader) error { return nil } // whose would they be?
 	answers := make(chan reply, 2)
-	runners := []*runner{d.start(first, answers)}
+	runners := []*exchange{d.start(first, answers)}
 	late := time.NewTimer(after)
 	defer late.Stop()
 	var got reply
@@ -45,36 +44,26 @@ func (d *delivery) race(first *agent.Attempt, after time.Duration) reply {
 	return got
 }
 
-// runner is an attempt that runs by itself.
-type runner struct {
-	attempt *agent.Attempt
-	cancel  context.CancelFunc
-}
-
 // start makes an attempt on a goroutine of the forwarder's.
-func (d *delivery) start(attempt *agent.Attempt, answers chan<- reply) *runner {
+func (d *delivery) start(attempt *agent.Attempt, answers chan<- reply) *exchange {
 	x := d.address(attempt)
-	ctx, cancel := context.WithCancel(x.ctx)
-	x.ctx, x.cancel = ctx, cancel
-	d.forwarder.spawn(func() { answers <- d.try(x, attempt) })
-	return &runner{attempt, cancel}
+	x.ctx, x.cancel = context.WithCancel(x.ctx)
+	d.forwarder.spawn(func() { answers <- d.try(x) })
+	return x
 }
 
 // leave gives up the attempts that didn't win.
-func (d *delivery) leave(runners []*runner, winner *agent.Attempt, answers <-chan reply, open int) {
-	for _, r := range runners {
-		if r.attempt != winner {
-			r.cancel()
+func (d *delivery) leave(runners []*exchange, winner *agent.Attempt, answers <-chan reply, open int) {
+	for _, x := range runners {
+		if x.attempt != winner {
+			x.cancel()
 		}
 	}
 	if open > 0 {
-		d.forwarder.spawn(func() { discard((<-answers).resp) })
-	}
-}
-
-// discard gives back a response that nobody wants.
-func discard(resp *http.Response) {
-	if resp != nil {
-		resp.Body.Close()
+		d.forwarder.spawn(func() {
+			if late := <-answers; late.resp != nil {
+				late.resp.Body.Close()
+			}
+		})
 	}
 }

@@ -95,16 +95,12 @@ type clientBody struct {
 func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.taken.Add(int64(n))
-	if errors.Is(err, io.EOF) {
-		b.ended.Store(true)
-	}
-	if b.from != nil && errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) && !b.ended.Swap(true) && b.from != nil {
 		for name, values := range b.from.Trailer {
 			if values != nil && !isHopByHop(name) && !isUFC(name) && name != "Content-Length" {
 				b.to[name] = slices.Clone(values)
 			}
 		}
-		b.from = nil
 	}
 	return n, err
 }

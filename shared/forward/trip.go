@@ -137,10 +137,8 @@ func (t *trip) gone() <-chan struct{} {
 // ended after it and before a byte came. It is asked once.
 func (t *trip) again() bool {
 	conn := t.conn.Load()
-	if conn == nil || !conn.multiplexed || !t.reused || t.upload != nil || t.ctx.Err() != nil || conn.owing.Load() == 0 {
-		return false
-	}
-	if !conn.isOver() {
+	if conn == nil || !conn.multiplexed || !t.reused || t.upload != nil || t.ctx.Err() != nil || conn.owing.Load() == 0 ||
+		!conn.isOver() {
 		return false
 	}
 	switch t.x.request.Method {

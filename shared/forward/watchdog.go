@@ -132,8 +132,8 @@ func (w *watchdog) broken() error {
 	return w.cause
 }
 
-// blame tells what a limit was broken in, before the response's head: the state stays as it was then. A call whose time is over while its client had
-// nothing to send says nothing about the instance.
+// blame tells what a limit was broken in, before the response's head: the state stays as it was then. A call whose time is
+// over while its client had nothing to send says nothing about the instance.
 func (w *watchdog) blame() (model.RetryWhen, health.Result) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -51,14 +51,15 @@ type exchange struct {
 
 	// What follows is no business of a wire's.
 
-	body   *replayReader       // of the request; nil: none
-	traced func(agent.Outcome) // ends the attempt's span; nil: there is none
-	cancel context.CancelFunc  // of ctx; nil: it is the call's
+	attempt *agent.Attempt
+	body    *replayReader       // of the request; nil: none
+	traced  func(agent.Outcome) // ends the attempt's span; nil: there is none
+	cancel  context.CancelFunc  // of ctx; nil: it is the call's
 }
 
 // done tells the agent what became of the attempt, once.
-func (x *exchange) done(attempt *agent.Attempt, outcome agent.Outcome) {
-	if attempt.Done(outcome) && x.traced != nil {
+func (x *exchange) done(outcome agent.Outcome) {
+	if x.attempt.Done(outcome) && x.traced != nil {
 		x.traced(outcome)
 	}
 }

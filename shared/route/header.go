@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"net/textproto"
 	"regexp"
 	"regexp/syntax"
@@ -91,21 +90,12 @@ func anchored(expression string) (*regexp.Regexp, error) {
 
 // holds tells whether a request passes.
 func (t *headerTest) holds(r *Request) bool {
+	var values []string
 	if t.name != "Host" {
-		return t.match(r.Header)
+		values = r.Header[t.name]
+	} else if r.Host != "" {
+		values = []string{r.Host}
 	}
-	switch t.kind {
-	case headerAbsent:
-		return r.Host == ""
-	case headerPresent:
-		return r.Host != ""
-	}
-	return r.Host != "" && t.matchValue(r.Host)
-}
-
-// match tells whether the headers of a request, which may be nil, pass.
-func (t *headerTest) match(header http.Header) bool {
-	values := header[t.name]
 	switch t.kind {
 	case headerAbsent:
 		return len(values) == 0

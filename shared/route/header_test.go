@@ -18,12 +18,12 @@ func TestHeader(t *testing.T) {
 			return
 		}
 		for _, header := range matches {
-			if !compiled.match(header) {
+			if !compiled.holds(&Request{Header: header}) {
 				t.Errorf("%s doesn't match %.99v", what, header)
 			}
 		}
 		for _, header := range append(others, http.Header{"X-Other": {"gray"}}) {
-			if got, want := compiled.match(header), compiled.kind == headerAbsent; got != want {
+			if got, want := compiled.holds(&Request{Header: header}), compiled.kind == headerAbsent; got != want {
 				t.Errorf("%s, %.99v: %v, want %v", what, header, got, want)
 			}
 		}
@@ -38,7 +38,7 @@ func TestHeader(t *testing.T) {
 	f("absent", model.StringMatch{Present: new(false)}, []http.Header{nil, {}, values()}, nil)
 	absent, _ := compileHeader("x-http-flow-control", model.StringMatch{Present: new(false)})
 	for _, header := range []http.Header{gray, empty} {
-		if absent.match(header) {
+		if absent.holds(&Request{Header: header}) {
 			t.Errorf("present: false matches %v", header)
 		}
 	}
