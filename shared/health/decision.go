@@ -1,0 +1,44 @@
+package health
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Kind says what was decided.
+type Kind string
+
+// The kinds.
+const (
+	Banned     Kind = "banned"        // the instance is taken out of the choice
+	Extended   Kind = "extended"      // the ban's time was over, and the port didn't answer the probe
+	Capped     Kind = "capped"        // it would have been banned, had not too many been already
+	HalfOpen   Kind = "half_open"     // the port answered: one request at a time
+	Reopened   Kind = "reopened"      // back: a slow start begins
+	Relapsed   Kind = "relapsed"      // a trial failed while half open: banned again
+	Slowed     Kind = "slowed"        // its latency deviates: its weight was cut
+	Lifted     Kind = "lifted"        // a ban by deviation was no fault of the instance
+	Fault      Kind = "service_fault" // so many fail or deviate that it is the service's fault, not an instance's
+	Panicked   Kind = "panic"         // under half of a callee's instances are left
+	Panickless Kind = "panic_over"
+)
+
+// Decision is one verdict on an instance or a callee, with what led to it, so that a person can follow it.
+type Decision struct {
+	Time     time.Time      `json:"time"`
+	Kind     Kind           `json:"kind"`
+	Service  string         `json:"service"`
+	Instance netip.AddrPort `json:"instance,omitzero"` // zero: the callee as a whole
+	Reason   Reason         `json:"reason,omitempty"`  // of the ban
+	// Rule is the formula in words; its names are those of Inputs.
+	Rule      string             `json:"rule,omitempty"`
+	Inputs    map[string]float64 `json:"inputs,omitempty"`
+	Value     float64            `json:"value"`            // of the rule
+	Threshold float64            `json:"threshold"`        // that the value is compared with
+	Needed    string             `json:"needed,omitempty"` // what it would have taken for another verdict
+	Detail    string             `json:"detail,omitempty"` // such as a probe's error
+	// Duration is how long the ban is to last, BannedFor how long the instance has been banned without a return worth
+	// the name, in nanoseconds.
+	Duration  time.Duration `json:"duration,omitempty"`
+	BannedFor time.Duration `json:"banned_for,omitempty"`
+}
