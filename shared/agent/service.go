@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -15,6 +14,7 @@ import (
 type instance struct {
 	*model.Instance
 	hostPort string
+	slot     int32 // of health
 	health   *health.Instance
 	pulse    *health.Pulse // of health
 	target   *balance.Target
@@ -25,6 +25,7 @@ type instance struct {
 type hot struct {
 	target balance.Target
 	pulse  health.Pulse
+	_      [16]byte // Go aligns what is as large as a power of two
 }
 
 // state is a callee at one moment. It never changes, but for its plan, which is made when it is needed: a change of the
@@ -74,7 +75,7 @@ func (a *Agent) newService(view *catalog.View) *service {
 	s := &service{name: view.Name, agent: a, attempts: newTally[[health.Results]atomic.Uint64]()}
 	s.budget.fill()
 	s.hedging.budget.fill()
-	s.health = a.monitor.NewService(view.Name, &view.Service.Ban, s.verdict)
+	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict)
 	return s
 }
 
@@ -82,18 +83,44 @@ func (a *Agent) newService(view *catalog.View) *service {
 func (s *service) follow(view *catalog.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.health.SetPolicy(&view.Service.Ban)
+	s.health.SetPolicy(banPolicy(view.Service))
 	before := s.state.Load()
-	addresses, instances := make([]netip.AddrPort, len(view.Instances)), make([]*instance, len(view.Instances))
+	instances := make([]*instance, len(view.Instances))
 	for n, record := range view.Instances {
-		addresses[n], instances[n] = record.Address, adopt(before, record)
+		instances[n] = adopt(before, record)
 	}
-	for n, found := range s.health.Retain(addresses, func(n int) *health.Pulse { return instances[n].pulse }) {
-		if i := instances[n]; i.health == nil {
-			i.health, i.pulse = found, found.Pulse // an older one, if he was banned when he left
+	s.retain(view, instances)
+	if before != nil && before.view.Service != view.Service {
+		for _, l := range s.lines.all() { // their routes may be others now
+			l.strata.reset()
 		}
 	}
 	s.state.Store(&state{view: view, instances: instances})
+}
+
+// banPolicy is what package health goes by.
+func banPolicy(document *model.Service) *health.Policy {
+	return &health.Policy{
+		Ban: document.Ban, Hashes: document.Balance.Policy == model.ConsistentHash,
+		TrialTimeout: document.Timeouts.Normal.Total.Std(), Check: document.Check,
+	}
+}
+
+// retain tells package health the list.
+func (s *service) retain(view *catalog.View, instances []*instance) {
+	idcs := s.agent.place.Load().idcs
+	members := make([]health.Member, len(instances))
+	for n, i := range instances {
+		members[n] = health.Member{
+			Address: i.Address, IDC: idcs.Logical(i.IDC), Serving: i.Serving() && !idcs.Drained(i.IDC),
+		}
+	}
+	for n, found := range s.health.Retain(members, func(n int) *health.Pulse { return instances[n].pulse }) {
+		if i := instances[n]; i.health == nil {
+			i.slot = found.Slot()
+			i.health, i.pulse = found, found.Pulse // an older one, if he was banned when he left
+		}
+	}
 }
 
 // adopt returns the instance of a record, with what lives on of the one that had its address before.
@@ -104,37 +131,55 @@ func adopt(before *state, record *model.Instance) *instance {
 			if old.Instance == record {
 				return old
 			}
-			return &instance{Instance: record, hostPort: old.hostPort, health: old.health, pulse: old.pulse, target: old.target}
+			return &instance{Instance: record, hostPort: old.hostPort, slot: old.slot, health: old.health, pulse: old.pulse, target: old.target}
 		}
 	}
 	own := new(hot)
 	return &instance{Instance: record, hostPort: record.Address.String(), pulse: &own.pulse, target: &own.target}
 }
 
-// verdict is told by package health that an instance was banned or came back.
-func (s *service) verdict(of *health.Instance, banned bool, reason health.Reason) {
-	if banned {
-		s.bans.add(reason)
+// verdict is told by package health what was decided.
+func (s *service) verdict(of *health.Instance, d *health.Decision) {
+	if d.Kind == health.Banned || d.Kind == health.Relapsed {
+		s.bans.add(d.Reason)
 	}
+	if of != nil {
+		s.apply(of, d)
+	}
+	s.agent.decided(d)
+}
+
+// apply puts a decision on an instance in force.
+func (s *service) apply(of *health.Instance, d *health.Decision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.state.Load()
-	if index, found := now.view.Find(of.Address); found && !banned {
-		now.instances[index].target.SlowStart(s.agent.now())
+	index, found := now.view.Find(of.Address)
+	if !found {
+		return
+	}
+	switch target := now.instances[index].target; d.Kind {
+	case health.Capped:
+		return
+	case health.Slowed:
+		target.Cut(s.agent.now(), 1/d.Inputs["ratio"])
+		return
+	case health.Reopened, health.Lifted:
+		target.SlowStart(s.agent.now())
 	}
 	s.state.Store(&state{view: now.view, instances: now.instances})
 }
 
-// panicking tells whether all instances that serve are banned, and one is chosen all the same.
+// panicking tells whether so few instances are left that the others are chosen all the same.
 func (st *state) panicking() bool {
-	serving := false
+	serving, left := 0, 0
 	for _, i := range st.instances {
 		if i.Serving() {
-			serving = true
-			if !i.health.Banned() {
-				return false
+			serving++
+			if i.pulse.State() == health.Up {
+				left++
 			}
 		}
 	}
-	return serving
+	return health.Under(left, serving)
 }

@@ -151,10 +151,7 @@ func (t *Target) Penalize(now time.Duration, factor float64) {
 	if !(factor < 1) {
 		return
 	}
-	lasts := longest
-	if factor > leastFactor {
-		lasts = time.Duration(-math.Log2(factor) * float64(PenaltyRecovery))
-	}
+	lasts := fading(factor)
 	for {
 		old := t.penaltyUntil.Load()
 		until := min(max(old, int64(now))+int64(lasts), int64(now+longest))
@@ -186,4 +183,27 @@ func (t *Target) slow(now time.Duration) float64 {
 func (t *Target) penalty(now time.Duration) float64 {
 	lasts := float64(t.penaltyUntil.Load()-int64(now)) / float64(PenaltyRecovery)
 	return min(max(math.Exp2(-lasts), leastFactor), 1)
+}
+
+// Cut makes the instance's share this factor, 0 to 1, of what it was, unless it is less already. It recovers as a penalty
+// does, so that a cut is renewed as long as its reason stands.
+func (t *Target) Cut(now time.Duration, factor float64) {
+	if !(factor < 1) {
+		return
+	}
+	until := int64(now) + int64(fading(factor))
+	for {
+		old := t.penaltyUntil.Load()
+		if old >= until || t.penaltyUntil.CompareAndSwap(old, until) {
+			return
+		}
+	}
+}
+
+// fading is how long a penalty takes to fade.
+func fading(factor float64) time.Duration {
+	if factor <= leastFactor {
+		return longest
+	}
+	return time.Duration(-math.Log2(factor) * float64(PenaltyRecovery))
 }
