@@ -51,7 +51,7 @@ func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
 	if c.attempts > 0 {
 		attempt = &Attempt{}
 	}
-	attempt.Address, attempt.HostPort, attempt.IDC, attempt.Weight = chosen.Address, chosen.hostPort, chosen.IDC, chosen.Weight
+	attempt.Address, attempt.HostPort, attempt.IDC, attempt.Weight = chosen.address, chosen.hostPort, chosen.idc, int(chosen.weight)
 	attempt.Number, attempt.Panic, attempt.before = c.attempts, panicking, c.last
 	attempt.call, attempt.plan, attempt.begun = c, c.plan, c.request.Now
 	attempt.instance, attempt.generation = chosen, chosen.pulse.Generation()

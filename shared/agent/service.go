@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"sync"
 	"sync/atomic"
 
@@ -10,14 +11,32 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// instance is one instance as the agent uses it: its document, and what lives on when the document changes.
+// instance is one instance as the agent uses it: its document, and what lives on when the document changes. What an attempt
+// needs comes first, copied out of the document: two cache lines side by side.
 type instance struct {
-	*model.Instance
-	hostPort string
-	slot     int32 // of health
-	health   *health.Instance
-	pulse    *health.Pulse // of health
 	target   *balance.Target
+	pulse    *health.Pulse // of health
+	health   *health.Instance
+	slot     int32 // of health
+	weight   int32
+	hostPort string
+	idc      string // physical
+	address  netip.AddrPort
+
+	*model.Instance
+	_ [24]byte // Go aligns what is as large as a power of two
+}
+
+func newInstance(record *model.Instance) *instance {
+	own := new(hot)
+	return (&instance{hostPort: record.Address.String(), pulse: &own.pulse, target: &own.target}).with(record)
+}
+
+// with returns the instance under another document.
+func (i *instance) with(record *model.Instance) *instance {
+	next := *i
+	next.Instance, next.weight, next.idc, next.address = record, int32(record.Weight), record.IDC, record.Address
+	return &next
 }
 
 // hot is what every attempt on an instance writes: one cache line, which the cores that share an agent have to pass to and
@@ -131,11 +150,10 @@ func adopt(before *state, record *model.Instance) *instance {
 			if old.Instance == record {
 				return old
 			}
-			return &instance{Instance: record, hostPort: old.hostPort, slot: old.slot, health: old.health, pulse: old.pulse, target: old.target}
+			return old.with(record)
 		}
 	}
-	own := new(hot)
-	return &instance{Instance: record, hostPort: record.Address.String(), pulse: &own.pulse, target: &own.target}
+	return newInstance(record)
 }
 
 // verdict is told by package health what was decided.

@@ -64,8 +64,8 @@ type sample struct {
 
 // samples returns who is judged, and the sums over all.
 func (s *Service) samples(t *Stratum, now time.Duration) (all []sample, total sample) {
-	for _, c := range t.cells {
-		if c == nil || c.instance.ban != nil || c.instance.gone {
+	for c := range t.each {
+		if c.instance.ban != nil || c.instance.gone {
 			continue
 		}
 		one := sample{of: c.instance, cell: c}

@@ -137,8 +137,8 @@ func (i *Instance) Explain() Explanation {
 func (s *Service) measures(i *Instance) (list []Measure) {
 	now := s.monitor.now()
 	for t := range s.strata {
-		c := t.at(i.slot)
-		if c == nil || c.instance != i {
+		c := t.at(i, i.slot)
+		if c == nil {
 			continue
 		}
 		mine := s.sum(c, windows-1, now)

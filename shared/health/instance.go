@@ -146,8 +146,8 @@ func (i *Instance) Success() float64 {
 func (s *Service) take(o *Observation, now time.Duration) {
 	s.fresh = true
 	if o.Result == OK && o.Stratum != nil && !o.Trial {
-		c := o.Stratum.at(o.Slot)
-		if c != nil && c.instance == o.Instance && c.generation == o.Generation && !s.slots[o.Slot].dirty {
+		c := o.Stratum.at(o.Instance, o.Slot)
+		if c != nil && c.generation == o.Generation && !s.slots[o.Slot].dirty {
 			s.peers.pass(o.Instance)
 			s.compare(c, o, now)
 			return // fast path

@@ -149,9 +149,9 @@ func (s *Service) forget(i *Instance) {
 // clean forgets what the instance is compared by.
 func (s *Service) clean(i *Instance) {
 	for t := range s.strata {
-		if c := t.at(i.slot); c != nil {
+		if c := t.at(i, i.slot); c != nil {
 			s.settle(c)
-			t.cells[i.slot] = nil
+			*c = cell{}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package health
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -11,7 +12,7 @@ type Stratum struct {
 	Name string // for people
 
 	// What follows is the judge's, under the service's lock.
-	cells  []*cell // by slot; nil: no outcome
+	cells  []cell // by slot
 	last   time.Duration
 	bad    bool    // an error came since the last judgement
 	slow   bool    // a slow answer came since the last judgement
@@ -22,12 +23,21 @@ type Stratum struct {
 // NewStratum returns a stratum without outcomes.
 func NewStratum(name string) *Stratum { return &Stratum{Name: name} }
 
-// at returns the cell of a slot, nil if it has none.
-func (t *Stratum) at(slot int32) *cell {
-	if int(slot) < len(t.cells) {
-		return t.cells[slot]
+// at returns the cell of an instance, nil if there was no outcome since it is what it is.
+func (t *Stratum) at(i *Instance, slot int32) *cell {
+	if int(slot) < len(t.cells) && t.cells[slot].instance == i {
+		return &t.cells[slot]
 	}
 	return nil
+}
+
+// each yields the cells that have outcomes.
+func (t *Stratum) each(yield func(*cell) bool) {
+	for n := range t.cells {
+		if c := &t.cells[n]; c.instance != nil && !yield(c) {
+			return
+		}
+	}
 }
 
 // kind of error that deviation looks at.
@@ -92,14 +102,17 @@ const (
 // coarseOf is how many spans of 10 s a window has, besides the first.
 var coarseOf = [windows]uint32{1: 3, 2: 7}
 
-// cell is what came of a stratum's attempts on one instance.
+// cell is what came of a stratum's attempts on one instance: 48 bytes, which are all that a usual outcome touches.
 type cell struct {
-	// The first cache line is all that a usual outcome touches.
-	instance   *Instance
+	instance   *Instance // nil: none
 	generation uint32
 	second     uint32 // that present is of
 	present    counts // not in the rings yet
+	*history
+}
 
+// history is the rest of a cell.
+type history struct {
 	fine     [fineSlots]counts
 	coarse   [coarseSlots]counts
 	baseline baseline      // of what is older than the windows
@@ -135,10 +148,8 @@ func (s *Service) settle(c *cell) {
 // settleAll settles all cells. The lock is held.
 func (s *Service) settleAll() {
 	for t := range s.strata {
-		for _, c := range t.cells {
-			if c != nil {
-				s.settle(c)
-			}
+		for c := range t.each {
+			s.settle(c)
 		}
 	}
 }
@@ -242,16 +253,15 @@ func (c *cell) counts(key uint64, now time.Duration) bool {
 // cell returns the cell of an outcome's instance in its stratum. The lock is held.
 func (s *Service) cell(o *Observation, now time.Duration) *cell {
 	t, i := o.Stratum, o.Instance
-	if c := t.at(i.slot); c != nil && c.instance == i && c.generation == o.Generation {
+	if c := t.at(i, i.slot); c != nil && c.generation == o.Generation {
 		return c
 	}
 	s.strata[t] = struct{}{}
 	if more := int(i.slot) + 1 - len(t.cells); more > 0 {
-		t.cells = append(t.cells, make([]*cell, more)...)
+		t.cells = slices.Grow(t.cells, len(s.slots)-len(t.cells))[:int(i.slot)+1]
 	}
-	c := &cell{instance: i, generation: o.Generation, second: secondOf(now)}
-	t.cells[i.slot] = c
-	return c
+	t.cells[i.slot] = cell{instance: i, generation: o.Generation, second: secondOf(now), history: &history{}}
+	return &t.cells[i.slot]
 }
 
 // compare takes an outcome for comparison. The lock is held.
@@ -290,8 +300,8 @@ func logMilliseconds(d time.Duration) float64 {
 // others returns what came of the attempts on the other instances in the longest window, and the latency of those in the
 // same IDC, of ln(ms).
 func (s *Service) others(t *Stratum, than *Instance, now time.Duration) (n, bad float64, latency moments) {
-	for _, c := range t.cells {
-		if c == nil || c.instance == than {
+	for c := range t.each {
+		if c.instance == than {
 			continue
 		}
 		sum := s.sum(c, windows-1, now)
