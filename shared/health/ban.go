@@ -153,8 +153,8 @@ func (s *Service) badness(i *Instance, evidence *Decision) float64 {
 	if ratio, ok := evidence.Inputs["ratio"]; ok {
 		return 1 - 1/ratio
 	}
-	n, failed := i.known().recent.sum(s.peers.epoch())
-	return failed / max(n, 1)
+	lately := i.known().recent.pool(s.peers.epoch())
+	return lately.failed / max(lately.n, 1)
 }
 
 // allowed is how many of a group's instances may be banned by suspicion: max_ratio of them, of two or three one. Proof
@@ -203,7 +203,7 @@ func (s *Service) capped(i *Instance, g *group, evidence Decision) {
 	if r.capped > 0 && now-r.capped < cappedAgain {
 		return
 	}
-	r.capped = now
+	r.capped = max(now, 1)
 	evidence.Kind = Capped
 	evidence.Inputs["suspects"], evidence.Inputs["cap"] = float64(g.suspects), float64(s.allowed(g))
 	evidence.Inputs["serving"], evidence.Inputs["left"] = float64(g.serving), float64(g.left())

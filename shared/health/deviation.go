@@ -202,7 +202,7 @@ func (s *Service) manyDeviate(t *Stratum, found []finding, reason Reason, now ti
 			continue
 		}
 		if s.faulted == 0 || now-s.faulted >= cappedAgain {
-			s.faulted = now
+			s.faulted = max(now, 1)
 			d := found[0].evidence
 			d.Kind, d.Reason, d.Detail = Fault, reason, t.Name
 			d.Inputs["deviating"], d.Inputs["cap"] = float64(n), float64(s.allowed(g))

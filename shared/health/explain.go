@@ -123,7 +123,7 @@ func (i *Instance) Explain() Explanation {
 	test := past.test
 	test.p0 = leastShare
 	if past.recent.listed {
-		test.p0 = s.peers.share(i)
+		test.p0 = s.p0(i)
 	}
 	e.Sequential = Sequential{Rule: sequentially, Score: test.score, Threshold: banScore, P0: test.p0, Needed: test.needed()}
 	if g := s.groups[i.idc]; g != nil {

@@ -37,8 +37,7 @@ func (i *Instance) Slot() int32 { return i.slot }
 
 // failures counts the recent failures.
 func (i *Instance) failures() int {
-	_, failed := i.known().recent.sum(i.service.peers.epoch())
-	return int(failed)
+	return int(i.known().recent.pool(i.service.peers.epoch()).failed)
 }
 
 // known returns the instance's past, an empty one if there is none.
@@ -138,8 +137,8 @@ func (i *Instance) Success() float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.settleAll()
-	n, failed := i.known().recent.sum(s.peers.epoch())
-	return (n - failed + 1) / (n + 2)
+	lately := i.known().recent.pool(s.peers.epoch())
+	return (lately.n - lately.failed + 1) / (lately.n + 2)
 }
 
 // take judges one outcome. The lock is held.
@@ -174,7 +173,6 @@ func (s *Service) takeSlowly(o *Observation, now time.Duration) {
 	} else {
 		past.outcomes[o.Result]++
 		if failed {
-			s.settleAll() // what the others are measured by
 			s.peers.add(i, 0, 1)
 		} else {
 			s.peers.add(i, 1, 0)

@@ -16,7 +16,7 @@ type peers struct {
 	total   uint64      // outcomes so far
 	ring    [ringSize]outcome
 	next    int
-	fresh   uint64 // total as of the last sum
+	summed  uint64 // total as of the last sum
 	n, fail float64
 }
 
@@ -37,9 +37,9 @@ const (
 type recent struct {
 	epoch   uint64
 	n, fail [2]uint32
-	listed  bool // in peers.all
-	left    bool // out of the last sum, being among the worst
-	short   int  // scratch of peers.short: its place there, from 1
+	listed  bool  // in peers.all
+	pooled  tally // its part in the last sum
+	short   int   // scratch of peers.short: its place there, from 1
 }
 
 // turn brings the counts to the present epoch.
@@ -55,9 +55,9 @@ func (r *recent) turn(epoch uint64) {
 	r.n[0], r.fail[0], r.epoch = 0, 0, epoch
 }
 
-func (r *recent) sum(epoch uint64) (n, failed float64) {
+func (r *recent) pool(epoch uint64) tally {
 	r.turn(epoch)
-	return float64(r.n[0] + r.n[1]), float64(r.fail[0] + r.fail[1])
+	return tally{n: float64(r.n[0] + r.n[1]), failed: float64(r.fail[0] + r.fail[1])}
 }
 
 func (p *peers) epoch() uint64 { return p.total / epochSize }
@@ -96,41 +96,47 @@ func (p *peers) drop(i *Instance) {
 			p.ring[n] = outcome{}
 		}
 	}
-	p.fresh = 0
+	p.summed = 0
 }
 
-// share returns p0 for an instance.
-func (p *peers) share(of *Instance) float64 {
+// p0 is the others' share of failures. The lock is held.
+//
+// The sum over all instances is made anew when as many outcomes have come as there are instances, so that it costs each
+// outcome the same, however many there are.
+func (s *Service) p0(of *Instance) float64 {
+	p := &s.peers
+	if p.summed == 0 || p.total-p.summed >= uint64(len(p.all)) {
+		s.settleAll()
+		p.sum()
+	}
 	return max(leastShare, p.long(of), p.short(of))
 }
 
-// long is the others' share over the callee's last 1,000 to 2,000 outcomes. The sum over all instances is made anew when as
-// many outcomes have come as there are instances, so that it costs each outcome the same, however many there are.
+// sum adds up the callee's last 1,000 to 2,000 outcomes, without the worst instances.
+func (p *peers) sum() {
+	p.summed = p.total
+	tallies := make([]tally, 0, len(p.all))
+	for _, i := range p.all {
+		r := &i.past.recent
+		if r.pooled = r.pool(p.epoch()); r.pooled.n > 0 {
+			r.pooled.of = i
+			tallies = append(tallies, r.pooled)
+		}
+	}
+	n, failed, worst := trim(tallies, int(math.Round(worstShare*float64(len(tallies)-1)))+1)
+	p.n, p.fail = n, failed
+	for _, t := range tallies[:worst] {
+		t.of.past.recent.pooled = tally{}
+	}
+}
+
+// long is the others' share as of the last sum.
 func (p *peers) long(of *Instance) float64 {
-	if p.fresh == 0 || p.total-p.fresh >= uint64(len(p.all)) {
-		p.fresh = p.total
-		tallies := make([]tally, 0, len(p.all))
-		for _, i := range p.all {
-			i.past.recent.left = false
-			if n, failed := i.past.recent.sum(p.epoch()); n > 0 {
-				tallies = append(tallies, tally{i, n, failed})
-			}
-		}
-		worst := 0
-		p.n, p.fail, worst = trim(tallies, int(math.Round(worstShare*float64(len(tallies)-1)))+1)
-		for _, t := range tallies[:worst] {
-			t.of.past.recent.left = true
-		}
+	mine := of.past.recent.pooled
+	if n := p.n - mine.n; n >= 1 {
+		return (p.fail - mine.failed) / n
 	}
-	n, failed := p.n, p.fail
-	if !of.past.recent.left {
-		mine, mineFailed := of.past.recent.sum(p.epoch())
-		n, failed = n-mine, failed-mineFailed
-	}
-	if n < 1 {
-		return 0
-	}
-	return failed / n
+	return 0
 }
 
 // tally is what came of one instance's attempts.

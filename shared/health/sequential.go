@@ -86,7 +86,7 @@ func (s *Service) byRequests(i *Instance, failed bool, now time.Duration) {
 		past.test.success(now)
 		return
 	}
-	p0 := s.peers.share(i)
+	p0 := s.p0(i)
 	past.test.failure(p0, now)
 	evidence := Decision{Reason: ByRequests, Inputs: map[string]float64{"failures": float64(i.failures()), "p0": p0}}
 	switch {
