@@ -36,6 +36,7 @@ type ledger struct {
 	setup   *setup
 	onset   time.Duration
 	width   time.Duration
+	before  int // bins before the onset, with which one begins
 	bins    []bin
 	empty   int // calls that found nobody to try
 	samples []sample
@@ -51,14 +52,19 @@ func newLedger(s *setup, onset time.Duration) *ledger {
 	if l.width == 0 {
 		l.width = time.Second
 	}
-	l.bins = make([]bin, (onset+s.after)/l.width+1)
+	l.before = int((onset + l.width - 1) / l.width)
+	l.bins = make([]bin, l.before+int((s.after+callTimeout+readTimeout)/l.width)+1)
 	for range max(s.agents, 1) {
 		l.failed = append(l.failed, make([]atomic.Int64, len(s.instances)))
 	}
 	return l
 }
 
-func (l *ledger) bin(now time.Duration) *bin { return &l.bins[now/l.width] }
+func (l *ledger) bin(now time.Duration) *bin { return &l.bins[l.binOf(now-l.onset)] }
+
+func (l *ledger) binOf(since time.Duration) int {
+	return int((since + time.Duration(l.before)*l.width) / l.width)
+}
 
 func (l *ledger) began(now time.Duration, instance int) {
 	b := l.bin(now)
@@ -126,8 +132,8 @@ func (l *ledger) wrong() []verdict {
 
 // between sums the bins of a time since the onset.
 func (l *ledger) between(from, to time.Duration) (sum bin) {
-	first, last := int((l.onset+from)/l.width), int((l.onset+to)/l.width)
-	for _, b := range l.bins[max(first, 0):min(last, len(l.bins))] {
+	first, last := min(max(l.binOf(from), 0), len(l.bins)), min(max(l.binOf(to), 0), len(l.bins))
+	for _, b := range l.bins[first:max(first, last)] {
 		sum.calls += b.calls
 		sum.good += b.good
 		sum.attempts += b.attempts

@@ -3,7 +3,6 @@ package scenarios
 import (
 	"fmt"
 	"image/color"
-	"path/filepath"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -13,7 +12,7 @@ import (
 
 // curve is a plot of a row: a value over time, of UFC and of the comparators.
 type curve struct {
-	file, y        string
+	y              string // what is drawn
 	value          func(l *ledger, at, step time.Duration) float64
 	variant        int
 	from, to, step time.Duration // since the onset
@@ -60,8 +59,8 @@ var palette = []color.Color{
 	color.RGBA{R: 0x2c, G: 0x90, B: 0x2c, A: 0xff}, color.RGBA{R: 0xd0, G: 0x8a, A: 0xff},
 }
 
-// draw writes the plot into a folder.
-func (c *curve) draw(folder, title string, lines []line) error {
+// draw writes the plot into a file.
+func (c *curve) draw(path, title string, lines []line) error {
 	p := plot.New()
 	p.Title.Text, p.Y.Label.Text, p.X.Label.Text = title, c.y, "seconds since the onset"
 	p.Y.Min = 0
@@ -74,7 +73,7 @@ func (c *curve) draw(folder, title string, lines []line) error {
 		}
 		drawn, err := plotter.NewLine(points)
 		if err != nil {
-			return fmt.Errorf("plot %s: %s: %w", c.file, lines[n].name, err)
+			return fmt.Errorf("plot %s: %s: %w", path, lines[n].name, err)
 		}
 		drawn.Color, drawn.Width = palette[n%len(palette)], vg.Points(1.2)
 		if n == 0 {
@@ -84,5 +83,5 @@ func (c *curve) draw(folder, title string, lines []line) error {
 		p.Legend.Add(lines[n].name, drawn)
 	}
 	p.Y.Max *= 1.3 // room for the legend
-	return p.Save(18*vg.Centimeter, 9*vg.Centimeter, filepath.Join(folder, c.file))
+	return p.Save(18*vg.Centimeter, 9*vg.Centimeter, path)
 }

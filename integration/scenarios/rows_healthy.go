@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/model"
@@ -22,9 +23,9 @@ func healthyRows() (list []row) {
 }
 
 func healthyRow(busy, statuses, bursts bool) row {
-	rate, length, step, time1 := 5.0, 24*time.Hour, time.Duration(0), "24 h"
+	rate, length, step, span := 5.0, 24*time.Hour, time.Duration(0), "24 h"
 	if busy {
-		rate, length, step, time1 = 1000, time.Hour, time.Millisecond, "1 h"
+		rate, length, step, span = 1000, time.Hour, time.Millisecond, "1 h"
 	}
 	kind, form := "failures", "steady"
 	if statuses {
@@ -34,7 +35,8 @@ func healthyRow(busy, statuses, bursts bool) row {
 		form = "half of them in bursts"
 	}
 	r := row{
-		name:   fmt.Sprintf("healthy, 20 instances, %s at %.0f requests/s; 1 / 5 / 10 / 20 %% %s, %s", time1, rate, kind, form),
+		key:    strings.ReplaceAll(fmt.Sprintf("healthy-%.0f-%s-%s", rate, strings.Fields(kind)[0], strings.Fields(form)[0]), "half", "bursts"),
+		name:   fmt.Sprintf("healthy, 20 instances, %s at %.0f requests/s; 1 / 5 / 10 / 20 %% %s, %s", span, rate, kind, form),
 		wanted: "no ban", seeds: 1, shorten: 30, judge: nobodyBanned,
 	}
 	for _, share := range errorShares {
@@ -48,7 +50,7 @@ func healthyRow(busy, statuses, bursts bool) row {
 		r.variants = append(r.variants, s)
 	}
 	if busy && !statuses && bursts {
-		r.plot = &curve{file: "healthy.svg", y: "bans of healthy instances so far, 5 % failures", value: bansSoFar, variant: 1,
+		r.plot = &curve{y: "bans of healthy instances so far, 5 % failures", value: bansSoFar, variant: 1,
 			from: 0, to: time.Hour, step: time.Minute}
 	}
 	return r
@@ -63,15 +65,15 @@ func quiet() []row {
 	}
 	return []row{
 		{
-			name: "1 request/s over 50 instances, 1 refuses", wanted: "banned after ≤ 3 failed attempts in all",
+			key: "quiet-refuses", name: "1 request/s over 50 instances, 1 refuses", wanted: "banned after ≤ 3 failed attempts in all",
 			seeds: 200, variants: f(fault{ailment: refuses}), judge: withinFailures(3, 1),
 		},
 		{
-			name: "1 request/s over 50 instances, 1 hangs", wanted: "banned within 10 failed attempts in ≥ 95 %",
+			key: "quiet-hangs", name: "1 request/s over 50 instances, 1 hangs", wanted: "banned within 10 failed attempts in ≥ 95 %",
 			seeds: 200, variants: f(fault{ailment: hangs}), judge: withinFailures(10, 0.95),
 		},
 		{
-			name: "1 request/s of each of 10 agents over 50 healthy instances, 24 h, 1 % failures and 1 % 404s and 5xx", wanted: "no ban",
+			key: "quiet-healthy", name: "1 request/s of each of 10 agents over 50 healthy instances, 24 h, 1 % failures and 1 % 404s and 5xx", wanted: "no ban",
 			seeds: 1, shorten: 30, judge: nobodyBanned,
 			variants: []*setup{{
 				instances: healthy(50), agents: 10, sources: atRate(1), after: 24 * time.Hour, bin: time.Minute,
@@ -85,8 +87,8 @@ func quiet() []row {
 func differing() []row {
 	usual := background{failures: 0.005, statuses: 0.01, codes: []int{404, 500}}
 	base := setup{sources: atRate(200), after: 20 * time.Minute, bin: time.Minute, background: usual}
-	f := func(name string, s ...*setup) row {
-		return row{name: name, wanted: "no ban", seeds: 10, shorten: 4, judge: nobodyBanned, variants: s}
+	f := func(key, name string, s ...*setup) row {
+		return row{key: key, name: name, wanted: "no ban", seeds: 10, shorten: 4, judge: nobodyBanned, variants: s}
 	}
 	remote := base
 	remote.idc, remote.topology = "north-1", twoIDCs(50, 50)
@@ -95,9 +97,9 @@ func differing() []row {
 		remote.instances[n].median = 3 * usualMedian
 	}
 	return []row{
-		f("half of the traffic goes to a remote IDC, 3 times slower by nature", &remote),
-		f("2 of 10 instances are a gray version that answers 404 to 30 % of its tenth of the requests", gray(base)),
-		f("consistent hash: one user in turn has 10 requests/s answered with 404 / 500, for a minute", loudUsers(base, 404), loudUsers(base, 500)),
+		f("remote-idc", "half of the traffic goes to a remote IDC, 3 times slower by nature", &remote),
+		f("gray-version", "2 of 10 instances are a gray version that answers 404 to 30 % of its tenth of the requests", gray(base)),
+		f("loud-user", "consistent hash: one user in turn has 10 requests/s answered with 404 / 500, for a minute", loudUsers(base, 404), loudUsers(base, 500)),
 	}
 }
 

@@ -9,19 +9,20 @@ import (
 // atLarge are faults of more than one instance, and of one that comes and goes.
 func atLarge() []row {
 	list := []row{
-		blipRow("0.3 s", 300*time.Millisecond), blipRow("3 s", 3*time.Second),
-		dieRow("40 % of 20 instances are killed at once", "killed.svg", refuses),
-		dieRow("40 % of 20 instances vanish at once, machines and all", "vanished.svg", silent),
-		flapRow("1 of 4 flaps: 20 s up, 20 s refusing, 1 h", "flapping.svg", fault{ailment: refuses}),
-		flapRow("1 of 4 flaps: 20 s up, 20 s failing with its port open, 1 h", "", fault{ailment: fails, share: 1}),
-		idcRow("an IDC's 10 instances refuse for a minute", "idc.svg", refuses),
-		idcRow("an IDC's 10 instances vanish for a minute", "", silent),
+		blipRow("blip-300ms", "0.3 s", 300*time.Millisecond), blipRow("blip-3s", "3 s", 3*time.Second),
+		dieRow("killed", "40 % of 20 instances are killed at once", refuses),
+		dieRow("vanished", "40 % of 20 instances vanish at once, machines and all", silent),
+		flapRow("flapping", "1 of 4 flaps: 20 s up, 20 s refusing, 1 h", fault{ailment: refuses}),
+		flapRow("flapping-open", "1 of 4 flaps: 20 s up, 20 s failing with its port open, 1 h", fault{ailment: fails, share: 1}),
+		idcRow("idc-refuses", "an IDC's 10 instances refuse for a minute", refuses),
+		idcRow("idc-vanishes", "an IDC's 10 instances vanish for a minute", silent),
 	}
 	return list
 }
 
-func blipRow(name string, length time.Duration) row {
+func blipRow(key, name string, length time.Duration) row {
 	r := row{
+		key:    key,
 		name:   "the network loses everything for " + name + ", 20 instances, 20 / 200 / 1,000 requests/s",
 		wanted: "no ban by suspicion", seeds: 50, judge: nobodySuspected,
 	}
@@ -34,51 +35,45 @@ func blipRow(name string, length time.Duration) row {
 	return r
 }
 
-func dieRow(name, file string, how ailment) row {
+func dieRow(key, name string, how ailment) row {
 	all := healthy(20)
 	for n := range 8 {
 		all[n].faults = []fault{{ailment: how}}
 	}
 	return row{
-		name: name + ", 200 requests/s", wanted: "≥ 95 % success in the first minute, no empty answer, ≤ 6 suspects banned",
+		key: key, name: name + ", 200 requests/s", wanted: "≥ 95 % success in the first minute, no empty answer, ≤ 6 suspects banned",
 		seeds: 20, judge: keepsServing(0.95, 6),
 		variants: []*setup{{instances: all, sources: atRate(200), warm: 30 * time.Second, after: time.Minute}},
-		plot: &curve{file: file, y: "share of calls with a good answer", value: successShare,
+		plot: &curve{y: "share of calls with a good answer", value: successShare,
 			from: -10 * time.Second, to: time.Minute, step: time.Second},
 	}
 }
 
-func flapRow(name, file string, f fault) row {
+func flapRow(key, name string, f fault) row {
 	f.down, f.up = 20*time.Second, 20*time.Second
 	doubling := &setup{instances: oneOf(4, f), sources: atRate(20), warm: 30 * time.Second, after: time.Hour}
 	fixed := *doubling
 	fixed.change = func(s *model.Service) { s.Ban.MaxDuration = s.Ban.Duration }
-	r := row{
-		name: name, wanted: "failures ≤ 0.1 of those with bans of a fixed length", seeds: 20, judge: converges(0.1),
+	return row{
+		key: key, name: name, wanted: "failures ≤ 0.1 of those with bans of a fixed length", seeds: 20, judge: converges(0.1),
 		variants: []*setup{doubling, &fixed}, ufcOnly: 1,
+		plot: &curve{y: "failed attempts on the flapping instance so far", value: failuresSoFar,
+			from: 0, to: time.Hour, step: 20 * time.Second},
 	}
-	if file != "" {
-		r.plot = &curve{file: file, y: "failed attempts on the flapping instance so far", value: failuresSoFar,
-			from: 0, to: time.Hour, step: 20 * time.Second}
-	}
-	return r
 }
 
-func idcRow(name, file string, how ailment) row {
+func idcRow(key, name string, how ailment) row {
 	const healed = time.Minute
-	r := row{
-		name: name + ", 200 requests/s", wanted: "spilled within 2 s, back, half of the traffic at most in the first 5 s",
+	return row{
+		key: key, name: name + ", 200 requests/s", wanted: "spilled within 2 s, back, half of the traffic at most in the first 5 s",
 		seeds: 20, judge: spillsAndReturns(2*time.Second, healed),
 		variants: []*setup{{
 			instances: inTwoIDCs(10, fault{ailment: how, to: healed}, true), groups: halves(10, 100, 0), topology: twoIDCs(100, 0),
 			idc: "north-1", sources: atRate(200), warm: 30 * time.Second, after: healed + 3*time.Minute, bin: idcStep,
 		}},
+		plot: &curve{y: "share of the attempts that go to the IDC", value: faultyShare,
+			from: -10 * time.Second, to: 3 * time.Minute, step: time.Second},
 	}
-	if file != "" {
-		r.plot = &curve{file: file, y: "share of the attempts that go to the IDC", value: faultyShare,
-			from: -10 * time.Second, to: 3 * time.Minute, step: time.Second}
-	}
-	return r
 }
 
 // inTwoIDCs returns n instances in each of two IDCs, those of the first with the fault if faulty.

@@ -85,7 +85,7 @@ func (r *row) draw(t *testing.T) {
 	for _, c := range comparators {
 		lines = append(lines, line{c.name, runComparator(c, s, 1)})
 	}
-	if err := r.plot.draw(folder, r.name, lines); err != nil {
+	if err := r.plot.draw(filepath.Join(folder, r.key+".svg"), r.name, lines); err != nil {
 		t.Error(err)
 	}
 }
@@ -95,7 +95,7 @@ func TestScenarios(t *testing.T) {
 	entries := make([]entry, len(list))
 	t.Run("rows", func(t *testing.T) {
 		for n := range list {
-			t.Run(list[n].name, func(t *testing.T) {
+			t.Run(list[n].key, func(t *testing.T) {
 				t.Parallel()
 				entries[n] = list[n].measure(t)
 				if *update && list[n].plot != nil {
@@ -123,7 +123,7 @@ func gallery(list []row) string {
 	var b strings.Builder
 	for _, r := range list {
 		if r.plot != nil {
-			fmt.Fprintf(&b, "![%s](%s)\n\n", r.name, filepath.Base(r.plot.file))
+			fmt.Fprintf(&b, "![%s](%s.svg)\n\n", r.name, r.key)
 		}
 	}
 	return strings.TrimSuffix(b.String(), "\n")

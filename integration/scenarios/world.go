@@ -75,13 +75,13 @@ func stream(seed uint64, n int) *rand.Rand {
 	return rand.New(rand.NewPCG(mix(seed), mix(uint64(n)<<32)))
 }
 
-// run works off all events. sleep lets so much virtual time pass.
+// run works off all events: what begins before the end is seen to its own end. sleep lets so much virtual time pass.
 func (w *world) run(sleep func(time.Duration)) *ledger {
 	for n := range w.arrivals {
 		w.planArrival(n, max(0, w.sourceOf(n).begins(w.onset)))
 	}
 	reached := time.Duration(0)
-	for e, more := w.queue.next(); more && e.at < w.onset+w.after; e, more = w.queue.next() {
+	for e, more := w.queue.next(); more; e, more = w.queue.next() {
 		if e.at > reached {
 			next := e.at
 			if w.step > 0 {
@@ -120,7 +120,7 @@ func (w *world) planArrival(n int, after time.Duration) {
 
 func (w *world) arrive(e event) {
 	from := w.sourceOf(e.source)
-	if from.over(e.at - w.onset) {
+	if since := e.at - w.onset; from.over(since) || since >= w.after {
 		return
 	}
 	w.planArrival(e.source, e.at)
