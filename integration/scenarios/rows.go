@@ -62,8 +62,12 @@ func failing() []row {
 // deviating are single instances whose answers or latency deviate.
 func deviating() (list []row) {
 	notFound := func(n int, rate, share float64, after time.Duration) []*setup {
+		warm := time.Minute
+		if rate < 20 {
+			warm = 15 * time.Minute // what is normal takes time to learn
+		}
 		return []*setup{{
-			instances: oneOf(n, fault{ailment: answers, share: share, code: 404}), sources: atRate(rate), warm: time.Minute,
+			instances: oneOf(n, fault{ailment: answers, share: share, code: 404}), sources: atRate(rate), warm: warm,
 			after: after, stop: untilFound, background: background{statuses: 0.01, codes: []int{404}},
 		}}
 	}

@@ -265,33 +265,39 @@ const saltIDC = 0x1dc
 
 func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
 	t := c.plan.table(to.subsets[split], c.IDC)
-	first := 0
+	first, cold := 0, false
 	if len(t.groups) > 1 {
 		first = t.shares.Choose(route.Uniform(c.key, saltIDC, c.keyed))
 	}
 	if first >= 0 && first < len(t.groups) {
-		if attempt := c.pickFrom(to, split, t.groups[first], panicking); attempt != nil {
+		g := t.groups[first]
+		cold = len(t.groups) > 1 && !panicking && !g.takes(g.candidates(c.Family), c.request.Now)
+		if attempt := c.pickFrom(to, split, g, panicking, cold); attempt != nil {
 			return attempt
 		}
 	}
 	for _, n := range t.order {
 		if n != first {
-			if attempt := c.pickFrom(to, split, t.groups[n], panicking); attempt != nil {
+			if attempt := c.pickFrom(to, split, t.groups[n], panicking, false); attempt != nil {
 				return attempt
 			}
 		}
 	}
+	if cold { // and nobody else can
+		return c.pickFrom(to, split, t.groups[first], panicking, false)
+	}
 	return nil
 }
 
-func (c *Call) pickFrom(to *path, split int, g *group, panicking bool) *Attempt {
+// pickFrom picks out of a group, and only for a trial if it starts slowly as a whole and this request isn't its own.
+func (c *Call) pickFrom(to *path, split int, g *group, panicking, cold bool) *Attempt {
 	from := g.candidates(c.Family)
 	if len(from.trials) > 0 {
 		if attempt := c.try(to, split, from); attempt != nil {
 			return attempt
 		}
 	}
-	if from.panic != panicking {
+	if from.panic != panicking || cold {
 		return nil
 	}
 	index := from.policy.Pick(&c.request)

@@ -161,8 +161,11 @@ func (s *service) verdict(of *health.Instance, d *health.Decision) {
 	if d.Kind == health.Banned || d.Kind == health.Relapsed {
 		s.bans.add(d.Reason)
 	}
-	if of != nil {
+	switch {
+	case of != nil:
 		s.apply(of, d)
+	case d.Kind == health.PanicOver:
+		s.warmUp(d.IDC)
 	}
 	s.agent.decided(d)
 }
@@ -184,6 +187,20 @@ func (s *service) apply(of *health.Instance, d *health.Decision) {
 		return
 	case health.Reopened, health.Lifted:
 		target.SlowStart(s.agent.now())
+	}
+	s.state.Store(&state{view: now.view, instances: now.instances})
+}
+
+// warmUp begins the slow start of an IDC that was in panic: its traffic had gone elsewhere, and so the instances that weren't
+// banned are as cold as the others.
+func (s *service) warmUp(idc string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, idcs := s.state.Load(), s.agent.place.Load().idcs
+	for _, i := range now.instances {
+		if i.pulse.State() == health.Up && idcs.Logical(i.IDC) == idc {
+			i.target.SlowStart(s.agent.now())
+		}
 	}
 	s.state.Store(&state{view: now.view, instances: now.instances})
 }

@@ -30,6 +30,7 @@ type candidates struct {
 	memory    *balance.Memory
 	panic     bool        // under half are left; instances are all that may answer
 	trials    []*instance // half open
+	warmth    *warmth
 }
 
 // memoryKey names the list that a policy remembers something for, from plan to plan.
@@ -182,6 +183,7 @@ func (g *group) newCandidates(family Family) *candidates {
 		made.instances = mayAnswer(serving)
 		list = bySuccess(made.instances)
 	}
+	made.warmth = newWarmth(made.instances)
 	key := g.key
 	key.family = family
 	made.memory = g.plan.memories.of(key)
@@ -190,12 +192,13 @@ func (g *group) newCandidates(family Family) *candidates {
 }
 
 // mayAnswer returns the instances that aren't proven dead, or by a neighbour's word; all if all are. When too few are left
-// for the load, a doubtful choice is better than to crush them, or than none.
+// for the load, a doubtful choice is better than to crush them, or than none. Where nothing answered at all it may have
+// been the network, which may be well again.
 func mayAnswer(serving []*instance) []*instance {
 	var may []*instance
 	for _, i := range serving {
 		ban, banned := i.health.Ban()
-		if !banned || ban.HalfOpen || ban.Reason != health.ByProof && ban.Reason != health.ByNeighbour {
+		if !banned || ban.HalfOpen || ban.Silent || ban.Reason != health.ByProof && ban.Reason != health.ByNeighbour {
 			may = append(may, i)
 		}
 	}

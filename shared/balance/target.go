@@ -145,6 +145,9 @@ func unpack(word uint64, now time.Duration) (estimate float32, age uint32) {
 // SlowStart begins the slow start of an instance that came back.
 func (t *Target) SlowStart(now time.Duration) { t.slowUntil.Store(int64(now + SlowStartTime)) }
 
+// SlowUntil returns when the slow start is, or was, over.
+func (t *Target) SlowUntil() time.Duration { return time.Duration(t.slowUntil.Load()) }
+
 // Penalize multiplies the instance's share by factor, 0 to 1. The share recovers by itself, doubling every
 // PenaltyRecovery, until it is whole again. Penalties add up, but never to under 1/32.
 func (t *Target) Penalize(now time.Duration, factor float64) {

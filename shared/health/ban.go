@@ -30,6 +30,7 @@ type BanInfo struct {
 	Since    time.Time
 	Until    time.Time // when the port is probed; it ends with the first answer after that
 	HalfOpen bool      // the port has answered: trials are under way
+	Silent   bool      // the last probe wasn't refused, but timed out: the network may be to blame
 	Failures int       // of the instance, among the callee's last 1,000 to 2,000 outcomes
 	LastErr  string    // of the last probe that failed
 }
@@ -43,6 +44,7 @@ type ban struct {
 	badness  float64 // share of bad outcomes that it was for, 0–1
 	lastErr  string
 	halfOpen bool
+	silent   bool // nothing refused it: the network may be to blame
 	trials   trials
 	timer    *time.Timer
 }
@@ -56,7 +58,7 @@ func (b *ban) stop() {
 func (b *ban) info(i *Instance) BanInfo {
 	epoch := i.service.monitor.epoch
 	return BanInfo{
-		Reason: b.reason, Since: epoch.Add(b.since), Until: epoch.Add(b.until), HalfOpen: b.halfOpen,
+		Reason: b.reason, Since: epoch.Add(b.since), Until: epoch.Add(b.until), HalfOpen: b.halfOpen, Silent: b.silent,
 		Failures: i.failures(), LastErr: b.lastErr,
 	}
 }
@@ -104,9 +106,11 @@ func (r *record) heal(policy *Policy, failed bool, now time.Duration) {
 	}
 }
 
-// prove probes an instance that refused a connection. A probe that fails too is proof: two refusals on different
-// connections, the second by our own hand, are no accident of one request. The lock is held.
-func (s *Service) prove(i *Instance) {
+// prove probes an instance to which no connection could be made. A probe that fails too is proof: two failures on different
+// connections, the second by our own hand, are no accident of one request. A connect that timed out counts as one that
+// was refused: when a whole IDC is cut off nobody is left to refuse, and by suspicion it would never be left, since all of
+// it fails alike. The lock is held.
+func (s *Service) prove(i *Instance, by Result) {
 	if i.past.probing {
 		return
 	}
@@ -118,9 +122,10 @@ func (s *Service) prove(i *Instance) {
 		i.past.probing = false
 		if err != nil && !OwnFault(err) && s.monitor.ctx.Err() == nil && i.Generation() == generation && i.ban == nil && !i.gone {
 			s.begin(i, Banned, 1, Decision{
-				Reason: ByProof, Rule: "a connection was refused, and the probe of the port failed too",
+				Reason: ByProof, Rule: "no connection (" + by.String() + "), and the probe of the port failed too",
 				Inputs: map[string]float64{"failures": float64(i.failures())}, Value: 1, Threshold: 1, Detail: err.Error(),
 			})
+			i.ban.silent = isTimeout(err)
 		}
 		s.mu.Unlock()
 		s.deliver()
@@ -252,14 +257,10 @@ func (s *Service) panic(g *group) {
 	}
 	g.panicked = !g.panicked
 	d := Decision{
-		Kind: PanicOver, Rule: "under half of the serving instances are left", Value: float64(g.left()), Threshold: float64(g.serving) / 2,
+		Kind: PanicOver, IDC: g.idc, Rule: "under half of the serving instances are left", Value: float64(g.left()), Threshold: float64(g.serving) / 2,
 		Inputs: map[string]float64{"left": float64(g.left()), "serving": float64(g.serving), "suspects": float64(g.suspects)},
-		Needed: "a return",
 	}
-	if g.idc != "" {
-		d.Detail = "logical IDC " + g.idc
-	}
-	if d.Needed = ""; g.panicked {
+	if g.panicked {
 		d.Kind, d.Needed = Panic, "a return"
 	}
 	s.decide(nil, d)

@@ -29,6 +29,7 @@ type Decision struct {
 	Kind     Kind           `json:"kind"`
 	Service  string         `json:"service"`
 	Instance netip.AddrPort `json:"instance,omitzero"` // zero: the callee as a whole
+	IDC      string         `json:"idc,omitempty"`     // logical, that a decision on a callee is about
 	Reason   Reason         `json:"reason,omitempty"`  // of the ban
 	// Rule is the formula in words; its names are those of Inputs.
 	Rule      string             `json:"rule,omitempty"`

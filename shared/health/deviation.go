@@ -95,7 +95,7 @@ func (s *Service) byStatus(t *Stratum, k kind, now time.Duration) {
 		return
 	}
 	all, total := s.samples(t, now)
-	tests := float64(len(all) * windows * int(kinds))
+	tests := float64(len(all) * windows)
 	found := worst(all, total, func(one, rest *sample) (finding, bool) { return deviates(one, rest, k, tests) })
 	if len(found) == 0 {
 		return

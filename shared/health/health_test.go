@@ -162,6 +162,15 @@ func TestSequentialTest(t *testing.T) {
 	f("ffffffccccccc", false)
 }
 
+func TestSuccessesNeverAddToTheScore(t *testing.T) {
+	for _, p0 := range []float64{0.02, 0.2, 0.34, 0.35, 0.5, 0.9, 1} {
+		test := sequential{score: 10, p0: p0}
+		if test.success(1); !(test.score < 10) {
+			t.Errorf("p0 %v: a success makes a score of 10 %v", p0, test.score)
+		}
+	}
+}
+
 func TestServiceFaultBansNobodyBySuspicion(t *testing.T) {
 	inWorld(t, 4, nil, func(t *testing.T, w *world) {
 		for range 25 {

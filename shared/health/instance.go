@@ -179,8 +179,8 @@ func (s *Service) takeSlowly(o *Observation, now time.Duration) {
 		}
 	}
 	s.byRequests(i, failed, now)
-	if o.Result == ConnectError && i.ban == nil {
-		s.prove(i)
+	if i.ban == nil && (o.Result == ConnectError || o.Result == ConnectTimeout) {
+		s.prove(i, o.Result)
 	}
 	s.slots[i.slot].dirty = past.test.score > 0 || past.window.bits != 0 || past.record.level > 0
 }

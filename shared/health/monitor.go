@@ -2,6 +2,7 @@ package health
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -21,6 +22,12 @@ func DialProbe(ctx context.Context, address netip.AddrPort, timeout time.Duratio
 		return err
 	}
 	return conn.Close()
+}
+
+// isTimeout tells whether a probe failed since nobody answered, rather than that the port refused.
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // Monitor owns the timers and probes of all bans of an agent.

@@ -33,7 +33,7 @@ type sequential struct {
 // success takes a success. An instance that hasn't failed lately costs a comparison.
 func (t *sequential) success(now time.Duration) {
 	if t.score > 0 {
-		t.score = max(0, t.score+math.Log(suspectShare/(1-t.p0)))
+		t.score = max(0, t.score+math.Log(suspectShare/(1-min(t.p0, faultShare)))) // with p0 over a half it would grow
 		t.last = now
 	}
 }

@@ -88,7 +88,7 @@ func (s *Service) extend(i *Instance, b *ban, err error) {
 	}
 	now := s.monitor.now()
 	first := b.until == b.since+b.duration
-	b.lastErr, b.until, b.halfOpen, b.trials = err.Error(), now+again, false, trials{}
+	b.lastErr, b.silent, b.until, b.halfOpen, b.trials = err.Error(), isTimeout(err), now+again, false, trials{}
 	if i.State() != Out {
 		i.set(Out)
 	}
