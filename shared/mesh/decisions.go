@@ -9,11 +9,13 @@ import (
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/notify"
+	"github.com/ufc-mesh/ufc/shared/store"
 )
 
 // decisions passes on what the agent decides: to the log, to webhooks, and to who listens. Those two first take it at once,
 // listeners one after another in a goroutine of its own, so that a slow one holds nobody up.
 type decisions struct {
+	board    *store.Board
 	logger   *notify.Logger
 	webhooks *notify.Webhooks
 	queue    chan health.Decision
@@ -42,7 +44,7 @@ func newDecisions(a *attachment, logger *slog.Logger) *decisions {
 		return notify.Identity{Agent: c.AgentID, Host: c.Host, IDC: c.IDC}
 	}
 	d := &decisions{
-		logger: notify.NewLogger(logger), webhooks: notify.NewWebhooks(policy, identity, logger),
+		board: a.board, logger: notify.NewLogger(logger), webhooks: notify.NewWebhooks(policy, identity, logger),
 		queue: make(chan health.Decision, queueSize), done: make(chan struct{}),
 	}
 	go d.run()
@@ -53,6 +55,7 @@ func newDecisions(a *attachment, logger *slog.Logger) *decisions {
 func (d *decisions) take(of health.Decision) {
 	d.logger.Take(&of)
 	d.webhooks.Take(&of)
+	d.publish(&of)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed || len(d.listeners) == 0 {
@@ -63,6 +66,23 @@ func (d *decisions) take(of health.Decision) {
 	default:
 	}
 }
+
+// publish tells the other agents of the host.
+func (d *decisions) publish(of *health.Decision) {
+	switch {
+	case of.Reason == health.ByNeighbour:
+	case of.Kind == health.Banned || of.Kind == health.Extended || of.Kind == health.Relapsed:
+		d.board.Publish(of.Service, of.Instance, &model.ToldBan{
+			Reason: string(of.Reason), Since: of.Time.Add(-of.BannedFor).UTC(), Until: of.Time.Add(of.Duration).UTC(),
+			Detail: of.Detail[:min(len(of.Detail), mostDetail)],
+		})
+	case of.Kind == health.Reopened || of.Kind == health.Lifted:
+		d.board.Withdraw(of.Service, of.Instance)
+	}
+}
+
+// mostDetail is what of a detail is told, in bytes.
+const mostDetail = 256
 
 func (d *decisions) run() {
 	defer close(d.done)

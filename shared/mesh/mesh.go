@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/store"
 )
 
@@ -21,8 +23,8 @@ type Config struct {
 	// Store says where the documents are. Its Logger becomes the attachment's, so it must outlive the host's configurations.
 	Store   store.Config
 	IDC     string   // physical IDC of this process. Empty: unknown
-	AgentID string   // unique name of this agent; default the hostname. Webhooks name it
-	Host    string   // machine name, shared with the other agents on it; default the hostname. Webhooks name it
+	AgentID string   // unique name of this agent; default the hostname. In force from the first hold on
+	Host    string   // machine name, shared with the other agents on it; default the hostname. In force from the first hold on
 	Follow  []string // what to follow: all, used, or callees by name; default all. Only all is in force yet
 	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
 }
@@ -42,6 +44,7 @@ type attachment struct {
 	follower *store.Follower
 	// decisions passes on what the agent decides.
 	decisions *decisions
+	board     *store.Board // tells the host's other agents of bans
 	start     sync.Once
 	settings  atomic.Pointer[Config] // in force: the newest hold's
 	holds     []*Mesh                // the newest last; guarded by pool.mu
@@ -116,6 +119,12 @@ func attach(config Config) (*attachment, error) {
 	}
 	a := &attachment{Catalog: views, key: config.key(), follower: follower}
 	a.settings.Store(&config)
+	a.board, err = store.NewBoard(config.Store, config.Host, config.AgentID, func(service string, address netip.AddrPort, ban *model.ToldBan) {
+		a.Agent.Told(service, address, ban)
+	})
+	if err != nil {
+		return nil, err
+	}
 	a.decisions = newDecisions(a, logger)
 	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Logger: logger, Decided: a.decisions.take})
 	return a, nil
@@ -127,8 +136,13 @@ func (a *attachment) use(settings *Config) {
 	a.Agent.SetIDC(settings.IDC)
 }
 
-// Start begins to follow etcd. Further calls do nothing.
-func (m *Mesh) Start() { m.start.Do(m.follower.Start) }
+// Start begins to follow etcd, and to tell it of bans. Further calls do nothing.
+func (m *Mesh) Start() {
+	m.start.Do(func() {
+		m.follower.Start()
+		m.board.Start()
+	})
+}
 
 // Release gives the hold back, and puts the settings of the newest one left in force: a configuration that was tried and
 // failed leaves no trace. The last Release ends the attachment: the watch, the probes, and a last snapshot.
@@ -147,6 +161,7 @@ func (m *Mesh) Release() {
 	}
 	pool.mu.Unlock()
 	if last {
+		m.board.Close()
 		m.follower.Close()
 		m.Agent.Close()
 		m.decisions.close()
