@@ -119,7 +119,9 @@ func attach(config Config) (*attachment, error) {
 	}
 	a := &attachment{Catalog: views, key: config.key(), follower: follower}
 	a.settings.Store(&config)
-	a.board, err = store.NewBoard(config.Store, config.Host, config.AgentID, func(service string, address netip.AddrPort, ban *model.ToldBan) {
+	// By default all agents of a host have its name: the process tells them apart.
+	teller := fmt.Sprintf("%s/%d", config.AgentID, os.Getpid())
+	a.board, err = store.NewBoard(config.Store, config.Host, teller, func(service string, address netip.AddrPort, ban *model.ToldBan) {
 		a.Agent.Told(service, address, ban)
 	})
 	if err != nil {

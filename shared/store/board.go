@@ -67,7 +67,7 @@ const (
 	boardIdle = time.Minute
 )
 
-// NewBoard returns the board of an agent of a host. told is called, from one goroutine, for each ban of another agent, and
+// NewBoard returns the board of an agent of a host, under a name that no other agent of the host has. told is called, from one goroutine, for each ban of another agent, and
 // without a ban when that is over. It asks etcd nothing yet.
 func NewBoard(cfg Config, host, agent string, told func(string, netip.AddrPort, *model.ToldBan)) (*Board, error) {
 	if err := errors.Join(cfg.Validate(), CheckHost(host)); err != nil {
