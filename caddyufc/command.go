@@ -21,7 +21,8 @@ func init() {
 		Short: "Reads and writes the documents of the service mesh",
 		Long: `
 Reads and writes the documents of the service mesh (Service, Instances,
-Topology), which are in etcd. Agents follow them within a second.
+Topology), and bans of instances, which are in etcd. Agents follow them within
+a second.
 
 A file holds YAML or JSON, several documents if need be; - is the standard
 input, and a directory stands for its *.yaml, *.yml and *.json files.`,
@@ -65,7 +66,8 @@ func addCommands(cmd *cobra.Command) {
 		}
 		return cmd.Help()
 	}
-	cmd.AddCommand(c.applyCommand(), c.validateCommand(), c.getCommand(), c.deleteCommand(), c.exportCommand())
+	cmd.AddCommand(c.applyCommand(), c.validateCommand(), c.getCommand(), c.deleteCommand(), c.exportCommand(),
+		c.banCommand(), c.unbanCommand())
 }
 
 // run makes a cobra function out of one that reports all problems in one error, a line each. They go to the standard

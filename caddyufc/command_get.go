@@ -20,10 +20,16 @@ import (
 func (c *command) getCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use:   "get <services|instances|topology> [<service>] [-o table|json|yaml]",
-		Short: "Prints documents as they are in etcd",
-		Args:  cobra.RangeArgs(1, 2),
+		Use:   "get <services|instances|topology|bans> [<service>] [-o table|json|yaml]",
+		Short: "Prints documents, or bans, as they are in etcd",
+		Long: `
+Prints documents as they are in etcd, or the bans that were made by hand and
+those that the agents of all hosts have decided and told.`,
+		Args: cobra.RangeArgs(1, 2),
 		RunE: c.run(func(cmd *cobra.Command, args []string) error {
+			if isBans(args[0]) {
+				return c.getBans(cmd.Context(), strings.Join(args[1:], ""), format)
+			}
 			kind, name, err := target(args)
 			if err != nil {
 				return err
@@ -32,7 +38,7 @@ func (c *command) getCommand() *cobra.Command {
 				"table": writeTable, "json": writeJSON, "yaml": writeYAML,
 			}[format]
 			if !known {
-				return fmt.Errorf("-o: %q is not one of table, json, yaml", format)
+				return errFormat(format)
 			}
 			return c.withClient(func(client *store.Client) error {
 				entries, err := client.Get(cmd.Context(), kind, name)
@@ -48,6 +54,10 @@ func (c *command) getCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&format, "output", "o", "table", "table, json or yaml")
 	return cmd
+}
+
+func errFormat(format string) error {
+	return fmt.Errorf("-o: %q is not one of table, json, yaml", format)
 }
 
 func (c *command) deleteCommand() *cobra.Command {
@@ -200,15 +210,7 @@ func writeYAML(w io.Writer, kind model.Kind, entries []store.Entry) error {
 // writeTable prints what people look for first.
 func writeTable(w io.Writer, kind model.Kind, entries []store.Entry) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(cells ...any) {
-		text := make([]string, len(cells))
-		for i, cell := range cells {
-			if text[i] = fmt.Sprint(cell); text[i] == "" {
-				text[i] = "-" // so that columns can be cut
-			}
-		}
-		fmt.Fprintln(table, strings.Join(text, "\t"))
-	}
+	row := tableRow(table)
 	row(map[model.Kind][]any{
 		model.KindService:   {"NAME", "PROTOCOL", "LEVEL", "WORKLOAD", "BALANCE", "OWNER", "REVISION"},
 		model.KindInstances: {"SERVICE", "ADDRESS", "IDC", "WEIGHT", "STATE", "LABELS", "LEASE", "REVISION"},
@@ -232,6 +234,19 @@ func writeTable(w io.Writer, kind model.Kind, entries []store.Entry) error {
 		return err
 	}
 	return errors.Join(problems...)
+}
+
+// tableRow returns what prints a row of a table.
+func tableRow(table io.Writer) func(cells ...any) {
+	return func(cells ...any) {
+		text := make([]string, len(cells))
+		for i, cell := range cells {
+			if text[i] = fmt.Sprint(cell); text[i] == "" {
+				text[i] = "-" // so that columns can be cut
+			}
+		}
+		fmt.Fprintln(table, strings.Join(text, "\t"))
+	}
 }
 
 // topologyRows prints a line for each IDC.

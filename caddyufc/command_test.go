@@ -52,6 +52,12 @@ func (m mesh) fails(stdin string, args ...string) string {
 // put writes a key as something else than this program might, under a lease if wanted.
 func (m mesh) put(key, value string, leased bool) {
 	m.Helper()
+	m.putKey("/config/"+key, value, leased)
+}
+
+// putKey is put for any key below the prefix.
+func (m mesh) putKey(key, value string, leased bool) {
+	m.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcdEndpoint}, Logger: zap.NewNop()})
 	if err != nil {
 		m.Fatal(err)
@@ -67,7 +73,7 @@ func (m mesh) put(key, value string, leased bool) {
 		}
 		options = append(options, clientv3.WithLease(lease.ID))
 	}
-	if _, err := client.Put(ctx, m.prefix+"/config/"+key, value, options...); err != nil {
+	if _, err := client.Put(ctx, m.prefix+key, value, options...); err != nil {
 		m.Fatal(err)
 	}
 }

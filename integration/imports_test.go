@@ -43,6 +43,8 @@ var allowed = map[string][]string{
 	"builds/run":        {"shared/model"},
 	"integration/bench": {}, // it measures the binaries, from outside
 	"integration":       {}, // it tests the binaries, from outside
+	// It drives the agent as a face does, without sockets.
+	"integration/scenarios": brain,
 }
 
 var (

@@ -20,6 +20,9 @@ type Options struct {
 	IDC    string       // physical IDC where it runs. Empty: unknown
 	Probe  health.Probe // default health.DialProbe
 	Logger *slog.Logger // default slog.Default()
+	// Decided is told each decision on an instance or a callee, those of one callee in their order, under no lock. It must
+	// not block. Default: nobody is told.
+	Decided func(health.Decision)
 }
 
 // Agent follows a catalog and serves calls. It is used by many goroutines at once.
@@ -28,6 +31,7 @@ type Agent struct {
 	monitor *health.Monitor
 	epoch   time.Time // the agent's clock begins here
 	place   atomic.Pointer[place]
+	tell    func(health.Decision) // nil: nobody
 
 	services atomic.Pointer[map[string]*service] // the map is immutable
 	mu       sync.Mutex                          // of its writers, and of what follows
@@ -54,6 +58,7 @@ func New(views *catalog.Catalog, options Options) *Agent {
 		catalog:   views,
 		monitor:   health.NewMonitor(options.Probe, options.Logger),
 		epoch:     time.Now(),
+		tell:      options.Decided,
 		duration:  newDurationHistogram(),
 		strangers: newLine(unknown, nil, nil),
 		departed:  map[string]*service{},
@@ -90,8 +95,26 @@ func (a *Agent) SetIDC(idc string) {
 
 // settle puts an IDC and a topology in force. All plans are made anew when they are needed next.
 func (a *Agent) settle(idc string, topology *model.Topology) {
-	if now := a.place.Load(); now == nil || now.idc != idc || now.topology != topology {
-		a.place.Store(&place{idc: idc, topology: topology, idcs: route.CompileIDCs(topology)})
+	now := a.place.Load()
+	if now != nil && now.idc == idc && now.topology == topology {
+		return
+	}
+	a.place.Store(&place{idc: idc, topology: topology, idcs: route.CompileIDCs(topology)})
+	if now == nil || now.topology == topology {
+		return
+	}
+	for _, s := range *a.services.Load() { // the cap counts by logical IDC
+		s.mu.Lock()
+		now := s.state.Load()
+		s.retain(now.instances, now.byHand)
+		s.mu.Unlock()
+	}
+}
+
+// decided passes a decision on.
+func (a *Agent) decided(d *health.Decision) {
+	if a.tell != nil {
+		a.tell(*d)
 	}
 }
 

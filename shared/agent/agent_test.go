@@ -234,7 +234,7 @@ func TestBannedAreLeftOut(t *testing.T) {
 
 func TestPanicChoosesTheLeastBad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80")...)
 		fail := func(address string, result health.Result, times int) {
 			for range times {
 				call := r.begin(t, &Call{Callee: "shop", HandOut: true})
@@ -243,11 +243,13 @@ func TestPanicChoosesTheLeastBad(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		r.dead.Store(netip.MustParseAddrPort("10.0.0.1:80"), true)
-		fail("10.0.0.1:80", health.ConnectError, 1)
-		fail("10.0.0.2:80", health.ReadTimeout, 5)
+		for _, dead := range []string{"10.0.0.1:80", "10.0.0.3:80"} {
+			r.dead.Store(netip.MustParseAddrPort(dead), true)
+			fail(dead, health.ConnectError, 1)
+		}
+		fail("10.0.0.2:80", health.ReadTimeout, 10)
 		if counts := r.spread(t, "shop", 10); counts["10.0.0.2:80"] != 10 {
-			t.Errorf("one is proven dead, the other suspected: %v", counts)
+			t.Errorf("two are proven dead, and the last one is doubtful: %v", counts)
 		}
 		call := r.begin(t, &Call{Callee: "shop"})
 		if attempt, err := r.Pick(call); err != nil || !attempt.Panic {
@@ -409,11 +411,11 @@ func TestBansOutliveAnEmptyList(t *testing.T) {
 		one := instances("redis", "127.0.0.2:6379")
 		gone := []model.Record{{Kind: model.KindInstances, Name: "redis", Address: "127.0.0.2:6379", Deleted: true}}
 		r := newRig(t, one...)
-		for range 5 {
-			if _, err := r.try(t, "redis", health.ReadError); err != nil {
-				t.Fatal(err)
-			}
+		r.dead.Store(netip.MustParseAddrPort("127.0.0.2:6379"), true)
+		if _, err := r.try(t, "redis", health.ConnectError); err != nil {
+			t.Fatal(err)
 		}
+		synctest.Wait()
 		r.catalog.Apply(2, gone)
 		if _, err := r.try(t, "redis", health.OK); err == nil || len(r.departed) != 1 {
 			t.Errorf("a service without a key is known (%v), or forgotten with its ban: %v", err, r.departed)

@@ -23,7 +23,9 @@ type Attempt struct {
 	plan       *plan
 	before     *Attempt // the call's attempt before this one
 	instance   *instance
+	stratum    *health.Stratum // nil: compared with nobody
 	generation uint32
+	trial      bool            // of an instance that is half open
 	tracked    bool            // the policy goes by what is in flight
 	memory     *balance.Memory // of all of the list; nil: the policy doesn't look at that
 	begun      time.Duration
@@ -49,7 +51,7 @@ func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
 	if c.attempts > 0 {
 		attempt = &Attempt{}
 	}
-	attempt.Address, attempt.HostPort, attempt.IDC, attempt.Weight = chosen.Address, chosen.hostPort, chosen.IDC, chosen.Weight
+	attempt.Address, attempt.HostPort, attempt.IDC, attempt.Weight = chosen.address, chosen.hostPort, chosen.idc, int(chosen.weight)
 	attempt.Number, attempt.Panic, attempt.before = c.attempts, panicking, c.last
 	attempt.call, attempt.plan, attempt.begun = c, c.plan, c.request.Now
 	attempt.instance, attempt.generation = chosen, chosen.pulse.Generation()
@@ -74,9 +76,7 @@ func (t *Attempt) Done(outcome Outcome) bool {
 	}
 	s, now := t.call.service, t.begun+latency
 	s.attempts.at(t.call.stripe)[outcome.Result].Add(1)
-	if outcome.Result != health.OK || !t.instance.pulse.Succeeded() {
-		t.instance.health.Observe(t.generation, outcome.Result)
-	}
+	t.record(outcome)
 	t.teach(now, outcome)
 	if t.plan.service.Hedge != nil {
 		s.hedging.observe(now, outcome.Result, latency)
@@ -87,6 +87,21 @@ func (t *Attempt) Done(outcome Outcome) bool {
 		}
 	}
 	return true
+}
+
+// record tells package health.
+func (t *Attempt) record(outcome Outcome) {
+	o := health.Observation{
+		Instance: t.instance.health, Slot: t.instance.slot, Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
+		Result: outcome.Result, Code: uint16(min(max(outcome.Code, 0), maxCode)), Latency: outcome.Latency,
+	}
+	if t.call.keyed {
+		o.Key = t.call.key
+	}
+	if t.trial {
+		t.instance.pulse.Tried()
+	}
+	t.call.service.health.Record(t.call.stripe, &o)
 }
 
 // teach tells the policy.

@@ -131,6 +131,9 @@ func (a *Agent) Begin(call *Call) error {
 	}
 	call.Attributes.Caller, call.Attributes.CallerIDC = call.Caller, call.IDC
 	call.direct()
+	if call.plan.checks {
+		s.health.Asked()
+	}
 	call.request = balance.Request{Hash: call.key, Tried: call.triedBuf[:0], Stripe: call.stripe, Now: call.begun}
 	if call.Timeout < 0 {
 		return a.Refuse(call, ReasonDeadline, overUnsent)
@@ -244,12 +247,12 @@ func (c *Call) path() *path { return &c.plan.views[c.view].paths[c.route] }
 
 // pickOf tries the call's own split first, and within it the IDC that is its turn; then what they spill to.
 func (c *Call) pickOf(to *path, panicking bool) *Attempt {
-	if attempt := c.pickIn(to.subsets[c.split], panicking); attempt != nil {
+	if attempt := c.pickIn(to, c.split, panicking); attempt != nil {
 		return attempt
 	}
 	for _, n := range to.order {
 		if n != c.split {
-			if attempt := c.pickIn(to.subsets[n], panicking); attempt != nil {
+			if attempt := c.pickIn(to, n, panicking); attempt != nil {
 				return attempt
 			}
 		}
@@ -260,30 +263,41 @@ func (c *Call) pickOf(to *path, panicking bool) *Attempt {
 // saltIDC tells the choice of an IDC from the others that go by the same key.
 const saltIDC = 0x1dc
 
-func (c *Call) pickIn(in *subset, panicking bool) *Attempt {
-	t := c.plan.table(in, c.IDC)
-	first := 0
+func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
+	t := c.plan.table(to.subsets[split], c.IDC)
+	first, cold := 0, false
 	if len(t.groups) > 1 {
 		first = t.shares.Choose(route.Uniform(c.key, saltIDC, c.keyed))
 	}
 	if first >= 0 && first < len(t.groups) {
-		if attempt := c.pickFrom(t.groups[first], panicking); attempt != nil {
+		g := t.groups[first]
+		cold = len(t.groups) > 1 && !panicking && !g.takes(g.candidates(c.Family), c.request.Now)
+		if attempt := c.pickFrom(to, split, g, panicking, cold); attempt != nil {
 			return attempt
 		}
 	}
 	for _, n := range t.order {
 		if n != first {
-			if attempt := c.pickFrom(t.groups[n], panicking); attempt != nil {
+			if attempt := c.pickFrom(to, split, t.groups[n], panicking, false); attempt != nil {
 				return attempt
 			}
 		}
 	}
+	if cold { // and nobody else can
+		return c.pickFrom(to, split, t.groups[first], panicking, false)
+	}
 	return nil
 }
 
-func (c *Call) pickFrom(g *group, panicking bool) *Attempt {
+// pickFrom picks out of a group, and only for a trial if it starts slowly as a whole and this request isn't its own.
+func (c *Call) pickFrom(to *path, split int, g *group, panicking, cold bool) *Attempt {
 	from := g.candidates(c.Family)
-	if from.panic != panicking {
+	if len(from.trials) > 0 {
+		if attempt := c.try(to, split, from); attempt != nil {
+			return attempt
+		}
+	}
+	if from.panic != panicking || cold {
 		return nil
 	}
 	index := from.policy.Pick(&c.request)
@@ -291,6 +305,13 @@ func (c *Call) pickFrom(g *group, panicking bool) *Attempt {
 		return nil
 	}
 	attempt := c.attempt(from.instances[index], panicking)
+	attempt.stratum = c.stratum(to, split)
+	c.track(attempt, from)
+	return attempt
+}
+
+// track notes that an attempt is in flight, if the policy goes by that.
+func (c *Call) track(attempt *Attempt, from *candidates) {
 	if c.plan.tracks && !c.HandOut {
 		attempt.tracked = true
 		attempt.instance.target.Began()
@@ -299,7 +320,6 @@ func (c *Call) pickFrom(g *group, panicking bool) *Attempt {
 			attempt.memory.Began(c.stripe)
 		}
 	}
-	return attempt
 }
 
 func (c *Call) noneLeft() string {
@@ -325,7 +345,9 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 	if !found {
 		return nil
 	}
-	return call.attempt(now.instances[index], false)
+	attempt := call.attempt(now.instances[index], false)
+	attempt.stratum = call.stratum(call.path(), call.split)
+	return attempt
 }
 
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.

@@ -17,7 +17,8 @@ type line struct {
 	duration prometheus.Observer     // nil for unknown callees
 	requests copyMap[requestKey, tally[atomic.Uint64]]
 	usual    atomic.Pointer[usual]
-	refused  counters[string]    // by reason
+	refused  counters[string] // by reason
+	strata   strata
 	last     tally[atomic.Int64] // when a call ended last, by the agent's clock
 }
 

@@ -141,11 +141,11 @@ func (s *service) attemptsOf(result health.Result) (count uint64) {
 	return count
 }
 
-// banned counts the instances that are banned now.
+// banned counts the instances that are banned now, or half open.
 func (st *state) banned() int {
 	count := 0
 	for _, i := range st.instances {
-		if i.health.Banned() {
+		if i.pulse.State() != health.Up || st.byHand[i.Address] != nil {
 			count++
 		}
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -27,6 +28,7 @@ type plan struct {
 	hashes   bool      // the policy goes by a key
 	tracks   bool      // the policy goes by what is in flight
 	learns   bool      // the policy goes by latency
+	checks   bool      // the agent checks the instances by itself
 	badCodes []badCode // by code
 	views    []view    // the line view; the last one takes every caller
 }
@@ -42,6 +44,7 @@ type view struct {
 
 // path is where the requests of one route go.
 type path struct {
+	first   int          // number of its first subset among all of the view's
 	route   *route.Route // nil: none matched
 	subsets []*subset    // by split; one of all instances if there is no split
 	order   []int        // of the subsets, the largest share first: whom the requests spill to
@@ -92,9 +95,10 @@ func (s *service) compile(now *state, here *place) *plan {
 		key:    route.ParseKey(document.Balance.Hash),
 		hashes: document.Balance.Policy == model.ConsistentHash, tracks: balance.Tracks(document.Balance.Policy),
 		learns:   document.Balance.Policy == model.EWMA,
+		checks:   document.Check != nil,
 		badCodes: compileBadCodes(document.Ban.BadCodes),
 	}
-	c := &compiler{plan: p, all: now.instances, subsets: map[string]*subset{}}
+	c := &compiler{plan: p, all: now.instances, byHand: now.byHand, subsets: map[string]*subset{}}
 	for n := range document.Callers {
 		override := &document.Callers[n]
 		v := c.view(document.WithOverride(override))
@@ -144,7 +148,8 @@ func (p *plan) table(of *subset, idc string) *table {
 type compiler struct {
 	plan    *plan
 	all     []*instance
-	subsets map[string]*subset // by labels: routes often name the same ones
+	byHand  map[netip.AddrPort]*model.HandBan // who may not be chosen
+	subsets map[string]*subset                // by labels: routes often name the same ones
 }
 
 func (c *compiler) view(service *model.Service) view {
@@ -157,6 +162,11 @@ func (c *compiler) view(service *model.Service) view {
 		v.paths = append(v.paths, c.path(&routes.Routes[n]))
 	}
 	v.paths = append(v.paths, path{subsets: []*subset{c.subset(nil)}, order: []int{0}})
+	first := 0
+	for n := range v.paths {
+		v.paths[n].first = first
+		first += len(v.paths[n].subsets)
+	}
 	return v
 }
 

@@ -14,7 +14,7 @@ import (
 var ErrSelector = errors.New("nothing is selected")
 
 // Query answers what the agent remembers, for people who debug: request_info^SERVICE, backend_info^SERVICE[^BACKEND],
-// ban_info[^SERVICE] and config_info[^SERVICE], split at the ^. The answer marshals to JSON.
+// ban_info[^SERVICE], explain^SERVICE[^INSTANCE] and config_info[^SERVICE], split at the ^. The answer marshals to JSON.
 func (a *Agent) Query(selector []string) (any, error) {
 	if len(selector) == 0 {
 		return nil, fmt.Errorf("%w: empty path", ErrSelector)
@@ -29,6 +29,8 @@ func (a *Agent) Query(selector []string) (any, error) {
 		answer, most = a.backendInfo, 2
 	case "ban_info":
 		answer = a.banInfo
+	case "explain":
+		answer, most = a.explain, 2
 	case "config_info":
 		answer = a.configInfo
 	default:
@@ -107,28 +109,37 @@ type BanInfo struct {
 	Backend    string        `json:"backend,omitempty"`
 	Reason     health.Reason `json:"reason"`
 	Since      time.Time     `json:"since"`
-	Until      time.Time     `json:"until"` // when the port is probed next
+	Until      time.Time     `json:"until,omitzero"`      // when the port is probed next; absent: until it is lifted by hand
+	HalfOpen   bool          `json:"half_open,omitempty"` // trials are under way
 	Failures   int           `json:"failures"`
 	ProbeError string        `json:"probe_error,omitempty"`
+	By         string        `json:"by,omitempty"`  // who banned it by hand
+	Why        string        `json:"why,omitempty"` // what he said
 }
 
 func newBanInfo(backend string, ban health.BanInfo) *BanInfo {
 	return &BanInfo{
 		Backend: backend, Reason: ban.Reason, Since: ban.Since.UTC(), Until: ban.Until.UTC(), Failures: ban.Failures,
-		ProbeError: ban.LastErr,
+		HalfOpen: ban.HalfOpen, ProbeError: ban.LastErr,
 	}
 }
 
+func handBanInfo(backend string, ban *model.HandBan) *BanInfo {
+	return &BanInfo{Backend: backend, Reason: health.ByHand, Since: ban.Since.UTC(), Until: ban.Until.UTC(), By: ban.By, Why: ban.Reason}
+}
+
 func (i *instance) info(now time.Duration) BackendInfo {
+	counts := i.health.Counts()
 	info := BackendInfo{
-		Backend: i.hostPort, IDC: i.IDC, Weight: i.Weight, Labels: i.Labels, State: i.State, Bans: i.health.Bans(),
-		Failures: i.health.Failures(), InFlight: i.target.InFlight(), Share: i.target.Factor(now),
+		Bans: counts.Bans, Failures: counts.Failures,
+		Backend: i.hostPort, IDC: i.IDC, Weight: i.Weight, Labels: i.Labels, State: i.State,
+		InFlight: i.target.InFlight(), Share: i.target.Factor(now),
 		Latency: float64(i.target.Latency(now)) / float64(time.Millisecond),
 	}
 	if ban, banned := i.health.Ban(); banned {
 		info.Banned = newBanInfo("", ban)
 	}
-	for result, count := range i.health.Outcomes() {
+	for result, count := range counts.Outcomes {
 		if count > 0 {
 			if info.Outcomes == nil {
 				info.Outcomes = map[string]uint64{}
@@ -146,8 +157,13 @@ func (a *Agent) Backends(service string) []BackendInfo {
 		return nil
 	}
 	all := []BackendInfo{}
-	for _, i := range s.state.Load().instances {
-		all = append(all, i.info(a.now()))
+	now := s.state.Load()
+	for _, i := range now.instances {
+		info := i.info(a.now())
+		if ban := now.byHand[i.Address]; ban != nil {
+			info.Banned = handBanInfo("", ban)
+		}
+		all = append(all, info)
 	}
 	return all
 }
@@ -181,7 +197,12 @@ func (a *Agent) banInfo(args []string) (any, error) {
 	}
 	bans := map[string][]*BanInfo{}
 	for name, s := range services {
-		for _, i := range s.state.Load().instances {
+		now := s.state.Load()
+		for _, i := range now.instances {
+			if ban := now.byHand[i.Address]; ban != nil {
+				bans[name] = append(bans[name], handBanInfo(i.hostPort, ban))
+				continue
+			}
 			if ban, banned := i.health.Ban(); banned {
 				bans[name] = append(bans[name], newBanInfo(i.hostPort, ban))
 			}

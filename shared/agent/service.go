@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
 	"github.com/ufc-mesh/ufc/shared/catalog"
@@ -11,13 +12,32 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// instance is one instance as the agent uses it: its document, and what lives on when the document changes.
+// instance is one instance as the agent uses it: its document, and what lives on when the document changes. What an attempt
+// needs comes first, copied out of the document: two cache lines side by side.
 type instance struct {
-	*model.Instance
-	hostPort string
-	health   *health.Instance
-	pulse    *health.Pulse // of health
 	target   *balance.Target
+	pulse    *health.Pulse // of health
+	health   *health.Instance
+	slot     int32 // of health
+	weight   int32
+	hostPort string
+	idc      string // physical
+	address  netip.AddrPort
+
+	*model.Instance
+	_ [24]byte // Go aligns what is as large as a power of two
+}
+
+func newInstance(record *model.Instance) *instance {
+	own := new(hot)
+	return (&instance{hostPort: record.Address.String(), pulse: &own.pulse, target: &own.target}).with(record)
+}
+
+// with returns the instance under another document.
+func (i *instance) with(record *model.Instance) *instance {
+	next := *i
+	next.Instance, next.weight, next.idc, next.address = record, int32(record.Weight), record.IDC, record.Address
+	return &next
 }
 
 // hot is what every attempt on an instance writes: one cache line, which the cores that share an agent have to pass to and
@@ -25,14 +45,21 @@ type instance struct {
 type hot struct {
 	target balance.Target
 	pulse  health.Pulse
+	_      [16]byte // Go aligns what is as large as a power of two
 }
 
 // state is a callee at one moment. It never changes, but for its plan, which is made when it is needed: a change of the
 // documents or of a ban makes another state.
 type state struct {
 	view      *catalog.View
-	instances []*instance // in the view's order
+	instances []*instance                       // in the view's order
+	byHand    map[netip.AddrPort]*model.HandBan // obeyed; mostly nil
 	plan      atomic.Pointer[plan]
+}
+
+// again is the same state without a plan, for when bans have changed.
+func (st *state) again() *state {
+	return &state{view: st.view, instances: st.instances, byHand: st.byHand}
 }
 
 // Family is an IP version, for callers that can use an address of one only.
@@ -60,6 +87,7 @@ type service struct {
 	planning sync.Mutex // of the makers of plans
 	memories memories
 	gone     atomic.Bool // no document names it now
+	handEnds *time.Timer // the first end of a ban by hand; nil: none ends by itself
 
 	lines    copyMap[string, *line]
 	attempts tally[[health.Results]atomic.Uint64]
@@ -74,7 +102,7 @@ func (a *Agent) newService(view *catalog.View) *service {
 	s := &service{name: view.Name, agent: a, attempts: newTally[[health.Results]atomic.Uint64]()}
 	s.budget.fill()
 	s.hedging.budget.fill()
-	s.health = a.monitor.NewService(view.Name, &view.Service.Ban, s.verdict)
+	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict)
 	return s
 }
 
@@ -82,18 +110,51 @@ func (a *Agent) newService(view *catalog.View) *service {
 func (s *service) follow(view *catalog.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.health.SetPolicy(&view.Service.Ban)
+	s.put(view)
+}
+
+// put puts a view in force. The lock is held.
+func (s *service) put(view *catalog.View) {
+	s.health.SetPolicy(banPolicy(view.Service))
 	before := s.state.Load()
-	addresses, instances := make([]netip.AddrPort, len(view.Instances)), make([]*instance, len(view.Instances))
+	instances := make([]*instance, len(view.Instances))
 	for n, record := range view.Instances {
-		addresses[n], instances[n] = record.Address, adopt(before, record)
+		instances[n] = adopt(before, record)
 	}
-	for n, found := range s.health.Retain(addresses, func(n int) *health.Pulse { return instances[n].pulse }) {
+	hand, ends := byHand(view, time.Now())
+	s.awaitEnd(view, ends)
+	s.retain(instances, hand)
+	if before != nil && before.view.Service != view.Service {
+		for _, l := range s.lines.all() { // their routes may be others now
+			l.strata.reset()
+		}
+	}
+	s.state.Store(&state{view: view, instances: instances, byHand: hand})
+}
+
+// banPolicy is what package health goes by.
+func banPolicy(document *model.Service) *health.Policy {
+	return &health.Policy{
+		Ban: document.Ban, Hashes: document.Balance.Policy == model.ConsistentHash,
+		TrialTimeout: document.Timeouts.Normal.Total.Std(), Check: document.Check,
+	}
+}
+
+// retain tells package health the list.
+func (s *service) retain(instances []*instance, hand map[netip.AddrPort]*model.HandBan) {
+	idcs := s.agent.place.Load().idcs
+	members := make([]health.Member, len(instances))
+	for n, i := range instances {
+		members[n] = health.Member{
+			Address: i.Address, IDC: idcs.Logical(i.IDC), Serving: i.Serving() && !idcs.Drained(i.IDC) && hand[i.Address] == nil,
+		}
+	}
+	for n, found := range s.health.Retain(members, func(n int) *health.Pulse { return instances[n].pulse }) {
 		if i := instances[n]; i.health == nil {
+			i.slot = found.Slot()
 			i.health, i.pulse = found, found.Pulse // an older one, if he was banned when he left
 		}
 	}
-	s.state.Store(&state{view: view, instances: instances})
 }
 
 // adopt returns the instance of a record, with what lives on of the one that had its address before.
@@ -104,37 +165,71 @@ func adopt(before *state, record *model.Instance) *instance {
 			if old.Instance == record {
 				return old
 			}
-			return &instance{Instance: record, hostPort: old.hostPort, health: old.health, pulse: old.pulse, target: old.target}
+			return old.with(record)
 		}
 	}
-	own := new(hot)
-	return &instance{Instance: record, hostPort: record.Address.String(), pulse: &own.pulse, target: &own.target}
+	return newInstance(record)
 }
 
-// verdict is told by package health that an instance was banned or came back.
-func (s *service) verdict(of *health.Instance, banned bool, reason health.Reason) {
-	if banned {
-		s.bans.add(reason)
+// verdict is told by package health what was decided.
+func (s *service) verdict(of *health.Instance, d *health.Decision) {
+	if d.Kind == health.Banned || d.Kind == health.Relapsed {
+		s.bans.add(d.Reason)
 	}
+	switch {
+	case of != nil:
+		s.apply(of, d)
+	case d.Kind == health.PanicOver:
+		s.warmUp(d.IDC)
+	}
+	s.agent.decided(d)
+}
+
+// apply puts a decision on an instance in force.
+func (s *service) apply(of *health.Instance, d *health.Decision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.state.Load()
-	if index, found := now.view.Find(of.Address); found && !banned {
-		now.instances[index].target.SlowStart(s.agent.now())
+	index, found := now.view.Find(of.Address)
+	if !found {
+		return
 	}
-	s.state.Store(&state{view: now.view, instances: now.instances})
+	switch target := now.instances[index].target; d.Kind {
+	case health.Capped:
+		return
+	case health.Slowed:
+		target.Cut(s.agent.now(), 1/d.Inputs["ratio"])
+		return
+	case health.Reopened, health.Lifted:
+		target.SlowStart(s.agent.now())
+	}
+	s.state.Store(now.again())
 }
 
-// panicking tells whether all instances that serve are banned, and one is chosen all the same.
+// warmUp begins the slow start of an IDC that was in panic: its traffic had gone elsewhere, and so the instances that weren't
+// banned are as cold as the others.
+func (s *service) warmUp(idc string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, idcs := s.state.Load(), s.agent.place.Load().idcs
+	for _, i := range now.instances {
+		if i.pulse.State() == health.Up && idcs.Logical(i.IDC) == idc {
+			i.target.SlowStart(s.agent.now())
+		}
+	}
+	s.state.Store(now.again())
+}
+
+// panicking tells whether so few instances are left that the others are chosen all the same.
 func (st *state) panicking() bool {
-	serving := false
+	serving, left := 0, 0
 	for _, i := range st.instances {
-		if i.Serving() {
-			serving = true
-			if !i.health.Banned() {
-				return false
+		if i.Serving() && st.byHand[i.Address] == nil {
+			serving++
+			if i.pulse.State() == health.Up {
+				left++
 			}
 		}
 	}
-	return serving
+	return health.Under(left, serving)
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -27,7 +28,9 @@ type candidates struct {
 	instances []*instance
 	policy    balance.Policy
 	memory    *balance.Memory
-	panic     bool // all are banned; instances are the least bad of them
+	panic     bool        // under half are left; instances are all that may answer
+	trials    []*instance // half open
+	warmth    *warmth
 }
 
 // memoryKey names the list that a policy remembers something for, from plan to plan.
@@ -51,7 +54,7 @@ func (c *compiler) subset(labels map[string]string) *subset {
 	all := c.group(key)
 	all.key.everywhere = true
 	for _, i := range c.all {
-		if !i.Serving() || here.idcs.Drained(i.IDC) || !hasLabels(i, labels) {
+		if !i.Serving() || c.byHand[i.Address] != nil || here.idcs.Drained(i.IDC) || !hasLabels(i, labels) {
 			continue
 		}
 		all.instances = append(all.instances, i)
@@ -113,7 +116,7 @@ func tableOf(rows []model.IDCWeight, byIDC map[string]*group) *table {
 	return newTable(groups, weights)
 }
 
-// newTable returns a table of groups. One that has nobody to choose but in panic gets its share only if all are like that.
+// newTable returns a table of groups. One that is in panic gets its share only if all are.
 func newTable(groups []*group, weights []int) *table {
 	usable := make([]int, len(groups))
 	for n, g := range groups {
@@ -128,9 +131,15 @@ func newTable(groups []*group, weights []int) *table {
 	return t
 }
 
-// healthy tells whether any instance of the group may be chosen without panic.
+// healthy tells whether enough instances of the group are left to choose without panic.
 func (g *group) healthy() bool {
-	return slices.ContainsFunc(g.instances, func(i *instance) bool { return !i.health.Banned() })
+	left := 0
+	for _, i := range g.instances {
+		if i.pulse.State() == health.Up {
+			left++
+		}
+	}
+	return left > 0 && !health.Under(left, len(g.instances))
 }
 
 // candidates returns who may be chosen by callers that can use a family.
@@ -148,38 +157,75 @@ func (g *group) candidates(family Family) *candidates {
 	return made
 }
 
-// newCandidates settles who may be chosen: who isn't banned. If all are banned, a wrong choice is still better than none: the
-// suspects, and if all are proven dead, everybody.
+// newCandidates settles who may be chosen: who isn't banned.
 func (g *group) newCandidates(family Family) *candidates {
 	foreign := func(i *instance) bool { return !family.has(i) }
 	if family != AnyFamily && !slices.ContainsFunc(g.instances, foreign) {
 		family = AnyFamily // nearly all services have one family, and one turn for all questions
 	}
-	var serving, suspects, chosen []*instance
+	made := &candidates{}
+	var serving []*instance
 	for _, i := range g.instances {
 		if !family.has(i) {
 			continue
 		}
 		serving = append(serving, i)
-		ban, banned := i.health.Ban()
-		if !banned {
-			chosen = append(chosen, i)
-		} else if ban.Reason != health.ByProof {
-			suspects = append(suspects, i)
+		switch i.pulse.State() {
+		case health.Up:
+			made.instances = append(made.instances, i)
+		case health.Trying, health.Rarely:
+			made.trials = append(made.trials, i)
 		}
 	}
-	made := &candidates{instances: chosen}
-	if len(chosen) == 0 && len(serving) > 0 {
+	list := members(made.instances)
+	if left := len(made.instances); len(serving) > 0 && (left == 0 || health.Under(left, len(serving))) {
 		made.panic = true
-		if made.instances = suspects; len(suspects) == 0 {
-			made.instances = serving
-		}
+		made.instances = mayAnswer(serving)
+		list = bySuccess(made.instances)
 	}
+	made.warmth = newWarmth(made.instances)
 	key := g.key
 	key.family = family
 	made.memory = g.plan.memories.of(key)
-	made.policy = balance.New(key.policy, members(made.instances), g.plan.size, made.memory)
+	made.policy = balance.New(key.policy, list, g.plan.size, made.memory)
 	return made
+}
+
+// mayAnswer returns the instances that aren't proven dead, or by a neighbour's word; all if all are. When too few are left
+// for the load, a doubtful choice is better than to crush them, or than none. Where nothing answered at all it may have
+// been the network, which may be well again.
+func mayAnswer(serving []*instance) []*instance {
+	var may []*instance
+	for _, i := range serving {
+		ban, banned := i.health.Ban()
+		if !banned || ban.HalfOpen || ban.Silent || ban.Reason != health.ByProof && ban.Reason != health.ByNeighbour {
+			may = append(may, i)
+		}
+	}
+	if len(may) == 0 {
+		return serving
+	}
+	return may
+}
+
+// Whole weights are made of fractions by successScale. Those over mostScaled, of which a weight of a million would be left
+// otherwise, count as it.
+const (
+	successScale = 100
+	mostScaled   = 10_000
+)
+
+// bySuccess weighs instances by the success they had lately, too.
+func bySuccess(instances []*instance) []balance.Member {
+	all := members(instances)
+	for n, i := range instances {
+		success := 1.0
+		if i.pulse.State() != health.Up {
+			success = i.health.Success()
+		}
+		all[n].Weight = min(all[n].Weight, mostScaled) * int(math.Round(success*successScale))
+	}
+	return all
 }
 
 func members(instances []*instance) []balance.Member {

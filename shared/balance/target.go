@@ -145,16 +145,16 @@ func unpack(word uint64, now time.Duration) (estimate float32, age uint32) {
 // SlowStart begins the slow start of an instance that came back.
 func (t *Target) SlowStart(now time.Duration) { t.slowUntil.Store(int64(now + SlowStartTime)) }
 
+// SlowUntil returns when the slow start is, or was, over.
+func (t *Target) SlowUntil() time.Duration { return time.Duration(t.slowUntil.Load()) }
+
 // Penalize multiplies the instance's share by factor, 0 to 1. The share recovers by itself, doubling every
 // PenaltyRecovery, until it is whole again. Penalties add up, but never to under 1/32.
 func (t *Target) Penalize(now time.Duration, factor float64) {
 	if !(factor < 1) {
 		return
 	}
-	lasts := longest
-	if factor > leastFactor {
-		lasts = time.Duration(-math.Log2(factor) * float64(PenaltyRecovery))
-	}
+	lasts := fading(factor)
 	for {
 		old := t.penaltyUntil.Load()
 		until := min(max(old, int64(now))+int64(lasts), int64(now+longest))
@@ -186,4 +186,27 @@ func (t *Target) slow(now time.Duration) float64 {
 func (t *Target) penalty(now time.Duration) float64 {
 	lasts := float64(t.penaltyUntil.Load()-int64(now)) / float64(PenaltyRecovery)
 	return min(max(math.Exp2(-lasts), leastFactor), 1)
+}
+
+// Cut makes the instance's share this factor, 0 to 1, of what it was, unless it is less already. It recovers as a penalty
+// does, so that a cut is renewed as long as its reason stands.
+func (t *Target) Cut(now time.Duration, factor float64) {
+	if !(factor < 1) {
+		return
+	}
+	until := int64(now) + int64(fading(factor))
+	for {
+		old := t.penaltyUntil.Load()
+		if old >= until || t.penaltyUntil.CompareAndSwap(old, until) {
+			return
+		}
+	}
+}
+
+// fading is how long a penalty takes to fade.
+func fading(factor float64) time.Duration {
+	if factor <= leastFactor {
+		return longest
+	}
+	return time.Duration(-math.Log2(factor) * float64(PenaltyRecovery))
 }

@@ -18,7 +18,10 @@ type View struct {
 	Documented bool              // a Service document exists; else Service holds the defaults
 	Service    *model.Service    // never nil
 	Instances  []*model.Instance // by address
-	Revision   int64             // the highest of its records'
+	// Bans are those made by hand, mostly nil. They may be of addresses that no instance has yet, and may be over already:
+	// HandBan.InForce tells.
+	Bans     map[netip.AddrPort]*model.HandBan
+	Revision int64 // the highest of its records'
 }
 
 // Find returns the index of the instance with the address.
@@ -53,6 +56,7 @@ type Catalog struct {
 	logger *slog.Logger
 
 	views     atomic.Pointer[map[string]*atomic.Pointer[View]] // the map is immutable, the pointers in it are not
+	bans      atomic.Pointer[bans]                             // immutable
 	topology  atomic.Pointer[model.Topology]
 	revision  atomic.Int64
 	contact   atomic.Int64 // unix nanoseconds of the last word of a store; 0: never
@@ -68,12 +72,13 @@ type Catalog struct {
 func New(logger *slog.Logger) *Catalog {
 	c := &Catalog{logger: logger, rejections: map[key]Rejection{}, rejected: map[model.Kind]uint64{}}
 	c.views.Store(&map[string]*atomic.Pointer[View]{})
+	c.bans.Store(&bans{})
 	c.topology.Store(&model.Topology{})
 	return c
 }
 
 // Service returns the view of a service, nil if it is unknown. A service is known by its Service document or, with all
-// defaults, by having instances.
+// defaults, by having instances. A ban alone makes none known.
 func (c *Catalog) Service(name string) *View {
 	if view := (*c.views.Load())[name]; view != nil {
 		return view.Load()
@@ -93,7 +98,8 @@ func (c *Catalog) Revision() int64 { return c.revision.Load() }
 // Synced tells whether a store has filled the catalog at all, be it from a snapshot.
 func (c *Catalog) Synced() bool { return c.contact.Load() != 0 }
 
-// Records yields every documented service and every instance in force, service by service, until yield returns false.
+// Records yields every documented service and every instance in force, service by service, and then every ban made by
+// hand, until yield returns false.
 func (c *Catalog) Records(yield func(model.Record) bool) {
 	for name, pointer := range *c.views.Load() {
 		view := pointer.Load()
@@ -110,6 +116,7 @@ func (c *Catalog) Records(yield func(model.Record) bool) {
 			}
 		}
 	}
+	c.bans.Load().records(yield)
 }
 
 // AsOf notes that what the last Replace gave was etcd's word at that time, and may not be now.

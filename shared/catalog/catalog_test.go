@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -29,6 +30,10 @@ func instanceRecord(service, address string) model.Record {
 	return model.Record{Kind: model.KindInstances, Name: service, Address: address, Revision: 2, Instance: &instance}
 }
 
+func banRecord(service, address, by string) model.Record {
+	return model.Record{Kind: model.KindBan, Name: service, Address: address, Revision: 3, Ban: &model.HandBan{By: by}}
+}
+
 func deleted(record model.Record) model.Record {
 	return model.Record{Kind: record.Kind, Name: record.Name, Address: record.Address, Deleted: true}
 }
@@ -49,9 +54,18 @@ func picture(c *Catalog) string {
 		for _, instance := range view.Instances {
 			line += " " + instance.Address.String()
 		}
+		line += bansOf(view)
 		lines = append(lines, line)
 	}
 	return strings.Join(lines, "; ")
+}
+
+// bansOf writes the bans of a view down, as hyphens and the last byte of the address, and by whom.
+func bansOf(view *View) (line string) {
+	for _, address := range slices.SortedFunc(maps.Keys(view.Bans), netip.AddrPort.Compare) {
+		line += fmt.Sprintf(" -%d=%s", address.Addr().As4()[3], view.Bans[address].By)
+	}
+	return line
 }
 
 func TestRecords(t *testing.T) {
@@ -95,6 +109,18 @@ func TestRecords(t *testing.T) {
 	f("shop/2", records{shop, refused(one)})
 	f("", records{refused(shop)})
 	// A key that only looks like an instance's touches none.
+	// Bans are in force with the service, before and after it is known, and leave it alone otherwise.
+	ban, lone9 := banRecord("shop", "10.0.0.1:80", "me"), banRecord("lone", "10.0.0.9:80", "you")
+	f("shop/2 10.0.0.1:80 -1=me", records{shop, one, ban})
+	f("shop/2 -1=me", records{ban}, records{shop})
+	f("", records{ban})
+	f("", records{shop}, records{ban, deleted(shop)})
+	f("shop/2 -1=me", records{shop}, records{ban, deleted(shop)}, records{shop})
+	f("shop/2 10.0.0.1:80", records{shop, one, ban}, records{deleted(ban)})
+	f("shop/2 10.0.0.1:80 -1=she", records{shop, one, ban}, records{banRecord("shop", "10.0.0.1:80", "she")})
+	f("shop/2 10.0.0.1:80 -1=me", records{shop, one, ban}, records{refused(ban)})
+	f("lone/- 10.0.0.9:80 -9=you", records{lone9, refused(ban)}, records{lone})
+	f("shop/2 -1=me", records{shop, ban}, records{deleted(model.Record{Kind: model.KindBan, Name: "shop", Address: "10.0.0.1:080"})})
 	odd := model.Record{Kind: model.KindInstances, Name: "shop", Address: "10.0.0.1:080"}
 	f("shop/2 10.0.0.1:80", records{shop, one}, records{deleted(odd)})
 	f("shop/2 10.0.0.1:80", records{shop, one}, records{refused(odd), deleted(odd)})
@@ -191,8 +217,11 @@ func TestApplyEqualsReplace(t *testing.T) {
 		for range 1 + random.IntN(4) {
 			name := fmt.Sprintf("s%d", random.IntN(5))
 			record := serviceRecord(name, 1+random.IntN(5))
-			if random.IntN(3) > 0 {
-				record = instanceRecord(name, fmt.Sprintf("10.0.0.%d:80", random.IntN(9)))
+			switch address := fmt.Sprintf("10.0.0.%d:80", random.IntN(9)); random.IntN(4) {
+			case 0:
+				record = banRecord(name, address, fmt.Sprint(random.IntN(9)))
+			case 1, 2:
+				record = instanceRecord(name, address)
 			}
 			if random.IntN(2) == 0 {
 				delete(present, keyOf(&record))

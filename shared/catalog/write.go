@@ -15,6 +15,7 @@ type change struct {
 	service   *model.Service // nil: as it was
 	undefined bool           // the Service document is gone
 	instances map[netip.AddrPort]*model.Instance
+	bans      map[netip.AddrPort]*model.HandBan // nil in it: lifted
 	revision  int64
 }
 
@@ -87,6 +88,10 @@ func (c *Catalog) gather(changes map[string]*change, record *model.Record) {
 		service.service, service.undefined = nil, true
 	case record.Kind == model.KindService:
 		service.service, service.undefined = record.Service, false
+	case record.Kind == model.KindBan:
+		if address, ok := addressOf(record); ok {
+			service.ban(address, record.Ban) // of a deleted record it is nil
+		}
 	case record.Deleted:
 		if address, ok := addressOf(record); ok {
 			service.instances[address] = nil
@@ -96,7 +101,7 @@ func (c *Catalog) gather(changes map[string]*change, record *model.Record) {
 	}
 }
 
-// addressOf returns the address of an instance's key. A key that writes one in another way, such as 10.0.0.1:080, was
+// addressOf returns the address of an instance's or a ban's key. A key that writes one in another way, such as 10.0.0.1:080, was
 // never an instance's: it must not touch the one that it looks like.
 func addressOf(record *model.Record) (netip.AddrPort, bool) {
 	address, err := netip.ParseAddrPort(record.Address)
@@ -120,31 +125,45 @@ func (c *Catalog) reject(record *model.Record) {
 func (c *Catalog) keepRefused(changes map[string]*change, records []model.Record) {
 	for n := range records {
 		record := &records[n]
-		view := c.Service(record.Name)
-		if record.Err == nil || view == nil {
+		if record.Err == nil {
 			continue
 		}
-		kept := model.Record{Kind: record.Kind, Name: record.Name, Address: record.Address, Revision: view.Revision}
-		switch record.Kind {
-		case model.KindService:
-			if !view.Documented {
-				continue
-			}
-			kept.Service = view.Service
-		case model.KindInstances:
-			address, ok := addressOf(record)
-			index, found := view.Find(address)
-			if !ok || !found {
-				continue
-			}
-			kept.Instance = view.Instances[index]
-		default:
-			continue
+		if kept, ok := c.lastGood(record); ok {
+			rejection := c.rejections[keyOf(record)]
+			c.gather(changes, &kept)
+			c.rejections[keyOf(record)] = rejection
 		}
-		rejection := c.rejections[keyOf(record)]
-		c.gather(changes, &kept)
-		c.rejections[keyOf(record)] = rejection
 	}
+}
+
+// lastGood returns the version in force of a record that was refused; false if there is none, or it is the topology, which
+// stays by itself.
+func (c *Catalog) lastGood(record *model.Record) (model.Record, bool) {
+	kept := model.Record{Kind: record.Kind, Name: record.Name, Address: record.Address}
+	address, canonical := addressOf(record)
+	if record.Kind == model.KindBan {
+		of := (*c.bans.Load())[record.Name]
+		kept.Ban, kept.Revision = of.byAddress[address], of.revision
+		return kept, canonical && kept.Ban != nil
+	}
+	view := c.Service(record.Name)
+	if view == nil {
+		return kept, false
+	}
+	kept.Revision = view.Revision
+	switch record.Kind {
+	case model.KindService:
+		kept.Service = view.Service
+		return kept, view.Documented
+	case model.KindInstances:
+		index, found := view.Find(address)
+		if !canonical || !found {
+			return kept, false
+		}
+		kept.Instance = view.Instances[index]
+		return kept, true
+	}
+	return kept, false
 }
 
 // removeMissing turns changes, which hold all there is, into the difference to the present views.
@@ -163,11 +182,24 @@ func (c *Catalog) removeMissing(changes map[string]*change) {
 			}
 		}
 	}
+	for name, of := range *c.bans.Load() {
+		service := changes[name]
+		if service == nil { // it isn't known, and has bans only
+			service = &change{}
+			changes[name] = service
+		}
+		for address := range of.byAddress {
+			if _, listed := service.bans[address]; !listed {
+				service.ban(address, nil)
+			}
+		}
+	}
 }
 
 // commit makes the changes visible and tells the listeners.
 func (c *Catalog) commit(changes map[string]*change) {
 	present := *c.views.Load()
+	inForce := c.applyBans(changes)
 	var changed []*View
 	var removed []string
 	for name, change := range changes {
@@ -175,7 +207,7 @@ func (c *Catalog) commit(changes map[string]*change) {
 		if pointer := present[name]; pointer != nil {
 			old = pointer.Load()
 		}
-		view := change.applyTo(name, old)
+		view := change.applyTo(name, old, inForce[name])
 		switch {
 		case view != nil:
 			changed = append(changed, view)
@@ -211,9 +243,9 @@ func (c *Catalog) publish(present map[string]*atomic.Pointer[View], changed []*V
 	c.views.Store(&next)
 }
 
-// applyTo returns the view after the change; nil if nothing is left of the service.
-func (ch *change) applyTo(name string, old *View) *View {
-	view := &View{Name: name, Revision: ch.revision}
+// applyTo returns the view after the change, with the bans that are in force then; nil if nothing is left of the service.
+func (ch *change) applyTo(name string, old *View, bans serviceBans) *View {
+	view := &View{Name: name, Revision: max(ch.revision, bans.revision), Bans: bans.byAddress}
 	var before []*model.Instance
 	if old != nil {
 		before = old.Instances

@@ -270,7 +270,9 @@ func TestInstanceIsShownOnlyWhenDebugging(t *testing.T) {
 
 func TestPanicIsShown(t *testing.T) {
 	live := backend(t, func(http.ResponseWriter, *http.Request) {})
-	r := newRig(t, func(s *model.Service) { s.Ban.Requests = &model.RequestBan{Failures: 1, Of: 1} }, live)
+	r := newRig(t, func(s *model.Service) {
+		s.Ban.Requests, s.Ban.MaxRatio = &model.RequestBan{Failures: 1, Of: 1}, 1
+	}, live)
 	if resp, _ := r.do(t, r.request(t, "GET", "/", nil)); resp.Header["X-Ufc-Panic"] != nil {
 		t.Errorf("before: %v", resp.Header)
 	}

@@ -1,87 +1,285 @@
 package health
 
 import (
+	"fmt"
+	"math"
 	"time"
 )
 
-func (i *Instance) setGone(gone bool) {
-	i.mu.Lock()
-	i.gone = gone
-	i.mu.Unlock()
+// Reason tells why an instance is banned.
+type Reason string
+
+// The reasons.
+const (
+	ByRequests  Reason = "requests"  // its requests fail: suspicion
+	ByProof     Reason = "proof"     // a connection was refused, and so was the probe
+	ByStatus    Reason = "status"    // it answers with errors where the others don't: suspicion
+	ByLatency   Reason = "latency"   // it is slow where the others aren't: suspicion
+	ByNeighbour Reason = "neighbour" // another agent of this machine has banned it
+	ByHand      Reason = "hand"      // an operator has
+)
+
+// suspicion tells whether the cap counts it.
+func (r Reason) suspicion() bool { return r == ByRequests || r.deviation() }
+
+func (r Reason) deviation() bool { return r == ByStatus || r == ByLatency }
+
+// BanInfo is a ban as it stands.
+type BanInfo struct {
+	Reason   Reason
+	Since    time.Time
+	Until    time.Time // when the port is probed; it ends with the first answer after that
+	HalfOpen bool      // the port has answered: trials are under way
+	Silent   bool      // the last probe wasn't refused, but timed out: the network may be to blame
+	Failures int       // of the instance, among the callee's last 1,000 to 2,000 outcomes
+	LastErr  string    // of the last probe that failed
 }
 
-func (i *Instance) isGone() bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.gone
+// ban is a ban in force, with what ends it.
+type ban struct {
+	reason   Reason
+	since    time.Duration
+	until    time.Duration
+	duration time.Duration
+	badness  float64 // share of bad outcomes that it was for, 0–1
+	lastErr  string
+	halfOpen bool
+	silent   bool // nothing refused it: the network may be to blame
+	trials   trials
+	timer    *time.Timer
 }
 
-// prove probes an instance that refused a connection. A probe that fails too is proof: two refusals on different
-// connections, the second by our own hand, are no accident of one request.
-func (m *Monitor) prove(i *Instance, generation uint32) {
-	if !i.probing.CompareAndSwap(false, true) {
+func (b *ban) stop() {
+	if b.timer != nil {
+		b.timer.Stop()
+	}
+}
+
+func (b *ban) info(i *Instance) BanInfo {
+	epoch := i.service.monitor.epoch
+	return BanInfo{
+		Reason: b.reason, Since: epoch.Add(b.since), Until: epoch.Add(b.until), HalfOpen: b.halfOpen, Silent: b.silent,
+		Failures: i.failures(), LastErr: b.lastErr,
+	}
+}
+
+// record is an instance's history of bans. Each ban soon after the last is twice as long. That is forgotten step by step, a
+// step for healSuccesses successes within twice the time that the next ban would take, and at least a minute: an instance
+// that flaps has time alone for itself, not success.
+type record struct {
+	bans      uint64
+	level     int           // doublings of the next ban
+	spent     time.Duration // time banned since it was last well
+	up        time.Duration // when it came back, or the last step was forgotten
+	successes int           // since then
+	capped    time.Duration // when it was last said that the cap protects it
+}
+
+const (
+	healSuccesses = 20
+	healTime      = time.Minute
+	mostLevel     = 40
+)
+
+// next returns how long the next ban is to be.
+func (r *record) next(policy *Policy) time.Duration {
+	d, most := policy.Duration.Std(), policy.MaxDuration.Std()
+	for range r.level {
+		if d *= 2; d >= most {
+			return max(most, policy.Duration.Std())
+		}
+	}
+	return d
+}
+
+// heal takes an outcome of an instance that is up.
+func (r *record) heal(policy *Policy, failed bool, now time.Duration) {
+	if r.level == 0 || failed {
 		return
 	}
-	m.run(func() {
-		defer i.probing.Store(false)
-		err := m.probe(m.ctx, i.Address, i.service.policy.Load().Probe.Timeout.Std())
-		if err != nil && !OwnFault(err) && m.ctx.Err() == nil {
-			m.begin(i, generation, ByProof, i.Failures(), err.Error())
+	r.successes++
+	if r.successes >= healSuccesses && now-r.up >= max(healTime, 2*r.next(policy)) {
+		r.level, r.up, r.successes = r.level-1, now, 0
+		if r.level == 0 {
+			r.spent = 0
 		}
+	}
+}
+
+// prove probes an instance to which no connection could be made. A probe that fails too is proof: two failures on different
+// connections, the second by our own hand, are no accident of one request. A connect that timed out counts as one that
+// was refused: when a whole IDC is cut off nobody is left to refuse, and by suspicion it would never be left, since all of
+// it fails alike. The lock is held.
+func (s *Service) prove(i *Instance, by Result) {
+	if i.past.probing {
+		return
+	}
+	i.past.probing = true
+	generation := i.Generation()
+	s.monitor.run(func() {
+		err := s.probe(i)
+		s.mu.Lock()
+		i.past.probing = false
+		if err != nil && !OwnFault(err) && s.monitor.ctx.Err() == nil && i.Generation() == generation && i.ban == nil && !i.gone {
+			s.begin(i, Banned, 1, Decision{
+				Reason: ByProof, Rule: "no connection (" + by.String() + "), and the probe of the port failed too",
+				Inputs: map[string]float64{"failures": float64(i.failures())}, Value: 1, Threshold: 1, Detail: err.Error(),
+			})
+			i.ban.silent = isTimeout(err)
+		}
+		s.mu.Unlock()
+		s.deliver()
 	})
 }
 
-// begin bans an instance, unless its state has changed since the given generation.
-func (m *Monitor) begin(i *Instance, generation uint32, reason Reason, failures int, lastErr string) {
-	duration := i.service.policy.Load().Duration.Std()
-	i.mu.Lock()
-	if i.banned.Load() || i.gone || m.ctx.Err() != nil || !i.generation.CompareAndSwap(generation, generation+1) {
-		i.mu.Unlock()
-		return
-	}
-	now := time.Now()
-	i.ban = &ban{
-		BanInfo: BanInfo{Reason: reason, Since: now, Until: now.Add(duration), Failures: failures, LastErr: lastErr},
-		timer:   time.AfterFunc(duration, func() { m.run(func() { m.expire(i) }) }),
-	}
-	i.bans++
-	i.banned.Store(true)
-	i.mu.Unlock()
-
-	m.logger.Warn("instance banned", "service", i.service.Name, "instance", i.Address.String(), "reason", string(reason),
-		"failures", failures, "duration", duration, "probe_error", lastErr)
-	i.service.changed(i, true, reason)
+func (s *Service) probe(i *Instance) error {
+	return s.monitor.probe(s.monitor.ctx, i.Address, s.policy.Load().Probe.Timeout.Std())
 }
 
-// expire is the end of a ban's time: the port is probed, and the instance comes back only if it answers; else the ban
-// goes on for its duration again.
-func (m *Monitor) expire(i *Instance) {
-	policy := i.service.policy.Load()
-	err := m.probe(m.ctx, i.Address, policy.Probe.Timeout.Std())
-	if m.ctx.Err() != nil || i.service.forget(i) {
-		return
-	}
-	if err != nil {
-		again := policy.Duration.Std()
-		if OwnFault(err) { // the probe tells nothing of the instance
-			again = min(again, time.Second)
+// suspect bans an instance by suspicion, as far as the cap allows. The lock is held.
+func (s *Service) suspect(i *Instance, evidence Decision) {
+	badness := s.badness(i, &evidence)
+	if g := s.groups[i.idc]; g != nil && i.serving && g.suspects >= s.allowed(g) {
+		least := s.leastBad(g)
+		if least == nil || badness < least.ban.badness+muchWorse {
+			s.capped(i, g, evidence)
+			return
 		}
-		i.mu.Lock()
-		defer i.mu.Unlock()
-		i.ban.LastErr = err.Error()
-		i.ban.Until = time.Now().Add(again)
-		i.ban.timer.Reset(again)
+		s.end(least, Lifted, fmt.Sprintf("%s is worse, and no more may be banned by suspicion", i.Address))
+	}
+	s.begin(i, Banned, badness, evidence)
+}
+
+// badness is the share of outcomes that speak against the instance.
+func (s *Service) badness(i *Instance, evidence *Decision) float64 {
+	if share, ok := evidence.Inputs["share"]; ok {
+		return share
+	}
+	if ratio, ok := evidence.Inputs["ratio"]; ok {
+		return 1 - 1/ratio
+	}
+	lately := i.known().recent.pool(s.peers.epoch())
+	return lately.failed / max(lately.n, 1)
+}
+
+// allowed is how many of a group's instances may be banned by suspicion: max_ratio of them, of two or three one. Proof
+// counts among them when under half are left and no other IDC has any: then every instance that answers at all is needed.
+func (s *Service) allowed(g *group) int {
+	ratio := s.policy.Load().MaxRatio
+	most := int(math.Floor(ratio*float64(g.serving) + 1e-9))
+	if ratio > 0 && (g.serving == 2 || g.serving == 3) {
+		most = max(most, 1)
+	}
+	if Under(g.left(), g.serving) && !s.elsewhere(g) {
+		most -= g.banned - g.suspects
+	}
+	return most
+}
+
+// elsewhere tells whether another IDC has instances left.
+func (s *Service) elsewhere(than *group) bool {
+	for _, g := range s.groups {
+		if g != than && g.left() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// muchWorse is how much more of its outcomes must speak against an instance than against a banned one, to be banned in its
+// place: else two that are alike would take turns.
+const muchWorse = 0.2
+
+// leastBad returns the least bad suspect of a group; nil if there is none.
+func (s *Service) leastBad(g *group) (least *Instance) {
+	for _, i := range s.instances {
+		if i.ban != nil && i.ban.reason.suspicion() && i.idc == g.idc && i.serving && !i.gone && (least == nil || i.ban.badness < least.ban.badness) {
+			least = i
+		}
+	}
+	return least
+}
+
+// cappedAgain is how often it is said of an instance that the cap protects it.
+const cappedAgain = time.Minute
+
+func (s *Service) capped(i *Instance, g *group, evidence Decision) {
+	now, r := s.monitor.now(), &i.known().record
+	if r.capped > 0 && now-r.capped < cappedAgain {
 		return
 	}
-	i.mu.Lock()
-	ended := i.ban
-	i.ban = nil
-	i.window.Store(0)
-	i.generation.Add(1)
-	i.banned.Store(false)
-	i.mu.Unlock()
+	r.capped = max(now, 1)
+	evidence.Kind = Capped
+	evidence.Inputs["suspects"], evidence.Inputs["cap"] = float64(g.suspects), float64(s.allowed(g))
+	evidence.Inputs["serving"], evidence.Inputs["left"] = float64(g.serving), float64(g.left())
+	evidence.Needed = "fewer suspects than the cap: a return, or a larger max_ratio"
+	s.decide(i, evidence)
+}
 
-	m.logger.Info("instance back", "service", i.service.Name, "instance", i.Address.String(),
-		"reason", string(ended.Reason), "banned_for", time.Since(ended.Since))
-	i.service.changed(i, false, ended.Reason)
+// begin bans an instance. The lock is held.
+func (s *Service) begin(i *Instance, kind Kind, badness float64, evidence Decision) {
+	now, policy, r := s.monitor.now(), s.policy.Load(), &i.known().record
+	d := jittered(r.next(policy))
+	if i.ban == nil {
+		s.count(i, evidence.Reason, 1)
+	} else {
+		i.ban.stop()
+		r.spent += now - i.ban.since
+	}
+	b := &ban{reason: evidence.Reason, since: now, until: now + d, duration: d, badness: badness, lastErr: evidence.Detail}
+	i.ban = b
+	r.bans++
+	r.level = min(r.level+1, mostLevel)
+	s.clean(i) // outcomes of attempts that began before it change nothing
+	i.set(Out)
+	evidence.Kind, evidence.Duration, evidence.BannedFor = kind, d, r.spent
+	s.decide(i, evidence)
+	s.panic(s.groups[i.idc])
+	b.timer = s.monitor.after(d, func() { s.expire(i, b) })
+}
+
+// count adds an instance to its group's banned ones, or takes it away. The lock is held.
+func (s *Service) count(i *Instance, reason Reason, more int) {
+	g := s.groups[i.idc]
+	if g == nil || i.gone || !i.serving {
+		return
+	}
+	g.banned += more
+	if reason.suspicion() {
+		g.suspects += more
+	}
+}
+
+// panic says when a group has come under a half, or is over it again. The lock is held.
+func (s *Service) panic(g *group) {
+	if g == nil || Under(g.left(), g.serving) == g.panicked {
+		return
+	}
+	g.panicked = !g.panicked
+	d := Decision{
+		Kind: PanicOver, IDC: g.idc, Rule: "under half of the serving instances are left", Value: float64(g.left()), Threshold: float64(g.serving) / 2,
+		Inputs: map[string]float64{"left": float64(g.left()), "serving": float64(g.serving), "suspects": float64(g.suspects)},
+	}
+	if g.panicked {
+		d.Kind, d.Needed = Panic, "a return"
+	}
+	s.decide(nil, d)
+}
+
+// end ends a ban without trials, or after them: the instance is up again. The lock is held.
+func (s *Service) end(i *Instance, kind Kind, detail string) {
+	b, now, r := i.ban, s.monitor.now(), &i.known().record
+	b.stop()
+	r.spent += now - b.since
+	r.up, r.successes = now, 0
+	s.count(i, b.reason, -1)
+	i.ban = nil
+	i.past.test, i.past.window = sequential{}, window{}
+	s.clean(i) // what it was must not be held against what it is
+	i.set(Up)
+	s.slots[i.slot].dirty = r.level > 0
+	s.decide(i, Decision{
+		Kind: kind, Reason: b.reason, BannedFor: r.spent, Detail: detail, Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(),
+	})
+	s.panic(s.groups[i.idc])
 }

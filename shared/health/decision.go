@@ -10,17 +10,17 @@ type Kind string
 
 // The kinds.
 const (
-	Banned     Kind = "banned"        // the instance is taken out of the choice
-	Extended   Kind = "extended"      // the ban's time was over, and the port didn't answer the probe
-	Capped     Kind = "capped"        // it would have been banned, had not too many been already
-	HalfOpen   Kind = "half_open"     // the port answered: one request at a time
-	Reopened   Kind = "reopened"      // back: a slow start begins
-	Relapsed   Kind = "relapsed"      // a trial failed while half open: banned again
-	Slowed     Kind = "slowed"        // its latency deviates: its weight was cut
-	Lifted     Kind = "lifted"        // a ban by deviation was no fault of the instance
-	Fault      Kind = "service_fault" // so many fail or deviate that it is the service's fault, not an instance's
-	Panicked   Kind = "panic"         // under half of a callee's instances are left
-	Panickless Kind = "panic_over"
+	Banned    Kind = "banned"        // the instance is taken out of the choice
+	Extended  Kind = "extended"      // the ban's time was over, and the port didn't answer the probe
+	Capped    Kind = "capped"        // it would have been banned, had not too many been already
+	HalfOpen  Kind = "half_open"     // the port answered: one request at a time
+	Reopened  Kind = "reopened"      // back: a slow start begins
+	Relapsed  Kind = "relapsed"      // a trial failed while half open: banned again
+	Slowed    Kind = "slowed"        // its latency deviates: its weight was cut
+	Lifted    Kind = "lifted"        // a ban by deviation was no fault of the instance
+	Fault     Kind = "service_fault" // so many fail or deviate that it is the service's fault, not an instance's
+	Panic     Kind = "panic"         // under half of a callee's instances are left
+	PanicOver Kind = "panic_over"
 )
 
 // Decision is one verdict on an instance or a callee, with what led to it, so that a person can follow it.
@@ -29,6 +29,7 @@ type Decision struct {
 	Kind     Kind           `json:"kind"`
 	Service  string         `json:"service"`
 	Instance netip.AddrPort `json:"instance,omitzero"` // zero: the callee as a whole
+	IDC      string         `json:"idc,omitempty"`     // logical, that a decision on a callee is about
 	Reason   Reason         `json:"reason,omitempty"`  // of the ban
 	// Rule is the formula in words; its names are those of Inputs.
 	Rule      string             `json:"rule,omitempty"`

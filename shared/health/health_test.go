@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -15,269 +16,466 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-var (
-	address = netip.MustParseAddrPort("127.0.0.1:6379")
-	other   = netip.MustParseAddrPort("127.0.0.2:6379")
-)
-
 // world is a callee whose ports answer probes as the test says.
 type world struct {
 	*Monitor
 	service *Service
-	dead    atomic.Bool
+	all     []*Instance
+	dead    sync.Map    // addresses that refuse
 	broke   atomic.Bool // this machine can't dial at all
 	probes  atomic.Int32
-	bans    atomic.Int32
-	returns atomic.Int32
-	reason  atomic.Value
+
+	mu        sync.Mutex
+	decisions []Decision
 }
 
-func newWorld(t *testing.T, policy model.Ban) *world {
-	t.Helper()
-	if policy.Duration == 0 {
-		policy.Duration = model.Duration(10 * time.Second)
+func policyOf(change func(*Policy)) *Policy {
+	document := model.DefaultService("redis-main")
+	p := &Policy{Ban: document.Ban, TrialTimeout: document.Timeouts.Normal.Total.Std()}
+	if change != nil {
+		change(p)
 	}
-	policy.Probe.Timeout = model.Duration(500 * time.Millisecond)
-	w := &world{}
-	w.Monitor = NewMonitor(func(context.Context, netip.AddrPort, time.Duration) error {
-		w.probes.Add(1)
-		if w.broke.Load() {
-			return fmt.Errorf("dial: %w", syscall.EMFILE)
-		}
-		if w.dead.Load() {
-			return errors.New("connection refused")
-		}
-		return nil
-	}, slog.New(slog.DiscardHandler))
-	t.Cleanup(w.Close)
-	w.service = w.NewService("redis-main", &policy, func(_ *Instance, banned bool, reason Reason) {
-		if w.reason.Store(reason); banned {
-			w.bans.Add(1)
-		} else {
-			w.returns.Add(1)
-		}
+	return p
+}
+
+func addressOf(n int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, byte(n >> 8), byte(n + 1)}), 6379)
+}
+
+// inWorld runs a test in virtual time, with a callee of so many instances.
+func inWorld(t *testing.T, size int, change func(*Policy), test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(size, change)
+		defer w.Close()
+		test(t, w)
 	})
+}
+
+func newWorld(size int, change func(*Policy)) *world {
+	w := &world{}
+	w.Monitor = NewMonitor(w.answer, slog.New(slog.DiscardHandler))
+	w.service = w.NewService("redis-main", policyOf(change), func(_ *Instance, d *Decision) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.decisions = append(w.decisions, *d)
+	})
+	w.list(size)
 	return w
 }
 
-func anywhere(int) *Pulse { return new(Pulse) }
-
-func (w *world) instance(addresses ...netip.AddrPort) *Instance {
-	if len(addresses) == 0 {
-		addresses = []netip.AddrPort{address}
+func (w *world) answer(_ context.Context, address netip.AddrPort, _ time.Duration) error {
+	w.probes.Add(1)
+	if w.broke.Load() {
+		return fmt.Errorf("dial: %w", syscall.EMFILE)
 	}
-	return w.service.Retain(addresses, anywhere)[0]
+	if _, dead := w.dead.Load(address); dead {
+		return errors.New("connection refused")
+	}
+	return nil
+}
+
+// list makes the callee's list the first so many addresses.
+func (w *world) list(size int) {
+	members := make([]Member, size)
+	for n := range members {
+		members[n] = Member{Address: addressOf(n), Serving: true}
+	}
+	w.all = w.service.Retain(members, func(int) *Pulse { return new(Pulse) })
 }
 
 // observe feeds outcomes of the present generation: 'f' a read error, 'r' a refused connection, 'c' a cancellation, '.' ok.
-func observe(i *Instance, outcomes string) {
+func (w *world) observe(i *Instance, outcomes string) {
 	for _, o := range outcomes {
-		i.Observe(i.Generation(), map[rune]Result{'f': ReadError, 'r': ConnectError, 'c': Canceled, '.': OK}[o])
+		result := map[rune]Result{'f': ReadError, 'r': ConnectError, 'c': Canceled, '.': OK}[o]
+		w.service.Record(0, &Observation{Instance: i, Slot: i.Slot(), Generation: i.Generation(), Result: result, Trial: i.State() > Out})
+	}
+	synctest.Wait()
+}
+
+// answers feeds answers with a status and a latency.
+func (w *world) answers(in *Stratum, i *Instance, code uint16, latency time.Duration, times int) {
+	for range times {
+		w.service.Record(0, &Observation{
+			Instance: i, Slot: i.Slot(), Stratum: in, Generation: i.Generation(), Code: code, Latency: latency, Trial: i.State() > Out,
+		})
 	}
 }
 
-func TestRequestBan(t *testing.T) {
-	f := func(policy model.Ban, outcomes string, banned bool) {
+// told returns the decisions of a kind so far.
+func (w *world) told(kind Kind) (list []Decision) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.decisions {
+		if d.Kind == kind {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+func TestMOfN(t *testing.T) {
+	f := func(failures, of int, outcomes string, banned bool) {
 		t.Helper()
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, policy)
-			i := w.instance()
-			observe(i, outcomes)
-			synctest.Wait()
-			if i.Banned() != banned {
-				t.Errorf("after %q banned is %v, not %v", outcomes, i.Banned(), banned)
+		inWorld(t, 4, func(p *Policy) { p.Requests = &model.RequestBan{Failures: failures, Of: of} }, func(t *testing.T, w *world) {
+			w.observe(w.all[0], outcomes)
+			if w.all[0].Banned() != banned {
+				t.Errorf("%d of %d: after %q banned is %v, not %v", failures, of, outcomes, w.all[0].Banned(), banned)
 			}
-			w.Close()
 		})
 	}
-	standard := model.Ban{}
-	f(standard, "", false)
-	f(standard, "ffff", false)
-	f(standard, "fffff", true)
-	f(standard, "f.f.f.f.f", true)
-	f(standard, "f.f.f.f...f", false) // the first of the five has left the last ten
-	f(standard, "f.f.f.f.cccccccf", true)
-	f(standard, "cccccccccc", false)
-	f(standard, "rrrr", false) // the port answers the probe: no proof
-	f(standard, "rrrrr", true) // but five of ten are five of ten
-	f(model.Ban{Requests: &model.RequestBan{Failures: 1, Of: 1}}, "f", true)
-	f(model.Ban{Requests: &model.RequestBan{Failures: 2, Of: 2}}, "f.f.f", false)
-	f(model.Ban{Requests: &model.RequestBan{Failures: 2, Of: 2}}, "f.ff", true)
-	f(model.Ban{Requests: &model.RequestBan{Failures: 64, Of: 64}}, "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", true)
-	f(model.Ban{Requests: &model.RequestBan{Failures: 64, Of: 64}}, "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff."[1:], false)
+	f(5, 10, "", false)
+	f(5, 10, "ffff", false)
+	f(5, 10, "fffff", true)
+	f(5, 10, "f.f.f.f.f", true)
+	f(5, 10, "f.f.f.f...f", false) // the first of the five has left the last ten
+	f(5, 10, "f.f.f.f.cccccccf", true)
+	f(5, 10, "cccccccccc", false)
+	f(5, 10, "rrrr", false) // the port answers the probe: no proof
+	f(5, 10, "rrrrr", true) // but five of ten are five of ten
+	f(1, 1, "f", true)
+	f(2, 2, "f.f.f", false)
+	f(2, 2, "f.ff", true)
+	f(64, 64, "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", true)
+	f(64, 64, "fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff.", false)
+}
+
+// The sequential test, among others that don't fail: p0 is 0.02, a failure adds ln(25) = 3.22, a success ln(0.5/0.98) = −0.67.
+func TestSequentialTest(t *testing.T) {
+	f := func(outcomes string, banned bool) {
+		t.Helper()
+		inWorld(t, 4, nil, func(t *testing.T, w *world) {
+			for _, other := range w.all[1:] {
+				w.observe(other, "..........")
+			}
+			w.observe(w.all[0], outcomes)
+			if w.all[0].Banned() != banned {
+				t.Errorf("after %q banned is %v, not %v: %+v", outcomes, w.all[0].Banned(), banned, w.all[0].Explain().Sequential)
+			}
+		})
+	}
+	f("ffffff", false)
+	f("fffffff", true) // 7 · 3.22 ≥ 20
+	f("f.f.f.f.f.f.f.", false)
+	f("f.f.f.f.f.f.f.f", true) // 8 · 3.22 − 7 · 0.67 = 21.0
+	f("f.....f.....f.....f.....f.....f.....f.....f.....f.....", false)
+	f("ffffffccccccc", false)
+}
+
+func TestSuccessesNeverAddToTheScore(t *testing.T) {
+	for _, p0 := range []float64{0.02, 0.2, 0.34, 0.35, 0.5, 0.9, 1} {
+		test := sequential{score: 10, p0: p0}
+		if test.success(1); !(test.score < 10) {
+			t.Errorf("p0 %v: a success makes a score of 10 %v", p0, test.score)
+		}
+	}
+}
+
+func TestServiceFaultBansNobodyBySuspicion(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		for range 25 {
+			for _, i := range w.all {
+				w.observe(i, "....")
+			}
+		}
+		for range 100 { // all fail at once
+			for _, i := range w.all {
+				w.observe(i, "f")
+			}
+		}
+		if bans := w.told(Banned); len(bans) != 0 {
+			t.Errorf("%+v", bans)
+		}
+		if p0 := w.all[0].Explain().Sequential.P0; p0 < faultShare {
+			t.Errorf("p0 is %v while all fail", p0)
+		}
+	})
+}
+
+// Of 1,000 instances with two outcomes each, of which 20 % fail, the worst 30 % must not be left out as if they were bad: the
+// share of failures among the others is 20 %.
+func TestPeersOfManyInstances(t *testing.T) {
+	inWorld(t, 1000, nil, func(t *testing.T, w *world) {
+		for n, i := range w.all {
+			w.service.mu.Lock()
+			i.known()
+			for k := range 2 {
+				w.service.peers.pass(i)
+				w.service.peers.add(i, 1, 0)
+				if (2*n+k)%5 == 0 {
+					i.past.recent.fail[0]++
+				}
+			}
+			w.service.mu.Unlock()
+		}
+		w.service.mu.Lock()
+		p0 := w.service.p0(w.all[0])
+		w.service.mu.Unlock()
+		if p0 < 0.17 || p0 > 0.23 {
+			t.Errorf("the others' share is %v", p0)
+		}
+	})
 }
 
 func TestProofBansAtTheFirstRefusal(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, model.Ban{})
-		w.dead.Store(true)
-		i := w.instance()
-		observe(i, "r")
-		synctest.Wait()
-		ban, banned := i.Ban()
+	inWorld(t, 2, nil, func(t *testing.T, w *world) {
+		w.dead.Store(addressOf(0), true)
+		w.observe(w.all[0], "r")
+		ban, banned := w.all[0].Ban()
 		if !banned || ban.Reason != ByProof || ban.LastErr != "connection refused" {
 			t.Fatalf("one refusal and a failed probe give %+v, %v", ban, banned)
 		}
-		w.Close()
 	})
 }
 
 func TestOwnFaultsProveNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, model.Ban{})
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
 		w.broke.Store(true)
-		i := w.instance()
-		observe(i, "r")
-		synctest.Wait()
-		if i.Banned() {
+		w.observe(w.all[0], "r")
+		if w.all[0].Banned() {
 			t.Fatal("banned since this machine has no file left")
 		}
-		observe(i, "ffff")
+		w.observe(w.all[0], "ffffff")
 		time.Sleep(12 * time.Second)
-		synctest.Wait()
 		w.broke.Store(false)
-		time.Sleep(time.Second)
+		time.Sleep(1200 * time.Millisecond)
 		synctest.Wait()
-		if i.Banned() || w.bans.Load() != 1 {
-			t.Fatalf("banned %v after %d bans: a ban must not go on for long since this machine couldn't probe", i.Banned(), w.bans.Load())
+		if w.all[0].State() != Trying || len(w.told(Banned)) != 1 {
+			t.Fatalf("state %v: a ban must not go on for long since this machine couldn't probe", w.all[0].State())
 		}
-		w.Close()
 	})
 }
 
 func TestOtherFailuresProveNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, model.Ban{})
-		w.dead.Store(true)
-		i := w.instance()
-		observe(i, "ffff")
-		synctest.Wait()
-		if w.probes.Load() != 0 || i.Banned() {
-			t.Fatalf("%d probes, banned %v after read errors", w.probes.Load(), i.Banned())
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		w.dead.Store(addressOf(0), true)
+		w.observe(w.all[0], "ffff")
+		if w.probes.Load() != 0 || w.all[0].Banned() {
+			t.Fatalf("%d probes, banned %v after read errors", w.probes.Load(), w.all[0].Banned())
 		}
-		w.Close()
 	})
 }
 
-func TestBackOnlyByProbe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, model.Ban{Duration: model.Duration(2 * time.Second)})
-		w.dead.Store(true)
-		i := w.instance()
-		observe(i, "r")
-		synctest.Wait()
-
-		time.Sleep(5 * time.Second) // two expiries, two failed probes
-		synctest.Wait()
-		if !i.Banned() || w.probes.Load() != 3 {
-			t.Fatalf("banned %v after %d probes of a dead port", i.Banned(), w.probes.Load())
+func TestBackByProbeAndTrials(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		i := w.all[0]
+		w.dead.Store(i.Address, true)
+		w.observe(i, "r")
+		time.Sleep(25 * time.Second) // two ends of its time, two failed probes
+		if !i.Banned() || w.probes.Load() != 3 || len(w.told(Extended)) != 2 {
+			t.Fatalf("banned %v after %d probes of a dead port, %+v", i.Banned(), w.probes.Load(), w.told(Extended))
 		}
-		w.dead.Store(false)
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		if i.Banned() || w.returns.Load() != 1 || i.Failures() != 0 {
-			t.Fatalf("banned %v, %d returns, %d failures after the port answered", i.Banned(), w.returns.Load(), i.Failures())
+		w.dead.Clear()
+		time.Sleep(11 * time.Second)
+		if i.State() != Trying {
+			t.Fatalf("state %v after the port answered", i.State())
 		}
-		w.Close()
+		if !i.Try(1, time.Second) || i.Try(2, time.Second) {
+			t.Fatal("not one trial at a time")
+		}
+		if !i.Try(time.Second+1, time.Second) {
+			t.Fatal("a trial of which nobody tells blocks for ever")
+		}
+		w.observe(i, "..")
+		if i.State() != Trying {
+			t.Fatal("two successes suffice")
+		}
+		w.observe(i, ".")
+		if i.State() != Up || len(w.told(Reopened)) != 1 {
+			t.Fatalf("state %v after three successes", i.State())
+		}
 	})
 }
 
-func TestBanHoldsForItsDuration(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, model.Ban{})
-		i := w.instance()
-		observe(i, "fffff")
-		time.Sleep(10*time.Second - time.Millisecond)
-		if !i.Banned() {
-			t.Fatal("back before its time")
+func TestRelapse(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		i := w.all[0]
+		w.observe(i, "fffffff")
+		time.Sleep(12 * time.Second)
+		w.observe(i, ".f")
+		again := w.told(Relapsed)
+		if !i.Banned() || len(again) != 1 || again[0].Duration < 18*time.Second || again[0].Duration > 22*time.Second {
+			t.Fatalf("state %v, %+v after a trial failed", i.State(), again)
 		}
-		time.Sleep(2 * time.Millisecond)
+	})
+}
+
+// Where nobody tells what came of the trials, three probes stand for them.
+func TestProbesStandForUnreportedTrials(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		i := w.all[0]
+		w.observe(i, "fffffff")
+		time.Sleep(11*time.Second + 10*time.Second + 2*time.Second)
 		synctest.Wait()
-		if i.Banned() || w.reason.Load() != ByRequests {
-			t.Fatalf("banned %v, reason %v after its time", i.Banned(), w.reason.Load())
+		if i.State() != Up || w.probes.Load() != 4 {
+			t.Fatalf("state %v after %d probes", i.State(), w.probes.Load())
 		}
-		w.Close()
+	})
+}
+
+func TestBansDoubleAndAreForgotten(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		i := w.all[0]
+		ban := func(want time.Duration) {
+			t.Helper()
+			w.observe(i, "fffffffffffff")
+			bans := w.told(Banned)
+			last := bans[len(bans)-1]
+			if i.State() != Out || last.Duration < want*9/10 || last.Duration > want*11/10 {
+				t.Fatalf("state %v, a ban of %v, not of %v ±10 %%", i.State(), last.Duration, want)
+			}
+			time.Sleep(last.Duration + time.Second)
+			w.observe(i, "...")
+			if i.State() != Up {
+				t.Fatalf("state %v after its ban and trials", i.State())
+			}
+		}
+		for _, seconds := range []time.Duration{10, 20, 40, 80, 160, 320, 600, 600} {
+			ban(seconds * time.Second)
+			for _, other := range w.all[1:] {
+				w.observe(other, "..............................")
+			}
+		}
+		time.Sleep(24 * time.Hour) // time alone heals nobody
+		ban(600 * time.Second)
+		for range 40 { // an hour each, with traffic
+			time.Sleep(time.Hour)
+			w.observe(i, "....................")
+		}
+		ban(10 * time.Second)
+	})
+}
+
+func TestCap(t *testing.T) {
+	f := func(size, bad, most int) {
+		t.Helper()
+		inWorld(t, size, func(p *Policy) { p.Requests = &model.RequestBan{Failures: 5, Of: 10} }, func(t *testing.T, w *world) {
+			for _, i := range w.all[:bad] {
+				w.observe(i, "ffffff")
+			}
+			if bans := w.told(Banned); len(bans) != most {
+				t.Errorf("of %d instances %d were banned by suspicion, not %d", size, len(bans), most)
+			}
+			if capped := w.told(Capped); len(capped) != bad-most {
+				t.Errorf("of %d instances %d were said to be protected, not %d", size, len(capped), bad-most)
+			}
+		})
+	}
+	f(1, 1, 0)
+	f(2, 2, 1)
+	f(3, 3, 1)
+	f(4, 3, 1)
+	f(10, 6, 3)
+	f(20, 10, 6)
+}
+
+func TestProofIsNotCapped(t *testing.T) {
+	inWorld(t, 10, nil, func(t *testing.T, w *world) {
+		for _, i := range w.all[:8] {
+			w.dead.Store(i.Address, true)
+			w.observe(i, "r")
+		}
+		if bans := w.told(Banned); len(bans) != 8 || len(w.told(Panic)) != 1 {
+			t.Errorf("%d bans, %d panics: 8 of 10 are proven dead", len(bans), len(w.told(Panic)))
+		}
+		w.service.SetPolicy(policyOf(func(p *Policy) { p.Requests = &model.RequestBan{Failures: 1, Of: 1} }))
+		w.observe(w.all[9], "f")
+		if w.all[9].Banned() {
+			t.Error("while under half are left, proof counts against suspicion")
+		}
+		w.dead.Clear()
+		time.Sleep(30 * time.Second)
+		if len(w.told(PanicOver)) != 1 || w.all[0].State() != Up {
+			t.Errorf("state %v, %d ends of panic after they came back", w.all[0].State(), len(w.told(PanicOver)))
+		}
+	})
+}
+
+func TestTheLeastBadIsKept(t *testing.T) {
+	inWorld(t, 3, func(p *Policy) { p.Requests = &model.RequestBan{Failures: 5, Of: 20} }, func(t *testing.T, w *world) {
+		w.observe(w.all[0], "f..f..f..f..f")
+		w.observe(w.all[1], "fffff")
+		if w.all[0].State() != Up || w.all[1].State() != Out || len(w.told(Lifted)) != 1 {
+			t.Errorf("states %v and %v: the cap is one of three, and the second is worse", w.all[0].State(), w.all[1].State())
+		}
 	})
 }
 
 func TestLateOutcomesChangeNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, model.Ban{})
-		i := w.instance()
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		i := w.all[0]
 		before := i.Generation()
-		observe(i, "fffff")
-		time.Sleep(11 * time.Second)
-		synctest.Wait()
+		w.observe(i, "fffffff")
 		for range 20 {
-			i.Observe(before, ReadError)
+			w.service.Record(0, &Observation{Instance: i, Slot: i.Slot(), Generation: before, Result: ReadError})
 		}
-		if i.Banned() || i.Failures() != 0 {
-			t.Fatalf("attempts begun before the ban count after it: banned %v, %d failures", i.Banned(), i.Failures())
+		time.Sleep(12 * time.Second)
+		w.observe(i, "...")
+		for range 20 {
+			w.service.Record(0, &Observation{Instance: i, Slot: i.Slot(), Generation: before, Result: ReadError})
 		}
-		if i.Outcomes()[ReadError] != 25 {
-			t.Fatalf("%d read errors seen, not 25", i.Outcomes()[ReadError])
+		if c := i.Counts(); i.State() != Up || c.Score != 0 || c.Outcomes[ReadError] != 47 || c.Bans != 1 {
+			t.Fatalf("attempts begun before the ban count after it: state %v, %+v", i.State(), c)
 		}
-		w.Close()
 	})
 }
 
 func TestOldFailuresAreForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, model.Ban{})
-		i := w.instance()
-		observe(i, "ffff")
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		w.observe(w.all[0], "ffffff")
 		time.Sleep(forget + time.Second)
-		observe(i, "f")
-		if i.Banned() || i.Failures() != 1 {
-			t.Fatalf("banned %v with %d failures, four of them from before the last ten minutes", i.Banned(), i.Failures())
+		w.observe(w.all[0], "f")
+		if score := w.all[0].Counts().Score; w.all[0].Banned() || score > 4 {
+			t.Fatalf("score %v, of it six failures from before the last ten minutes", score)
 		}
-		w.Close()
 	})
 }
 
 func TestListChanges(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, model.Ban{})
-		i := w.instance()
-		observe(i, "fff")
-		if w.instance(address, other) != i || i.Failures() != 3 {
-			t.Fatal("another instance in the list, and the first has lost its window")
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		i := w.all[3]
+		w.observe(i, "fff")
+		w.list(5)
+		if w.all[3] != i || i.Counts().Score < 9 {
+			t.Fatal("another instance in the list, and the first has lost its past")
 		}
-		observe(i, "ff")
-		w.service.Retain([]netip.AddrPort{other}, anywhere)
-		if again := w.instance(address, other); again != i || !again.Banned() {
+		w.observe(i, "ffff")
+		w.list(3)
+		w.list(4)
+		if w.all[3] != i || !i.Banned() {
 			t.Fatal("leaving the list and coming back ended a ban")
 		}
-		w.service.Retain([]netip.AddrPort{other}, anywhere)
-		time.Sleep(11 * time.Second)
+		w.list(3)
+		time.Sleep(12 * time.Second)
 		synctest.Wait()
-		if again := w.instance(address, other); again == i || again.Banned() {
+		w.list(4)
+		if w.all[3] == i || w.all[3].Banned() {
 			t.Fatal("an instance that left was remembered beyond its ban")
 		}
-		w.Close()
+		w.observe(w.all[3], "f")
+		if score := w.all[3].Counts().Score; score > 4 {
+			t.Fatalf("its successor in the slot inherits a score of %v", score)
+		}
 	})
 }
 
 func TestGoneInstancesAreLeftAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, model.Ban{})
-		w.dead.Store(true)
-		i := w.instance()
-		w.service.Retain(nil, anywhere)
-		observe(i, "rrrrrrrrrr")
-		synctest.Wait()
+	inWorld(t, 2, nil, func(t *testing.T, w *world) {
+		i := w.all[0]
+		w.dead.Store(i.Address, true)
+		w.list(0)
+		w.observe(i, "rrrrrrrrrr")
 		if i.Banned() {
 			t.Fatal("an instance that nobody lists was banned")
 		}
-		j := w.instance()
-		observe(j, "fffff")
+		w.list(2)
+		w.observe(w.all[0], "rr")
 		w.service.Close()
 		probes := w.probes.Load()
 		time.Sleep(time.Hour)
 		if w.probes.Load() != probes {
 			t.Fatalf("%d probes for a service that is gone", w.probes.Load()-probes)
 		}
-		w.Close()
 	})
 }
 
@@ -290,14 +488,75 @@ func TestCloseWaitsForProbes(t *testing.T) {
 			ended.Store(true)
 			return ctx.Err()
 		}, slog.New(slog.DiscardHandler))
-		s := m.NewService("a", &model.Ban{}, func(*Instance, bool, Reason) { t.Error("a closed monitor judges") })
-		i := s.Retain([]netip.AddrPort{address}, anywhere)[0]
-		observe(i, "r")
+		s := m.NewService("a", policyOf(nil), func(_ *Instance, d *Decision) { t.Errorf("a closed monitor judges: %+v", d) })
+		i := s.Retain([]Member{{Address: addressOf(0), Serving: true}}, func(int) *Pulse { return new(Pulse) })[0]
+		s.Record(0, &Observation{Instance: i, Result: ConnectError})
 		m.Close()
 		if !ended.Load() {
 			t.Fatal("Close returned while a probe ran")
 		}
-		observe(i, "rr")
+		s.Record(0, &Observation{Instance: i, Result: ConnectError})
+	})
+}
+
+func TestNeighbour(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		i := w.all[0]
+		w.service.Told(i.Address, time.Now().Add(time.Minute), "connection refused")
+		if ban, _ := i.Ban(); !i.Banned() || ban.Reason != ByNeighbour {
+			t.Fatalf("%+v", ban)
+		}
+		w.service.Untold(i.Address)
+		if i.State() != Up {
+			t.Fatal("banned after the neighbour took it back")
+		}
+		w.service.Told(i.Address, time.Now().Add(time.Minute), "")
+		time.Sleep(time.Minute + time.Second)
+		if i.State() != Up {
+			t.Fatal("banned for ever, since the neighbour is silent")
+		}
+		w.service.Told(addressOf(77), time.Now().Add(time.Minute), "") // nobody
+		if len(w.told(Banned)) != 2 || w.probes.Load() != 0 {
+			t.Fatalf("%d bans, %d probes", len(w.told(Banned)), w.probes.Load())
+		}
+	})
+}
+
+func TestChecks(t *testing.T) {
+	check := model.Check{Interval: model.Duration(5 * time.Second), Type: "tcp"}
+	inWorld(t, 4, func(p *Policy) { p.Check = &check }, func(t *testing.T, w *world) {
+		w.dead.Store(addressOf(2), true)
+		time.Sleep(time.Minute)
+		if n := w.probes.Load(); n != 0 {
+			t.Fatalf("%d checks though nobody asked", n)
+		}
+		w.service.Asked()
+		time.Sleep(6 * time.Second)
+		if !w.all[2].Banned() || w.all[0].Counts().Outcomes[OK] == 0 {
+			t.Fatalf("banned %v, outcomes %v after a round of checks", w.all[2].Banned(), w.all[0].Counts().Outcomes)
+		}
+		time.Sleep(10 * time.Minute)
+		n := w.all[0].Counts().Outcomes[OK]
+		if n < 50 || n > 72 { // for 5 minutes each 5 s
+			t.Errorf("%d checks of one instance in 5 minutes", n)
+		}
+		time.Sleep(10 * time.Minute)
+		if more := w.all[0].Counts().Outcomes[OK]; more != n {
+			t.Errorf("%d checks more, long after anybody asked", more-n)
+		}
+	})
+}
+
+func TestDecisionsAreBounded(t *testing.T) {
+	inWorld(t, 2, nil, func(t *testing.T, w *world) {
+		for n := range 300 {
+			w.service.Told(addressOf(n%2), time.Now().Add(time.Minute), "")
+			w.service.Untold(addressOf(n % 2))
+		}
+		all, one := w.service.Decisions(netip.AddrPort{}), w.service.Decisions(addressOf(0))
+		if len(all) != mostDecisions || len(one) != mostDecisions/2 || all[99].Kind != Reopened {
+			t.Errorf("%d decisions are remembered, %d of one instance", len(all), len(one))
+		}
 	})
 }
 
@@ -322,12 +581,44 @@ func TestResultNames(t *testing.T) {
 	}
 }
 
-func BenchmarkObserve(b *testing.B) {
-	m := NewMonitor(DialProbe, slog.New(slog.DiscardHandler))
-	defer m.Close()
-	i := m.NewService("a", &model.Ban{}, func(*Instance, bool, Reason) {}).Retain([]netip.AddrPort{address}, anywhere)[0]
+func TestConcurrentOutcomes(t *testing.T) {
+	w := newWorld(8, nil)
+	defer w.Close()
+	in := NewStratum("caller web")
+	var wait sync.WaitGroup
+	for stripe := range uint32(4) {
+		wait.Go(func() {
+			for n := range 20_000 {
+				i := w.all[n%len(w.all)]
+				o := Observation{Instance: i, Slot: i.Slot(), Stratum: in, Generation: i.Generation(), Code: 200, Latency: time.Millisecond}
+				if n%97 == 0 {
+					o.Result = ReadTimeout
+				}
+				w.service.Record(stripe, &o)
+			}
+		})
+	}
+	wait.Wait()
+	total := uint64(0)
+	for _, i := range w.all {
+		for _, n := range i.Counts().Outcomes {
+			total += n
+		}
+	}
+	if total != 80_000 {
+		t.Errorf("%d outcomes of 80,000 were counted", total)
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	w := newWorld(1000, nil)
+	defer w.Close()
+	in := NewStratum("caller web")
 	b.ReportAllocs()
+	n := 0
 	for b.Loop() {
-		i.Observe(i.Generation(), OK)
+		i := w.all[n%1000]
+		n++
+		w.service.Record(0, &Observation{Instance: i, Slot: i.Slot(), Stratum: in, Code: 200, Latency: time.Millisecond})
 	}
 }

@@ -1,176 +1,193 @@
 package health
 
 import (
-	"math/bits"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/ufc-mesh/ufc/shared/model"
 )
-
-// DefaultRequestBan is what bans where a Service doesn't say.
-var DefaultRequestBan = model.DefaultRequestBan()
-
-// forget is how long a failure is held against an instance. With little traffic the last ten outcomes may reach back for
-// hours, and say nothing of today.
-const forget = 10 * time.Minute
-
-// Reason tells why an instance is banned.
-type Reason string
-
-// The reasons.
-const (
-	ByRequests Reason = "requests" // too many failures of the last outcomes: suspicion
-	ByProof    Reason = "proof"    // a connection was refused, and so was the probe
-)
-
-// BanInfo is a ban as it stands.
-type BanInfo struct {
-	Reason   Reason
-	Since    time.Time
-	Until    time.Time // when the port is probed; it ends with the first answer after that
-	Failures int       // within the window when it was banned
-	LastErr  string    // of the last probe that failed
-}
 
 // Instance is the health of one address of one callee. It outlives every change of the callee's documents in which the
 // address stays.
 type Instance struct {
 	Address netip.AddrPort
-
 	service *Service
 	*Pulse
-	// outcomes is nil until the first that isn't counted by the pulse: an agent knows 200,000 instances and talks to a few.
-	outcomes atomic.Pointer[[results]atomic.Uint64]
 
-	mu   sync.Mutex
-	ban  *ban // while banned
-	bans uint64
-	gone bool // no longer in the callee's list
+	// What follows is the judge's, under the service's lock.
+	slot    int32
+	idc     string
+	serving bool
+	gone    bool  // no longer in the callee's list
+	ban     *ban  // while banned or half open
+	past    *past // nil until the first outcome: an agent knows 200,000 instances, and talks to a few
 }
 
-// Pulse is what an Instance's health reads and writes at each attempt, apart from the rest of it, so that its owner can put
-// it into one cache line with what else he writes then. The zero value is ready.
+// past is what is remembered of an instance's outcomes.
+type past struct {
+	outcomes [results]uint64
+	test     sequential
+	window   window
+	recent   recent
+	record   record
+	probing  bool // one probe for proof at a time
+}
+
+// Slot is the instance's number within the callee, for an Observation.
+func (i *Instance) Slot() int32 { return i.slot }
+
+// failures counts the recent failures.
+func (i *Instance) failures() int {
+	return int(i.known().recent.pool(i.service.peers.epoch()).failed)
+}
+
+// known returns the instance's past, an empty one if there is none.
+func (i *Instance) known() *past {
+	if i.past == nil {
+		i.past = &past{}
+	}
+	return i.past
+}
+
+// Pulse is what an attempt reads of an Instance's health, apart from the rest of it, so that its owner can put it into one
+// cache line with what else an attempt reads. The zero value is ready.
 type Pulse struct {
-	successes atomic.Uint64 // in a clean window
-	// window holds the last outcomes as bits, the youngest lowest; 1 is a failure. An instance that doesn't fail costs
-	// one load here.
-	window      atomic.Uint64
-	lastFailure atomic.Uint32 // unix seconds, which are enough until 2106; 32 bytes in all are half a cache line
 	// generation grows with every ban and return, so that the outcomes of attempts begun before change nothing.
 	generation atomic.Uint32
-	banned     atomic.Bool
-	probing    atomic.Bool // one probe for proof at a time
+	state      atomic.Uint32
+	trial      atomic.Int64 // when the trial under way began, by the caller's clock; 0: none is
 }
 
-// Succeeded takes a success if it changes nothing but the count, as in a clean window; else it returns false, and Observe
-// must be told.
-func (p *Pulse) Succeeded() bool {
-	if p.window.Load() != 0 {
-		return false
-	}
-	p.successes.Add(1)
-	return true
-}
+// State is whether an instance may be chosen.
+type State uint32
 
-// ban is a ban in force, with what ends it.
-type ban struct {
-	BanInfo
-	timer *time.Timer
-}
+// The states.
+const (
+	Up     State = iota
+	Out          // banned
+	Trying       // half open: the port answered after a ban. One request at a time
+	Rarely       // half open after a ban by deviation: the port proves nothing, and so a share of the traffic must
+)
+
+// State returns whether the instance may be chosen.
+func (p *Pulse) State() State { return State(p.state.Load()) }
 
 // Banned tells whether the instance is banned.
-func (p *Pulse) Banned() bool { return p.banned.Load() }
+func (p *Pulse) Banned() bool { return p.State() == Out }
 
-// Generation marks an attempt's begin, for Observe.
+// Generation marks an attempt's begin, for an Observation.
 func (p *Pulse) Generation() uint32 { return p.generation.Load() }
 
-// Ban returns the ban in force.
+// Try takes the one trial that an instance that is half open may have at a time. now is over 0. A trial of which nothing was
+// heard for patience has ended.
+func (p *Pulse) Try(now, patience time.Duration) bool {
+	began := p.trial.Load()
+	if began != 0 && now-time.Duration(began) < patience {
+		return false
+	}
+	return p.trial.CompareAndSwap(began, max(int64(now), 1))
+}
+
+// Tried ends a trial.
+func (p *Pulse) Tried() { p.trial.Store(0) }
+
+// set changes the state, and the generation with it.
+func (p *Pulse) set(state State) {
+	p.generation.Add(1)
+	p.trial.Store(0)
+	p.state.Store(uint32(state))
+}
+
+// Ban returns the ban in force, also while half open.
 func (i *Instance) Ban() (BanInfo, bool) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
+	s := i.service
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if i.ban == nil {
 		return BanInfo{}, false
 	}
-	return i.ban.BanInfo, true
+	return i.ban.info(i), true
 }
 
-// Bans counts the bans so far.
-func (i *Instance) Bans() uint64 {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.bans
+// Counts are what an instance has come to.
+type Counts struct {
+	Outcomes [Results]uint64 // bans and returns regardless
+	Failures int             // of the instance, among the callee's last 1,000 to 2,000 outcomes
+	Score    float64         // of the sequential test
+	Bans     uint64
 }
 
-// Outcomes returns how often each result was seen, bans and returns regardless.
-func (i *Instance) Outcomes() (counts [Results]uint64) {
-	if seen := i.outcomes.Load(); seen != nil {
-		for r := range counts {
-			counts[r] = seen[r].Load()
+// Counts returns what the instance has come to.
+func (i *Instance) Counts() Counts {
+	s := i.service
+	s.catchUp()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i.past == nil {
+		return Counts{}
+	}
+	s.settleAll()
+	p := i.past
+	return Counts{Outcomes: p.outcomes, Failures: i.failures(), Score: p.test.score, Bans: p.record.bans}
+}
+
+// Success is the share of successes among the instance's recent outcomes, with one success and one failure added, so that
+// nothing is known for certain (Laplace's rule of succession).
+func (i *Instance) Success() float64 {
+	s := i.service
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settleAll()
+	lately := i.known().recent.pool(s.peers.epoch())
+	return (lately.n - lately.failed + 1) / (lately.n + 2)
+}
+
+// take judges one outcome. The lock is held.
+func (s *Service) take(o *Observation, now time.Duration) {
+	s.fresh = true
+	if o.Result == OK && o.Stratum != nil && !o.Trial {
+		c := o.Stratum.at(o.Instance, o.Slot)
+		if c != nil && c.generation == o.Generation && !s.slots[o.Slot].dirty {
+			s.peers.pass(o.Instance)
+			s.compare(c, o, now)
+			return // fast path
 		}
 	}
-	counts[OK] += i.successes.Load()
-	return counts
+	s.takeSlowly(o, now)
 }
 
-func (i *Instance) count(result Result) {
-	seen := i.outcomes.Load()
-	if seen == nil {
-		i.outcomes.CompareAndSwap(nil, new([results]atomic.Uint64))
-		seen = i.outcomes.Load()
-	}
-	seen[result].Add(1)
-}
-
-// Failures counts the failures within the window.
-func (i *Instance) Failures() int { return bits.OnesCount64(i.window.Load()) }
-
-// Observe takes the outcome of an attempt that began in the given generation.
-func (i *Instance) Observe(generation uint32, result Result) {
-	if result == OK && i.Succeeded() {
-		return // fast path
-	}
-	i.count(result)
-	if result == Canceled || generation != i.generation.Load() {
-		return
-	}
-	policy := i.service.policy.Load()
-	rule := DefaultRequestBan
-	if policy.Requests != nil {
-		rule = *policy.Requests
-	}
-	if failures := i.shift(result.Failure(), rule.Of); failures >= rule.Failures {
-		i.service.monitor.begin(i, generation, ByRequests, failures, "")
-		return
-	}
-	if result == ConnectError {
-		i.service.monitor.prove(i, generation)
-	}
-}
-
-// shift adds an outcome to the window and returns the failures among the last n.
-func (i *Instance) shift(failed bool, n int) int {
-	now := uint32(time.Now().Unix())
-	expired := now-i.lastFailure.Load() > uint32(forget/time.Second)
-	if failed {
-		i.lastFailure.Store(now)
-	}
-	mask := ^uint64(0) >> (64 - n)
-	for {
-		old := i.window.Load()
-		next := old
-		if expired {
-			next = 0
+func (s *Service) takeSlowly(o *Observation, now time.Duration) {
+	i, policy := o.Instance, s.policy.Load()
+	past := i.known()
+	if o.Result == Canceled || o.Generation != i.Generation() || i.gone || i.ban != nil {
+		past.outcomes[o.Result]++
+		if i.ban != nil && i.ban.halfOpen && o.Result != Canceled && o.Generation == i.Generation() && !i.gone {
+			s.tried(i, o)
 		}
-		next <<= 1
+		return
+	}
+	failed := o.Result.Failure()
+	s.peers.pass(i)
+	past.record.heal(policy, failed, now)
+	if o.Stratum != nil && !failed {
+		s.compare(s.cell(o, now), o, now) // counts the outcome, too
+	} else {
+		past.outcomes[o.Result]++
 		if failed {
-			next |= 1
-		}
-		next &= mask
-		if i.window.CompareAndSwap(old, next) {
-			return bits.OnesCount64(next)
+			s.peers.add(i, 0, 1)
+		} else {
+			s.peers.add(i, 1, 0)
 		}
 	}
+	s.byRequests(i, failed, now)
+	if i.ban == nil && (o.Result == ConnectError || o.Result == ConnectTimeout) {
+		s.prove(i, o.Result)
+	}
+	s.slots[i.slot].dirty = past.test.score > 0 || past.window.bits != 0 || past.record.level > 0
+}
+
+// Asked tells whether there was any outcome of the instance, or a ban.
+func (i *Instance) Asked() bool {
+	i.service.mu.Lock()
+	defer i.service.mu.Unlock()
+	return i.past != nil || i.ban != nil
 }

@@ -2,14 +2,13 @@ package health
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/ufc-mesh/ufc/shared/model"
 )
 
 // Probe connects to an instance's port within the timeout, and returns why it couldn't.
@@ -25,10 +24,17 @@ func DialProbe(ctx context.Context, address netip.AddrPort, timeout time.Duratio
 	return conn.Close()
 }
 
+// isTimeout tells whether a probe failed since nobody answered, rather than that the port refused.
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
 // Monitor owns the timers and probes of all bans of an agent.
 type Monitor struct {
 	probe  Probe
 	logger *slog.Logger
+	epoch  time.Time // the monitor's clock begins here
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -40,7 +46,7 @@ type Monitor struct {
 // NewMonitor returns a monitor that probes with probe. Close it.
 func NewMonitor(probe Probe, logger *slog.Logger) *Monitor {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Monitor{probe: probe, logger: logger, ctx: ctx, cancel: cancel}
+	return &Monitor{probe: probe, logger: logger, epoch: time.Now(), ctx: ctx, cancel: cancel}
 }
 
 // Close ends all probes and waits for them. No verdict changes afterwards.
@@ -52,6 +58,9 @@ func (m *Monitor) Close() {
 	m.running.Wait()
 }
 
+// now is the monitor's clock.
+func (m *Monitor) now() time.Duration { return time.Since(m.epoch) }
+
 // run starts f as a goroutine of the monitor's, unless it is closed.
 func (m *Monitor) run(f func()) {
 	m.mu.Lock()
@@ -61,88 +70,12 @@ func (m *Monitor) run(f func()) {
 	}
 }
 
-// Service is the health of one callee's instances.
-type Service struct {
-	Name    string
-	monitor *Monitor
-	changed func(instance *Instance, banned bool, reason Reason)
-	policy  atomic.Pointer[model.Ban]
-
-	mu        sync.Mutex
-	instances map[netip.AddrPort]*Instance
+// after runs f after a while, unless the monitor is closed by then.
+func (m *Monitor) after(d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(d, func() { m.run(f) })
 }
 
-// NewService returns the health of a callee without instances yet. changed is called, under no lock, after an instance
-// was banned or came back; reason says why it is, or was, banned.
-func (m *Monitor) NewService(name string, policy *model.Ban, changed func(*Instance, bool, Reason)) *Service {
-	s := &Service{Name: name, monitor: m, changed: changed, instances: map[netip.AddrPort]*Instance{}}
-	s.policy.Store(policy)
-	return s
-}
-
-// SetPolicy puts a new ban policy in force. Bans that stand keep their end.
-func (s *Service) SetPolicy(policy *model.Ban) { s.policy.Store(policy) }
-
-// Retain makes addresses the callee's list and returns their health, in the same order. Who stays keeps his state. Who
-// leaves while banned is remembered until his ban ends, so that a list that flaps heals nobody. place says where the pulse
-// of the nth is to be, if he is new.
-func (s *Service) Retain(addresses []netip.AddrPort, place func(n int) *Pulse) []*Instance {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	listed := make(map[netip.AddrPort]*Instance, len(addresses))
-	result := make([]*Instance, len(addresses))
-	for n, address := range addresses {
-		instance := s.instances[address]
-		if instance == nil {
-			instance = &Instance{Address: address, service: s, Pulse: place(n)}
-		}
-		instance.setGone(false)
-		listed[address], result[n] = instance, instance
-	}
-	for address, instance := range s.instances {
-		if listed[address] != nil {
-			continue
-		}
-		instance.setGone(true)
-		if instance.Banned() {
-			listed[address] = instance
-		}
-	}
-	s.instances = listed
-	return result
-}
-
-// forget drops an instance that has left the list, once its ban's time is over, and tells whether it has.
-func (s *Service) forget(instance *Instance) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !instance.isGone() {
-		return false
-	}
-	if s.instances[instance.Address] == instance {
-		delete(s.instances, instance.Address)
-	}
-	return true
-}
-
-// Remembers tells whether the callee has instances, be it a banned one that has left the list.
-func (s *Service) Remembers() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.instances) > 0
-}
-
-// Close stops the timers of a callee that no longer exists.
-func (s *Service) Close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, instance := range s.instances {
-		instance.mu.Lock()
-		instance.gone = true
-		if instance.ban != nil {
-			instance.ban.timer.Stop()
-		}
-		instance.mu.Unlock()
-	}
-	s.instances = map[netip.AddrPort]*Instance{}
+// jittered returns the duration ±10 %, so that what happened to many agents at once doesn't happen to them at once again.
+func jittered(d time.Duration) time.Duration {
+	return d + time.Duration((rand.Float64()*0.2-0.1)*float64(d))
 }

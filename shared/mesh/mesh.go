@@ -21,8 +21,8 @@ type Config struct {
 	// Store says where the documents are. Its Logger becomes the attachment's, so it must outlive the host's configurations.
 	Store   store.Config
 	IDC     string   // physical IDC of this process. Empty: unknown
-	AgentID string   // unique name of this agent; default the hostname. Not in force yet: agents will report under it
-	Host    string   // machine name, shared with the other agents on it; default the hostname. Not in force yet
+	AgentID string   // unique name of this agent; default the hostname. Webhooks name it
+	Host    string   // machine name, shared with the other agents on it; default the hostname. Webhooks name it
 	Follow  []string // what to follow: all, used, or callees by name; default all. Only all is in force yet
 	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
 }
@@ -40,9 +40,11 @@ type attachment struct {
 
 	key      string
 	follower *store.Follower
-	start    sync.Once
-	settings atomic.Pointer[Config] // in force: the newest hold's
-	holds    []*Mesh                // the newest last; guarded by pool.mu
+	// decisions passes on what the agent decides.
+	decisions *decisions
+	start     sync.Once
+	settings  atomic.Pointer[Config] // in force: the newest hold's
+	holds     []*Mesh                // the newest last; guarded by pool.mu
 }
 
 // pool holds the attachments of this process, by identity.
@@ -112,10 +114,11 @@ func attach(config Config) (*attachment, error) {
 	if err := follower.LoadSnapshot(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		logger.Error("snapshot not used", "error", err)
 	}
-	return &attachment{
-		Catalog: views, Agent: agent.New(views, agent.Options{IDC: config.IDC, Logger: logger}),
-		key: config.key(), follower: follower,
-	}, nil
+	a := &attachment{Catalog: views, key: config.key(), follower: follower}
+	a.settings.Store(&config)
+	a.decisions = newDecisions(a, logger)
+	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Logger: logger, Decided: a.decisions.take})
+	return a, nil
 }
 
 // use puts settings in force.
@@ -146,6 +149,7 @@ func (m *Mesh) Release() {
 	if last {
 		m.follower.Close()
 		m.Agent.Close()
+		m.decisions.close()
 	}
 }
 

@@ -29,6 +29,7 @@ type decoder struct {
 var (
 	durationType = reflect.TypeFor[Duration]()
 	addressType  = reflect.TypeFor[netip.AddrPort]()
+	momentType   = reflect.TypeFor[time.Time]()
 )
 
 // fail reports a problem of the value being read.
@@ -48,6 +49,9 @@ func (d *decoder) value(n *node, line int, out reflect.Value) {
 		return
 	case addressType:
 		d.address(n, line, out)
+		return
+	case momentType:
+		d.moment(n, line, out)
 		return
 	}
 	switch out.Kind() {

@@ -23,7 +23,7 @@ func DefaultService(name string) *Service {
 			Budget:    0.1,
 		},
 		Ban: Ban{
-			Deviation:   DeviationBan{Status: true, Latency: true, Interval: seconds(5)},
+			Deviation:   DeviationBan{Status: true, Latency: true, Interval: seconds(1)},
 			Duration:    seconds(10),
 			MaxDuration: minutes(10),
 			MaxRatio:    0.3,

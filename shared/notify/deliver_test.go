@@ -31,7 +31,7 @@ func realRig(t *testing.T, url string, log *bytes.Buffer) (ban func(name string)
 	})
 	t.Cleanup(hooks.Close)
 	return func(name string) {
-		hooks.Decided(health.Decision{
+		hooks.Take(&health.Decision{
 			Time: time.Now(), Kind: health.Extended, Service: "shop", Instance: address(name), BannedFor: time.Minute,
 		})
 	}, hooks

@@ -10,7 +10,7 @@
 // When. An instance is told of once it has been banned for ban.webhook.after altogether, without a return worth the name
 // (health.Decision.BannedFor), be there a decision at that moment or not, and not if it came back before. It is told of
 // once; if it comes back and is banned again before it has recovered, again for each further ban.webhook.after of bans
-// that another return ends. "since" is when the last ban began. The event "cap_reached" has the instances that would have
+// that another return ends. Of a neighbour's ban he tells himself. "since" is when the last ban began. The event "cap_reached" has the instances that would have
 // been banned, had not too many been already, at once; one of them is told of again after ten minutes without.
 //
 // How often. A service's messages are at least a minute apart. What comes in between waits, and makes one message, with

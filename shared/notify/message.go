@@ -92,10 +92,10 @@ func (i *item) entry(now time.Time) entry {
 }
 
 // newMessage makes a message of what waits.
-func newMessage(event event, service string, sender Sender, items map[netip.AddrPort]*item, now time.Time) *message {
+func newMessage(event event, service string, from Identity, items map[netip.AddrPort]*item, now time.Time) *message {
 	m := &message{
 		Event: event, ID: rand.Text(), Time: now.UTC(),
-		Agent: sender.Agent, Host: sender.Host, IDC: sender.IDC, Service: service,
+		Agent: from.Agent, Host: from.Host, IDC: from.IDC, Service: service,
 	}
 	for _, i := range items {
 		m.Instances = append(m.Instances, i.entry(now))

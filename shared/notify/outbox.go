@@ -163,7 +163,7 @@ func (o *outbox) next() (*message, time.Time) {
 	if q := o.oldest(); q != nil {
 		turn := o.posted.Add(period)
 		if !now.Before(turn) {
-			m := newMessage(q.event, o.service, o.hooks.Sender(), q.items, now)
+			m := newMessage(q.event, o.service, o.hooks.Identity(), q.items, now)
 			q.items = nil
 			return m, time.Time{}
 		}

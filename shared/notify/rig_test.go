@@ -71,7 +71,7 @@ func newRig(t *testing.T, after time.Duration) *rig {
 			defer r.mu.Unlock()
 			return !r.gone[instance]
 		},
-		Sender:    func() Sender { return Sender{Agent: "a1", Host: "h1", IDC: "bj-a"} },
+		Identity:  func() Identity { return Identity{Agent: "a1", Host: "h1", IDC: "bj-a"} },
 		Transport: r, Logger: slog.New(slog.NewTextHandler(&r.log, nil)),
 	})
 	t.Cleanup(func() {
@@ -139,7 +139,7 @@ func address(n string) netip.AddrPort { return netip.MustParseAddrPort("10.0.0."
 
 // decide makes a decision on an instance.
 func (r *rig) decide(kind health.Kind, name string, bannedFor time.Duration) {
-	r.Decided(health.Decision{
+	r.Take(&health.Decision{
 		Time: time.Now(), Kind: kind, Service: "shop", Instance: address(name), Reason: health.ByProof, Rule: "a > b",
 		Inputs: map[string]float64{"a": 1}, Value: 1, Threshold: 0.5, Detail: "refused", BannedFor: bannedFor,
 	})

@@ -11,8 +11,8 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// Sender is who a webhook's messages are from.
-type Sender struct {
+// Identity says who tells.
+type Identity struct {
 	Agent string // unique name of the agent
 	Host  string // name of its machine
 	IDC   string // physical IDC where it runs. Empty: unknown
@@ -26,8 +26,8 @@ type Options struct {
 	// Listed tells whether an instance is in its service's list: of one that has left it nobody is told. Default: all are.
 	// It must not block, nor call Webhooks.
 	Listed func(service string, instance netip.AddrPort) bool
-	// Sender says who tells. Default: nobody. It must not block, nor call Webhooks.
-	Sender func() Sender
+	// Identity says who tells. Default: nobody. It must not block, nor call Webhooks.
+	Identity func() Identity
 	// Transport carries the POSTs. Default: one of their own, as the package's comment says.
 	Transport http.RoundTripper
 	Logger    *slog.Logger // default slog.Default()
@@ -54,8 +54,8 @@ func NewWebhooks(options Options) *Webhooks {
 	if options.Listed == nil {
 		options.Listed = func(string, netip.AddrPort) bool { return true }
 	}
-	if options.Sender == nil {
-		options.Sender = func() Sender { return Sender{} }
+	if options.Identity == nil {
+		options.Identity = func() Identity { return Identity{} }
 	}
 	if options.Transport == nil {
 		options.Transport = newTransport()
@@ -68,10 +68,10 @@ func NewWebhooks(options Options) *Webhooks {
 	return w
 }
 
-// Decided takes a decision; those on one instance must come in their order. It takes a lock, and never blocks for longer.
-// After Close it does nothing.
-func (w *Webhooks) Decided(d health.Decision) {
-	if !concerns(&d) {
+// Take takes a decision; those on one instance must come in their order. It takes a lock, and never blocks for longer. After
+// Close it does nothing.
+func (w *Webhooks) Take(d *health.Decision) {
+	if !concerns(d) {
 		return
 	}
 	w.mu.Lock()
@@ -82,18 +82,20 @@ func (w *Webhooks) Decided(d health.Decision) {
 	}
 	o := w.services[d.Service]
 	if o == nil {
-		if returns(&d) { // of what was never banned for all we know
+		if returns(d) { // of what was never banned for all we know
 			return
 		}
 		o = newOutbox(w, d.Service)
 		w.services[d.Service] = o
 		w.wait.Go(o.run)
 	}
-	o.take(&d, hook.After.Std())
+	o.take(d, hook.After.Std())
 }
 
-// concerns tells whether a webhook has to do with a decision.
-func concerns(d *health.Decision) bool { return bans(d) || returns(d) || d.Kind == health.Capped }
+// concerns tells whether a webhook has to do with a decision. Of a neighbour's ban he tells himself.
+func concerns(d *health.Decision) bool {
+	return bans(d) && d.Reason != health.ByNeighbour || returns(d) || d.Kind == health.Capped
+}
 
 // bans tells whether the instance is banned by a decision, or stays so.
 func bans(d *health.Decision) bool {

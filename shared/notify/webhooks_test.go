@@ -41,7 +41,7 @@ func TestMessage(t *testing.T) {
 		began := time.Now().UTC()
 		r.decide(health.Banned, "1", 0)
 		time.Sleep(4 * time.Minute)
-		r.Decided(health.Decision{
+		r.Take(&health.Decision{
 			Time: time.Now(), Kind: health.Extended, Service: "shop", Instance: address("1"), Rule: "the port must answer",
 			BannedFor: 4 * time.Minute, Detail: "timeout",
 		})
@@ -59,7 +59,7 @@ func TestMessage(t *testing.T) {
 
 func TestFiguresThatJSONHasNotLoseNoMessage(t *testing.T) {
 	inBubble(t, time.Second, func(t *testing.T, r *rig) {
-		r.Decided(health.Decision{
+		r.Take(&health.Decision{
 			Time: time.Now(), Kind: health.Banned, Service: "shop", Instance: address("1"),
 			Inputs: map[string]float64{"odds": math.Inf(1)}, Value: math.NaN(),
 		})
@@ -124,7 +124,7 @@ func TestAMinuteApart(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute)
 		r.expect("long_ban 3 @ 10s", "long_ban 124 @ 1m10s")
-		r.Decided(health.Decision{Kind: health.Banned, Service: "other", Instance: address("9")})
+		r.Take(&health.Decision{Kind: health.Banned, Service: "other", Instance: address("9")})
 		time.Sleep(10 * time.Second)
 		r.decide(health.Banned, "5", 0)
 		time.Sleep(10 * time.Second)
@@ -169,7 +169,7 @@ func TestPolicyChanges(t *testing.T) {
 			r.hook = hook
 		}
 		r.decide(health.Banned, "1", 0)
-		r.Decided(health.Decision{Kind: health.Banned, Service: "none", Instance: address("1")})
+		r.Take(&health.Decision{Kind: health.Banned, Service: "none", Instance: address("1")})
 		set(nil)
 		time.Sleep(11 * time.Minute)
 		r.expect() // no webhook any more
@@ -237,5 +237,13 @@ func TestCloseBreaksOff(t *testing.T) {
 		}
 		r.decide(health.Banned, "3", time.Hour)
 		r.Close()
+	})
+}
+
+func TestNeighboursTellThemselves(t *testing.T) {
+	inBubble(t, time.Second, func(_ *testing.T, r *rig) {
+		r.Take(&health.Decision{Time: time.Now(), Kind: health.Banned, Service: "shop", Instance: address("1"), Reason: health.ByNeighbour})
+		time.Sleep(time.Minute)
+		r.expect()
 	})
 }

@@ -142,10 +142,7 @@ func (c *Client) getFolder(ctx context.Context, folder string) (entries []Entry,
 func (c *Client) entries(entries []Entry, kvs []*mvccpb.KeyValue) []Entry {
 	parser := keyParser{keyspace: c.keys}
 	for _, kv := range kvs {
-		kind, name, address, err := parser.parse(kv.Key)
-		if errors.Is(err, errIgnored) {
-			continue
-		}
+		kind, name, address, _ := parser.parse(kv.Key) // an odd key is shown as it is
 		entries = append(entries, Entry{kind, name, address, kv.Value, kv.ModRevision, kv.Lease != 0})
 	}
 	return entries

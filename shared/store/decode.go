@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -18,11 +17,11 @@ func newDecoder(keys keyspace, warned *warnings) *decoder {
 	return &decoder{parser: keyParser{keyspace: keys}, warned: warned}
 }
 
-// put returns the record of a key that has a value; false if it isn't one. What is wrong with it stands in its Err.
-func (d *decoder) put(key, value []byte, revision int64) (model.Record, bool) {
-	record, ok := d.locate(key, revision)
-	if !ok || record.Err != nil {
-		return record, ok
+// put returns the record of a key that has a value. What is wrong with it stands in its Err.
+func (d *decoder) put(key, value []byte, revision int64) model.Record {
+	record := d.locate(key, revision)
+	if record.Err != nil {
+		return record
 	}
 	var problems []model.Problem
 	switch record.Kind {
@@ -32,32 +31,31 @@ func (d *decoder) put(key, value []byte, revision int64) (model.Record, bool) {
 		record.Instance, problems, record.Err = model.ParseInstance(record.Address, value)
 	case model.KindTopology:
 		record.Topology, problems, record.Err = model.ParseTopology(value)
+	case model.KindBan:
+		record.Ban, problems, record.Err = model.ParseBan(record.Name, record.Address, value)
 	}
 	if record.Err != nil {
-		record.Service, record.Instance, record.Topology = nil, nil, nil
+		record.Service, record.Instance, record.Topology, record.Ban = nil, nil, nil, nil
 		record.Err = fmt.Errorf("key %q: %w", key, record.Err)
-		return record, true
+		return record
 	}
 	if len(problems) > 0 {
 		d.warned.report(string(key), revision, model.Problems(problems))
 	}
-	return record, true
+	return record
 }
 
 // deleted returns the record of a key that is gone. An odd key that is gone isn't refused any more.
-func (d *decoder) deleted(key []byte, revision int64) (model.Record, bool) {
-	record, ok := d.locate(key, revision)
+func (d *decoder) deleted(key []byte, revision int64) model.Record {
+	record := d.locate(key, revision)
 	record.Deleted, record.Err = true, nil
 	d.warned.forget(string(key))
-	return record, ok
+	return record
 }
 
-func (d *decoder) locate(key []byte, revision int64) (model.Record, bool) {
+func (d *decoder) locate(key []byte, revision int64) model.Record {
 	kind, name, address, err := d.parser.parse(key)
-	if errors.Is(err, errIgnored) {
-		return model.Record{}, false
-	}
-	return model.Record{Kind: kind, Name: name, Address: address, Revision: revision, Err: err}, true
+	return model.Record{Kind: kind, Name: name, Address: address, Revision: revision, Err: err}
 }
 
 const (

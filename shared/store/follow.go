@@ -102,10 +102,9 @@ func (f *Follower) list(ctx context.Context) error {
 		}
 		revision, f.cluster = next.revision, next.cluster
 		for _, kv := range next.keys {
-			if record, ok := f.decoder.put(kv.Key, kv.Value, kv.ModRevision); ok {
-				records = append(records, record)
-				keep(documents, &record, kv.Value)
-			}
+			record := f.decoder.put(kv.Key, kv.Value, kv.ModRevision)
+			records = append(records, record)
+			keep(documents, &record, kv.Value)
 		}
 	})
 	f.decoder.warned.flush()

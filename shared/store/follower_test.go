@@ -17,13 +17,16 @@ func TestFirstLoadAndWatch(t *testing.T) {
 	w.putService("shop")
 	w.putInstance("shop", "10.0.0.1:80")
 	w.put("topology", `{"kind":"Topology","idcs":{"bj-a":{"logical":"north"}}}`)
-	w.put("bans/shop/10.0.0.1:80", `{}`) // known, ignored
+	w.put("bans/shop/10.0.0.1:80", `{"by":"me"}`)
 	newWriter(t, common, cfg.Prefix+"0").putService("neighbour")
 	last := w.putInstance("shop", "[2001:db8::1]:80")
 
 	f, sink := follow(t, cfg)
 	sink.awaitReplace(1)
-	sink.has("Service/shop", "Instances/shop/10.0.0.1:80", "Instances/shop/[2001:db8::1]:80", "Topology")
+	sink.has("Service/shop", "Instances/shop/10.0.0.1:80", "Instances/shop/[2001:db8::1]:80", "Topology", "Ban/shop/10.0.0.1:80")
+	if sink.state["Ban/shop/10.0.0.1:80"].Ban.By != "me" {
+		t.Error("the ban lost its author")
+	}
 	if sink.state["Service/shop"].Service.Level != 3 || sink.state["Instances/shop/10.0.0.1:80"].Instance.Weight != 100 {
 		t.Error("records lack the defaults")
 	}
@@ -38,6 +41,7 @@ func TestFirstLoadAndWatch(t *testing.T) {
 	}
 	w.delete("services/shop")
 	w.delete("instances/shop/10.0.0.1:80")
+	w.delete("bans/shop/10.0.0.1:80")
 	sink.awaitRevision(w.delete("topology"))
 	sink.has("Instances/shop/10.0.0.2:80", "Instances/shop/[2001:db8::1]:80")
 

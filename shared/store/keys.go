@@ -2,10 +2,11 @@ package store
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -14,19 +15,17 @@ import (
 const (
 	servicesFolder  = "services/"
 	instancesFolder = "instances/"
-	bansFolder      = "bans/" // made by hand; watched with the rest, but not in force yet
+	bansFolder      = "bans/" // made by hand
 	topologyKey     = "topology"
 )
-
-// errIgnored marks keys that this version knows of and does nothing with.
-var errIgnored = errors.New("ignored")
 
 // keyspace names the keys of one mesh.
 type keyspace struct {
 	root string // PREFIX/config/: what every agent watches, as one range, so that a proxy can merge their watches
+	told string // PREFIX/bans/: what agents tell of their own bans; each watches its own host's only
 }
 
-func newKeyspace(prefix string) keyspace { return keyspace{prefix + "/config/"} }
+func newKeyspace(prefix string) keyspace { return keyspace{prefix + "/config/", prefix + "/bans/"} }
 
 func (k keyspace) services() string           { return k.root + servicesFolder }
 func (k keyspace) service(name string) string { return k.root + servicesFolder + name }
@@ -37,6 +36,47 @@ func (k keyspace) allInstances() string                 { return k.root + instan
 func (k keyspace) instances(service string) string      { return k.root + instancesFolder + service + "/" }
 func (k keyspace) instance(service, addr string) string { return k.instances(service) + addr }
 
+// allBans is the folder of all bans made by hand, bans that of one service's.
+func (k keyspace) allBans() string                 { return k.root + bansFolder }
+func (k keyspace) bans(service string) string      { return k.root + bansFolder + service + "/" }
+func (k keyspace) ban(service, addr string) string { return k.bans(service) + addr }
+
+// toldOf is the folder of the bans that a host's agents tell, toldBan the key of one of them.
+func (k keyspace) toldOf(host string) string { return k.told + host + "/" }
+func (k keyspace) toldBan(host, service, addr string) string {
+	return k.toldOf(host) + service + "/" + addr
+}
+
+// parseTold takes the key of a told ban apart. With an error, the parts are what they look like.
+func (k keyspace) parseTold(key []byte) (host, service, address string, err error) {
+	rest, ok := bytes.CutPrefix(key, []byte(k.told))
+	parts := strings.SplitN(string(rest), "/", 3)
+	if !ok || len(parts) < 3 {
+		return "", string(key), "", fmt.Errorf("key %q: is not %s<host>/<service>/<host:port>", key, k.told)
+	}
+	host, service, address = parts[0], parts[1], parts[2]
+	err = CheckHost(host)
+	if err == nil {
+		err = model.CheckName(service)
+	}
+	if err != nil {
+		return host, service, address, fmt.Errorf("key %q: %w", key, err)
+	}
+	return host, service, address, checkAddress(key, address)
+}
+
+// maxHost is the longest name of a host: DNS's own limit.
+const maxHost = 253
+
+// CheckHost tells whether the name of a host can be a part of a key: 1–253 bytes that can be printed, no space, no slash.
+func CheckHost(host string) error {
+	odd := func(r rune) bool { return r == '/' || !unicode.IsPrint(r) || unicode.IsSpace(r) }
+	if host == "" || len(host) > maxHost || !utf8.ValidString(host) || strings.ContainsFunc(host, odd) {
+		return fmt.Errorf("host %.300q is not 1-%d printable bytes without space or slash", host, maxHost)
+	}
+	return nil
+}
+
 // of returns the key of a record.
 func (k keyspace) of(kind model.Kind, name, address string) string {
 	switch kind {
@@ -44,6 +84,8 @@ func (k keyspace) of(kind model.Kind, name, address string) string {
 		return k.service(name)
 	case model.KindInstances:
 		return k.instance(name, address)
+	case model.KindBan:
+		return k.ban(name, address)
 	default:
 		return k.topology()
 	}
@@ -57,7 +99,7 @@ type keyParser struct {
 }
 
 // parse returns what the key stands for. With an error, kind, name and address are what they look like, as written, so
-// that the refused record can be named; an unknown kind of key has its whole rest as name. errIgnored: not a record.
+// that the refused record can be named; an unknown kind of key has its whole rest as name.
 func (p *keyParser) parse(key []byte) (kind model.Kind, name, address string, err error) {
 	rest, ok := bytes.CutPrefix(key, []byte(p.root))
 	if !ok {
@@ -70,21 +112,25 @@ func (p *keyParser) parse(key []byte) (kind model.Kind, name, address string, er
 		name, err = p.service(key, service)
 		return model.KindService, name, "", err
 	}
-	if instance, ok := bytes.CutPrefix(rest, []byte(instancesFolder)); ok {
-		if service, addr, ok := bytes.Cut(instance, []byte("/")); ok {
+	for _, folder := range addressFolders {
+		instance, ok := bytes.CutPrefix(rest, []byte(folder.name))
+		if service, addr, cut := bytes.Cut(instance, []byte("/")); ok && cut {
 			name, err = p.service(key, service)
 			if address = string(addr); err == nil {
 				err = checkAddress(key, address)
 			}
-			return model.KindInstances, name, address, err
+			return folder.kind, name, address, err
 		}
 	}
-	if bytes.HasPrefix(rest, []byte(bansFolder)) {
-		return "", "", "", errIgnored
-	}
-	return "", string(rest), "", fmt.Errorf("key %q: is neither %s<name>, %s<service>/<host:port> nor %s",
-		key, servicesFolder, instancesFolder, topologyKey)
+	return "", string(rest), "", fmt.Errorf("key %q: is neither %s<name>, %s<service>/<host:port>, %s<service>/<host:port> nor %s",
+		key, servicesFolder, instancesFolder, bansFolder, topologyKey)
 }
+
+// addressFolders are those whose keys are <service>/<host:port>.
+var addressFolders = [...]struct {
+	name string
+	kind model.Kind
+}{{instancesFolder, model.KindInstances}, {bansFolder, model.KindBan}}
 
 // service returns the checked name of a service.
 func (p *keyParser) service(key, name []byte) (string, error) {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -27,13 +26,22 @@ func TestKeys(t *testing.T) {
 	f("/ufc/v1/config/instances/pcs-upload/10.0.0.1:8080", model.KindInstances, "pcs-upload", "10.0.0.1:8080")
 	f("/ufc/v1/config/instances/x/[2001:db8::1]:1", model.KindInstances, "x", "[2001:db8::1]:1")
 	f("/ufc/v1/config/topology", model.KindTopology, "", "")
+	f("/ufc/v1/config/bans/pcs-upload/10.0.0.1:8080", model.KindBan, "pcs-upload", "10.0.0.1:8080")
 }
 
-func TestKeysIgnored(t *testing.T) {
-	parser := keyParser{keyspace: newKeyspace("/ufc/v1")}
-	if _, _, _, err := parser.parse([]byte("/ufc/v1/config/bans/x/10.0.0.1:1")); err != errIgnored {
-		t.Errorf("a ban: %v, want it ignored", err)
+func TestKeysRefused(t *testing.T) {
+	f := func(key, want string) {
+		t.Helper()
+		parser := keyParser{keyspace: newKeyspace("/ufc/v1")}
+		if _, _, _, err := parser.parse([]byte(key)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want %s", key, err, want)
+		}
 	}
+	f("/ufc/v1/config/bans/x", "is neither")
+	f("/ufc/v1/config/bans/X/10.0.0.1:1", `"X" is not a name`)
+	f("/ufc/v1/config/bans/x/10.0.0.1:01", "must be written")
+	f("/ufc/v1/config/bans/x/10.0.0.1:1/x", "not an address")
+	f("/ufc/v1/bans/host/x/10.0.0.1:1", "is not below")
 }
 
 func TestRangeEnd(t *testing.T) {
@@ -54,7 +62,7 @@ func FuzzKeys(f *testing.F) {
 	keys := newKeyspace("/ufc/v1")
 	for _, key := range []string{
 		"services/a", "services/", "services/a/b", "instances/a/10.0.0.1:80", "instances/a", "instances//:0", "instances/a/[::1%25]:1",
-		"topology", "topology/", "bans/x", "", "x", "services/\xff", "instances/a/[::ffff:1.2.3.4]:1",
+		"topology", "topology/", "bans/x", "bans/a/10.0.0.1:80", "bans/a/10.0.0.1:080", "bans//", "", "x", "services/\xff", "instances/a/[::ffff:1.2.3.4]:1",
 	} {
 		f.Add(keys.root + key)
 	}
@@ -63,10 +71,6 @@ func FuzzKeys(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key string) {
 		kind, name, address, err := parser.parse([]byte(key))
 		switch {
-		case errors.Is(err, errIgnored):
-			if !strings.HasPrefix(key, keys.root+bansFolder) {
-				t.Errorf("key %q is ignored", key)
-			}
 		case err == nil:
 			if keys.of(kind, name, address) != key {
 				t.Errorf("key %q became %s, %q, %q, which is another key", key, kind, name, address)
@@ -74,7 +78,7 @@ func FuzzKeys(f *testing.F) {
 			if kind != model.KindTopology && model.CheckName(name) != nil {
 				t.Errorf("key %q: name %q passed", key, name)
 			}
-		case kind == model.KindService || kind == model.KindInstances:
+		case kind == model.KindService || kind == model.KindInstances || kind == model.KindBan:
 			if keys.of(kind, name, address) != key {
 				t.Errorf("refused key %q became %s, %q, %q, which is another key", key, kind, name, address)
 			}

@@ -35,6 +35,8 @@ func recordKey(r *model.Record) string {
 	switch r.Kind {
 	case model.KindTopology:
 		return "Topology"
+	case model.KindBan:
+		return "Ban/" + r.Name + "/" + r.Address
 	case model.KindInstances:
 		return "Instances/" + r.Name + "/" + r.Address
 	default:

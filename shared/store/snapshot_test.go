@@ -142,7 +142,7 @@ func newTestSnapshotter(t *testing.T) *snapshotter {
 	t.Helper()
 	source := newRecorder(t)
 	decoder := newDecoder(newKeyspace(DefaultPrefix), newWarnings(quiet))
-	record, _ := decoder.put([]byte(DefaultPrefix+"/config/instances/shop/10.0.0.1:80"), []byte(instanceJSON("10.0.0.1:80")), 3)
+	record := decoder.put([]byte(DefaultPrefix+"/config/instances/shop/10.0.0.1:80"), []byte(instanceJSON("10.0.0.1:80")), 3)
 	source.Replace(3, []model.Record{record})
 	return newSnapshotter(&Config{
 		Snapshot: filepath.Join(t.TempDir(), "new", "folder", "x.snapshot"), Prefix: DefaultPrefix, Logger: quiet,

@@ -232,8 +232,11 @@ func (s *snapshotter) encode(file *os.File) (int64, error) {
 		out.record(key, documents[key].revision, documents[key].value)
 	}
 	s.source.Records(func(record model.Record) bool {
-		if record.Kind == model.KindInstances && record.Instance != nil {
+		switch {
+		case record.Instance != nil:
 			out.record(instancesFolder+record.Name+"/"+record.Instance.Address.String(), record.Revision, record.Instance.JSON())
+		case record.Ban != nil:
+			out.record(bansFolder+record.Name+"/"+record.Address, record.Revision, record.Ban.JSON())
 		}
 		return out.err == nil
 	})
@@ -260,10 +263,9 @@ func (s *snapshotter) load(decoder *decoder) (state snapshotState, err error) {
 	documents := map[string]document{}
 	header, err := readSnapshot(file, s.prefix, func(key []byte, revision int64, value []byte) {
 		full = append(full[:len(root)], key...)
-		if record, ok := decoder.put(full, value, revision); ok {
-			state.records = append(state.records, record)
-			keep(documents, &record, value)
-		}
+		record := decoder.put(full, value, revision)
+		state.records = append(state.records, record)
+		keep(documents, &record, value)
 	})
 	decoder.warned.flush()
 	if err != nil {

@@ -95,28 +95,22 @@ func (f *Follower) apply(events []*clientv3.Event) {
 		if event.Kv.ModRevision <= f.revision {
 			continue
 		}
-		if record, ok := f.record(event); ok {
-			records = append(records, record)
-		}
+		records = append(records, f.record(event))
 	}
 	f.decoder.warned.flush()
-	if len(records) == 0 {
-		f.confirm(revision) // only keys that this version ignores
-		return
-	}
 	f.sink.Apply(revision, records)
 	f.heard(revision)
 	f.snapshot.changed(revision)
 }
 
-func (f *Follower) record(event *clientv3.Event) (model.Record, bool) {
+func (f *Follower) record(event *clientv3.Event) model.Record {
 	kv := event.Kv
 	if event.Type == mvccpb.Event_DELETE {
-		record, ok := f.decoder.deleted(kv.Key, kv.ModRevision)
+		record := f.decoder.deleted(kv.Key, kv.ModRevision)
 		f.snapshot.document(&record, nil)
-		return record, ok
+		return record
 	}
-	record, ok := f.decoder.put(kv.Key, kv.Value, kv.ModRevision)
+	record := f.decoder.put(kv.Key, kv.Value, kv.ModRevision)
 	f.snapshot.document(&record, kv.Value)
-	return record, ok
+	return record
 }

@@ -1,0 +1,12 @@
+// Package scenarios is the proving ground of the rules that ban: a simulator in virtual time that drives the real agent
+// by its public API, without sockets, with modelled callers and instances, and beside it the published rules of others
+// with the same traffic.
+//
+// It is an event queue (queue.go) that a world (world.go) works off: callers' arrivals, and the ends of attempts, whose
+// outcomes instances draw (instance.go). A guard decides whom an attempt goes to: the agent (ufc.go), or a comparator
+// (envoy.go). A ledger (ledger.go) keeps what came of it. A row (rows*.go) is a scenario with what must be shown, which a
+// judge (judge.go) reads off the ledgers. The report (report.go, plots.go) is docs/scenarios.
+//
+// The agent's timers run in the same virtual time, that of a testing/synctest bubble: the world sleeps until the next
+// event's moment.
+package scenarios

@@ -1,0 +1,130 @@
+package scenarios
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+)
+
+var (
+	all    = flag.Bool("all", false, "the whole table, with all seeds and whole lengths; else a quick form of it")
+	long   = flag.Bool("long", false, "as -all, with five times the seeds")
+	update = flag.Bool("update", false, "as -all, and writes docs/scenarios")
+)
+
+const folder = "../../docs/scenarios"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	*all = *all || *long || *update
+	debug.SetGCPercent(800) // the heap is small, and requests are made by the million
+	os.Exit(m.Run())
+}
+
+// quickSeeds is how many seeds the quick form has at most.
+const quickSeeds = 20
+
+func (r *row) form() (variants []*setup, seeds int) {
+	if *long {
+		return r.variants, 5 * r.seeds
+	}
+	if *all {
+		return r.variants, r.seeds
+	}
+	for _, v := range r.variants {
+		short := *v
+		short.after /= time.Duration(max(r.shorten, 1))
+		variants = append(variants, &short)
+	}
+	most := quickSeeds
+	if raceDetector {
+		most = 3
+	}
+	return variants, min(r.seeds, most)
+}
+
+// run runs all seeds of all variants by run and judges them.
+func (r *row) run(variants []*setup, seeds int, run func(*setup, uint64) *ledger) finding {
+	ledgers := make([][]*ledger, len(variants))
+	for n, s := range variants {
+		for seed := range seeds {
+			ledgers[n] = append(ledgers[n], run(s, uint64(seed+1)))
+		}
+	}
+	return r.judge(ledgers)
+}
+
+// measure fills an entry of the table.
+func (r *row) measure(t *testing.T) entry {
+	variants, seeds := r.form()
+	e := entry{row: r}
+	e.findings = append(e.findings, r.run(variants, seeds, func(s *setup, seed uint64) *ledger { return runUFC(t, s, seed) }))
+	if !e.findings[0].reached {
+		t.Errorf("%s: %s; wanted: %s", r.name, e.findings[0].shows, r.wanted)
+	}
+	if !*all {
+		return e
+	}
+	for _, c := range comparators {
+		e.findings = append(e.findings, r.run(variants[:len(variants)-r.ufcOnly], seeds, func(s *setup, seed uint64) *ledger {
+			return runComparator(c, s, seed)
+		}))
+	}
+	return e
+}
+
+// draw draws the row's plot.
+func (r *row) draw(t *testing.T) {
+	s := r.plot.setup(r)
+	lines := []line{{"UFC", runUFC(t, s, 1)}}
+	for _, c := range comparators {
+		lines = append(lines, line{c.name, runComparator(c, s, 1)})
+	}
+	if err := r.plot.draw(filepath.Join(folder, r.key+".svg"), r.name, lines); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestScenarios(t *testing.T) {
+	list := rows()
+	entries := make([]entry, len(list))
+	t.Run("rows", func(t *testing.T) {
+		for n := range list {
+			t.Run(list[n].key, func(t *testing.T) {
+				t.Parallel()
+				entries[n] = list[n].measure(t)
+				if *update && list[n].plot != nil {
+					list[n].draw(t)
+				}
+			})
+		}
+	})
+	for n := range entries {
+		if entries[n].row == nil || !*all {
+			return // only some were asked for
+		}
+	}
+	text := table(entries)
+	fmt.Print(text)
+	if *update {
+		if err := writeReport(folder, text+"\n"+gallery(list)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// gallery shows the plots.
+func gallery(list []row) string {
+	var b strings.Builder
+	for _, r := range list {
+		if r.plot != nil {
+			fmt.Fprintf(&b, "![%s](%s.svg)\n\n", r.name, r.key)
+		}
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}

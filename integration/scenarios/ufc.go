@@ -1,0 +1,80 @@
+package scenarios
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/catalog"
+)
+
+// ufc is the real agent as a guard.
+type ufc struct{ agent *agent.Agent }
+
+// runUFC runs a setup with real agents, in a bubble of virtual time.
+func runUFC(t *testing.T, s *setup, seed uint64) (result *ledger) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) {
+		w := newWorld(s, seed)
+		begun := time.Now()
+		views := catalog.New(discard)
+		views.Replace(1, s.records())
+		for n := range max(s.agents, 1) {
+			options := agent.Options{IDC: s.idc, Probe: func(ctx context.Context, address netip.AddrPort, timeout time.Duration) error {
+				return w.probe(ctx, time.Since(begun)-w.onset, address, timeout)
+			}}
+			listen(&options, begun, n, w.ledger)
+			a := agent.New(views, options)
+			defer a.Close()
+			w.guards = append(w.guards, &ufc{a})
+		}
+		result = w.run(time.Sleep)
+	})
+	return result
+}
+
+func (u *ufc) pick(_ time.Duration, r *request) int {
+	if r.attempts == 0 {
+		r.call.Callee, r.call.Class, r.call.Key = callee, agent.DefaultClass, r.user
+		if u.agent.Begin(&r.call) != nil {
+			return -1
+		}
+	}
+	attempt, err := u.agent.Pick(&r.call)
+	if err != nil {
+		return -1
+	}
+	r.attempt = attempt
+	return numberOf(attempt.Address)
+}
+
+func (u *ufc) done(_ time.Duration, r *request, o outcome) {
+	r.attempt.Done(agent.Outcome{Result: o.result, Code: o.code, Latency: o.took})
+}
+
+func (u *ufc) end(r *request, code int) { r.call.End(code) }
+
+// probe is what an instance's port does with a connect. It runs beside the world, and looks at nothing that changes.
+func (w *world) probe(ctx context.Context, since time.Duration, address netip.AddrPort, timeout time.Duration) error {
+	takes, cause := roundTrip, error(nil)
+	if ailing := w.instances[numberOf(address)].ails(since); since >= 0 && since < w.blip || ailing != nil && ailing.ailment == silent {
+		takes, cause = timeout, os.ErrDeadlineExceeded
+	} else if ailing != nil && ailing.ailment == refuses {
+		cause = os.NewSyscallError("connect", syscall.ECONNREFUSED)
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(takes):
+	}
+	if cause == nil {
+		return nil
+	}
+	return &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(address), Err: cause}
+}

@@ -1,0 +1,36 @@
+package agent
+
+import (
+	"math/rand/v2"
+
+	"github.com/ufc-mesh/ufc/shared/health"
+)
+
+// trialShare is the most of a group's requests that go to instances whose ban by deviation is being tried: what they answer
+// may still be wrong, and no retry mends that.
+const trialShare = 0.01
+
+// try makes the call's attempt on an instance that is half open, if it is one's turn. Only first attempts are trials, so
+// that a retry gets a sound instance.
+func (c *Call) try(to *path, split int, from *candidates) *Attempt {
+	if c.attempts > 0 {
+		return nil
+	}
+	rare := rand.Float64() < trialShare
+	begin := rand.IntN(len(from.trials))
+	for n := range from.trials {
+		i := from.trials[(begin+n)%len(from.trials)]
+		state := i.pulse.State()
+		if state != health.Trying && (state != health.Rarely || !rare) {
+			continue
+		}
+		if i.pulse.Try(c.request.Now, c.Timeouts().Total.Std()) {
+			attempt := c.attempt(i, false)
+			attempt.trial = true
+			c.track(attempt, from)
+			attempt.stratum = c.stratum(to, split)
+			return attempt
+		}
+	}
+	return nil
+}

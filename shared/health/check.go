@@ -1,0 +1,89 @@
+package health
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// checkingFor is how long after a callee was last asked for its instances are checked.
+const checkingFor = 5 * time.Minute
+
+// checking is the agent's own checks of a callee whose callers never report: one instance after another, evenly over the
+// interval, so that neither the agent nor the instances see them come in bursts.
+type checking struct {
+	timer *time.Timer // nil: none are made
+	order []netip.AddrPort
+	next  int
+	asked time.Duration
+}
+
+func (c *checking) stop() {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
+	}
+}
+
+// Asked notes that somebody wants an instance of the callee: if its document asks for checks, they go on for 5 minutes.
+func (s *Service) Asked() {
+	if s.policy.Load().Check == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.checking.asked = s.monitor.now()
+	if s.checking.timer == nil && !s.closed {
+		s.checking.timer = s.monitor.after(0, s.check)
+	}
+}
+
+// check checks the next instance, and sets the time of the one after it.
+func (s *Service) check() {
+	policy := s.policy.Load()
+	s.mu.Lock()
+	c := &s.checking
+	if s.closed || policy.Check == nil || s.monitor.now()-c.asked > checkingFor {
+		c.stop()
+		s.mu.Unlock()
+		return
+	}
+	if c.next >= len(c.order) {
+		c.next, c.order = 0, c.order[:0]
+		for address, i := range s.instances {
+			if i.serving && !i.gone {
+				c.order = append(c.order, address)
+			}
+		}
+		slices.SortFunc(c.order, netip.AddrPort.Compare)
+	}
+	var i *Instance
+	pause := policy.Check.Interval.Std()
+	if len(c.order) > 0 {
+		i, pause = s.instances[c.order[c.next]], pause/time.Duration(len(c.order))
+		c.next++
+	}
+	c.timer = s.monitor.after(jittered(pause), s.check)
+	s.mu.Unlock()
+	if i != nil {
+		s.examine(i)
+	}
+}
+
+// examine makes one check. Its result is an outcome like others; one that failed for want of something on this machine
+// says nothing.
+func (s *Service) examine(i *Instance) {
+	generation := i.Generation()
+	if i.State() == Out {
+		return // the ban's own probes look after it
+	}
+	err := s.probe(i)
+	o := Observation{Instance: i, Generation: generation, Result: OK}
+	if err != nil {
+		o.Result = ConnectError
+	}
+	if err != nil && OwnFault(err) || s.monitor.ctx.Err() != nil {
+		return
+	}
+	s.Record(0, &o)
+}

@@ -1,0 +1,229 @@
+package health
+
+import (
+	"slices"
+	"time"
+)
+
+// What a deviation must be, to be one.
+const (
+	leastOutcomes = 5    // of the instance
+	leastOthers   = 10   // of the others
+	familyAlpha   = 1e-6 // probability that a judgement finds any healthy instance guilty
+	wilsonZ       = 1.96 // of the upper bound of the others' share
+	leastPoints   = 0.20 // by which its share of errors must be over the others'
+	leastOdds     = 3    // times the others' odds
+	// doubt is the level at which the others' present is believed to be worse than their past.
+	doubt = 0.01
+	// A ban that is followed within movedWithin by a deviation of another instance, sound before, was the requests' fault.
+	// Nobody is banned for that kind of error for as long again.
+	movedWithin = time.Minute
+	// strataLife is how long a stratum without outcomes is kept.
+	strataLife = 10 * time.Minute
+)
+
+const byStatus = "P(errors or more in n, at p0) < alpha, and share >= others' share + 0.2, and odds >= 3 * others' odds"
+
+// shift remembers the last ban by a kind of error, to see whether the errors move on to another instance.
+type shift struct {
+	of     *Instance
+	at     time.Duration
+	sound  map[*Instance]bool // who didn't deviate then
+	paused time.Duration      // until when nobody is banned
+}
+
+// deviation judges all strata. The lock is held.
+func (s *Service) deviation(now time.Duration) {
+	policy := s.policy.Load()
+	for t := range s.strata {
+		if now-t.last > strataLife {
+			delete(s.strata, t)
+			continue
+		}
+		if t.bad && policy.Deviation.Status {
+			for k := range kinds {
+				if k != clientErrors || !policy.Hashes {
+					s.byStatus(t, k, now)
+				}
+			}
+		}
+		if t.slow && policy.Deviation.Latency {
+			s.byLatency(t, now)
+		}
+		t.bad = false
+	}
+}
+
+// sample is one instance's part in a judgement.
+type sample struct {
+	of       *Instance
+	cell     *cell
+	windows  [windows]counts
+	baseline baseline
+}
+
+// samples returns who is judged, and the sums over all.
+func (s *Service) samples(t *Stratum, now time.Duration) (all []sample, total sample) {
+	for c := range t.each {
+		if c.instance.ban != nil || c.instance.gone {
+			continue
+		}
+		one := sample{of: c.instance, cell: c}
+		for w := range one.windows {
+			one.windows[w] = s.sum(c, w, now)
+			total.windows[w].join(&one.windows[w])
+		}
+		one.baseline = c.baseline
+		total.baseline.join(&one.baseline, 1)
+		all = append(all, one)
+	}
+	slices.SortFunc(all, func(a, b sample) int { return a.of.Address.Compare(b.of.Address) })
+	return all, total
+}
+
+// finding is a deviation.
+type finding struct {
+	sample
+	p        float64 // probability of it
+	evidence Decision
+}
+
+// byStatus bans the instances of a stratum that answer with errors where the others don't: the worst first, each judged by
+// those that are left. If more deviate than may be banned, it is the service's fault.
+func (s *Service) byStatus(t *Stratum, k kind, now time.Duration) {
+	if now < t.shifts[k].paused {
+		return
+	}
+	all, total := s.samples(t, now)
+	tests := float64(len(all) * windows)
+	found := worst(all, total, func(one, rest *sample) (finding, bool) { return deviates(one, rest, k, tests) })
+	if len(found) == 0 {
+		return
+	}
+	if s.manyDeviate(t, found, ByStatus, now) {
+		return
+	}
+	for _, f := range found {
+		if s.moved(t, k, f.of, now) {
+			return
+		}
+	}
+	sound := map[*Instance]bool{}
+	for n := range all {
+		w := &all[n].windows[0]
+		sound[all[n].of] = w.n >= leastOutcomes && float64(w.bad[k]) < leastPoints*float64(w.n)
+	}
+	for _, f := range found {
+		f.evidence.Reason, f.evidence.Detail = ByStatus, k.String()+" of "+t.Name
+		s.suspect(f.of, f.evidence)
+		if f.of.ban != nil {
+			t.shifts[k] = shift{of: f.of, at: now, sound: sound}
+		}
+	}
+}
+
+// worst finds those that deviate: the worst, and then who is worst without him.
+func worst(all []sample, total sample, test func(one, rest *sample) (finding, bool)) (found []finding) {
+	for len(all) > 1 {
+		at, least := -1, finding{p: 1}
+		for n := range all {
+			rest := total
+			for w := range rest.windows {
+				rest.windows[w].leave(&all[n].windows[w])
+			}
+			rest.baseline.join(&all[n].baseline, -1)
+			if f, ok := test(&all[n], &rest); ok && f.p < least.p {
+				at, least = n, f
+			}
+		}
+		if at < 0 {
+			return found
+		}
+		least.sample = all[at]
+		found = append(found, least)
+		for w := range total.windows {
+			total.windows[w].leave(&all[at].windows[w])
+		}
+		total.baseline.join(&all[at].baseline, -1)
+		all = slices.Delete(slices.Clone(all), at, at+1)
+	}
+	return found
+}
+
+// deviates tests one instance against the rest, in each of the windows.
+func deviates(one, rest *sample, k kind, tests float64) (best finding, ok bool) {
+	best.p = 1
+	for w := range windows {
+		mine, theirs := &one.windows[w], &rest.windows[w]
+		x, n, x0, n0 := float64(mine.bad[k]), float64(mine.n), float64(theirs.bad[k]), float64(theirs.n)
+		if n < leastOutcomes || n0 < leastOthers || x/n-x0/n0 < leastPoints || odds(x, n) < leastOdds*odds(x0, n0) {
+			continue
+		}
+		p0 := normalShare(x0, n0, rest.baseline.bad[k], rest.baseline.n)
+		p, alpha := binomialTail(int(x), int(n), p0), familyAlpha/tests
+		if p < alpha && p < best.p {
+			best.p, ok = p, true
+			best.evidence = Decision{
+				Rule: byStatus, Value: p, Threshold: alpha, Inputs: map[string]float64{
+					"window": [...]float64{10, 30, 60}[w], "errors": x, "n": n, "share": x / n, "others_errors": x0, "others_n": n0,
+					"others_share": x0 / n0, "p0": p0, "baseline_n": rest.baseline.n, "tests": tests,
+				},
+			}
+		}
+	}
+	return best, ok
+}
+
+// normalShare is the share of errors that is normal, cautiously: the Wilson upper bound of what the others show in the
+// window. Where their past is known better than their present, and their present doesn't contradict it, it is the past's
+// bound, or the present mean if that is higher: 1 of 20 at 2 requests a second has 5 outcomes a minute, whose errors are
+// beyond doubt only to who remembers that errors are rare.
+func normalShare(x, n, pastX, pastN float64) float64 {
+	bound := wilsonUpper(x, n, wilsonZ)
+	if pastN <= n {
+		return bound
+	}
+	past := wilsonUpper(max(pastX, 0), pastN, wilsonZ)
+	if binomialTail(int(x), int(n), past) < doubt {
+		return bound
+	}
+	return min(bound, max(past, x/n))
+}
+
+// manyDeviate tells whether so many deviate that it is the service's fault, and says so once a minute.
+func (s *Service) manyDeviate(t *Stratum, found []finding, reason Reason, now time.Duration) bool {
+	in := map[string]int{}
+	for _, f := range found {
+		in[f.of.idc]++
+	}
+	for idc, n := range in {
+		g := s.groups[idc]
+		if g == nil || n <= max(s.allowed(g), 1) {
+			continue
+		}
+		if s.faulted == 0 || now-s.faulted >= cappedAgain {
+			s.faulted = max(now, 1)
+			d := found[0].evidence
+			d.Kind, d.Reason, d.Detail = Fault, reason, t.Name
+			d.Inputs["deviating"], d.Inputs["cap"] = float64(n), float64(s.allowed(g))
+			d.Needed = "no more deviating than the cap, for them to be banned"
+			s.decide(nil, d)
+		}
+		return true
+	}
+	return false
+}
+
+// moved tells whether an instance deviates since another one was banned. Then it was the requests, which moved on: the
+// other one's ban is lifted, and nobody is banned for a while.
+func (s *Service) moved(t *Stratum, k kind, to *Instance, now time.Duration) bool {
+	last := &t.shifts[k]
+	if last.of == nil || last.of == to || now-last.at > movedWithin || !last.sound[to] {
+		return false
+	}
+	if b := last.of.ban; b != nil && b.reason == ByStatus {
+		s.end(last.of, Lifted, "the errors moved to "+to.Address.String()+": it was the requests")
+	}
+	*last = shift{paused: now + movedWithin}
+	return true
+}

@@ -1,0 +1,110 @@
+package health
+
+import (
+	"runtime"
+	"sync"
+	"time"
+)
+
+// Observation is the outcome of one attempt.
+type Observation struct {
+	Instance *Instance
+	Stratum  *Stratum // whom it may be compared with; nil: nobody
+	Slot     int32    // of the instance
+	// Generation of the instance when the attempt began: an outcome that belongs to an older one changes no verdict.
+	Generation uint32
+	Code       uint16 // HTTP status; 0: none
+	Result     Result
+	Trial      bool          // of an instance that is half open
+	Key        uint64        // of the user, where the policy hashes; 0: none
+	Latency    time.Duration // to the response's head; 0: unknown
+}
+
+// journal is where outcomes wait for the judge. What nobody has to act on at once, as nearly all, is written down at the
+// core that it happened on, and judged in batches: so cores don't wait for each other's cache lines, and the judge is plain
+// code under one lock.
+type journal struct {
+	mu      sync.Mutex
+	entries [journalSize]Observation
+	used    int
+	_       [64]byte
+}
+
+// journalSize is how many outcomes wait at most. From a half on they are read when the judge is free, so that hardly anybody
+// waits for him.
+const journalSize = 128
+
+// mostJournals bounds a callee's journals, to 98 KiB.
+const mostJournals = 16
+
+// urgent tells that the judge has to look at an outcome now: it may ban, or end a ban.
+func (o *Observation) urgent() bool { return o.Result.Failure() || o.Trial }
+
+// Record takes the outcome of an attempt. The stripe is any number, best one that differs from core to core.
+func (s *Service) Record(stripe uint32, o *Observation) {
+	journals := s.open()
+	j := &journals[int(stripe)%len(journals)]
+	j.mu.Lock()
+	j.entries[j.used] = *o
+	j.used++
+	read := j.used >= journalSize/2 && s.readSoon(j)
+	j.mu.Unlock()
+	if o.urgent() {
+		s.catchUp()
+	} else if read {
+		s.deliver()
+	}
+	if !s.awake.Load() {
+		s.wake()
+	}
+}
+
+// open returns the journals, which there are since the first outcome only: an agent knows a thousand callees and calls a few.
+func (s *Service) open() []journal {
+	if journals := s.journals.Load(); journals != nil {
+		return *journals
+	}
+	made := make([]journal, min(runtime.GOMAXPROCS(0), mostJournals))
+	s.journals.CompareAndSwap(nil, &made)
+	return *s.journals.Load()
+}
+
+// readSoon reads a journal if the judge is free, or if it is full, and tells whether it did. The journal's lock is held.
+func (s *Service) readSoon(j *journal) bool {
+	if j.used < journalSize {
+		if !s.mu.TryLock() {
+			return false
+		}
+	} else {
+		s.mu.Lock()
+	}
+	s.read(j)
+	s.mu.Unlock()
+	return true
+}
+
+// read judges a journal's entries and empties it. Both locks are held.
+func (s *Service) read(j *journal) {
+	if j.used == 0 {
+		return
+	}
+	now := s.monitor.now()
+	for n := range j.entries[:j.used] {
+		s.take(&j.entries[n], now)
+	}
+	j.used = 0
+}
+
+// catchUp judges all that waits.
+func (s *Service) catchUp() {
+	journals := s.open()
+	for n := range journals {
+		j := &journals[n]
+		j.mu.Lock()
+		s.mu.Lock()
+		s.read(j)
+		s.mu.Unlock()
+		j.mu.Unlock()
+	}
+	s.deliver()
+}

@@ -1,0 +1,106 @@
+package health
+
+import (
+	"math"
+	"time"
+)
+
+// Latency is compared on its logarithm, on which it is near to normal, and within an IDC, since distance is no fault.
+var halfRatio = math.Log(leastRatio) / 2
+
+const (
+	leastRatio  = 3   // times the others' geometric mean
+	leastSlower = 20  // ms
+	leastTimed  = 20  // answers a side
+	leastWelch  = 4.0 // Welch's t
+	// slowedFor is how long the weight is cut before a ban.
+	slowedFor = 4 * time.Second
+	byLatency = "mean of ln(latency): ratio >= 3, slower by >= 20 ms, Welch's t >= 4"
+)
+
+// byLatency cuts the weight of those that are slow where the others of their IDC aren't, and bans them if they stay so.
+func (s *Service) byLatency(t *Stratum, now time.Duration) {
+	all, _ := s.samples(t, now)
+	byIDC := map[string][]sample{}
+	for _, one := range all {
+		byIDC[one.of.idc] = append(byIDC[one.of.idc], one)
+	}
+	any := false
+	for _, near := range byIDC {
+		any = s.slowIn(t, near, now) || any
+	}
+	t.slow = any
+}
+
+// slowIn judges the instances of one IDC, and tells whether any is slow.
+func (s *Service) slowIn(t *Stratum, near []sample, now time.Duration) bool {
+	var total sample
+	for n := range near {
+		for w := range total.windows {
+			total.windows[w].join(&near[n].windows[w])
+		}
+	}
+	found := worst(near, total, slower)
+	for _, one := range near {
+		if one.cell.slowed > 0 && !contains(found, one.of) {
+			one.cell.slowed = 0
+		}
+	}
+	if len(found) == 0 || s.manyDeviate(t, found, ByLatency, now) {
+		return len(found) > 0
+	}
+	for _, f := range found {
+		f.evidence.Reason, f.evidence.Detail = ByLatency, t.Name
+		c := f.cell
+		switch {
+		case c.slowed == 0:
+			c.slowed = now
+			f.evidence.Kind, f.evidence.Needed = Slowed, "a ban, if it is still so in some seconds"
+			s.decide(f.of, f.evidence)
+		case now-c.slowed >= slowedFor:
+			c.slowed = 0
+			s.suspect(f.of, f.evidence)
+		default:
+			f.evidence.Kind = Slowed
+			s.tell(f.of, f.evidence)
+		}
+	}
+	return true
+}
+
+func contains(found []finding, i *Instance) bool {
+	for _, f := range found {
+		if f.of == i {
+			return true
+		}
+	}
+	return false
+}
+
+// slower tests whether one instance's latency deviates from the rest's, in any window. The longer windows come after the
+// shorter ones, and the clearest counts.
+func slower(one, rest *sample) (best finding, ok bool) {
+	best.p = 1
+	for w := range windows {
+		mine, theirs := one.windows[w].latency(), rest.windows[w].latency()
+		if mine.n < leastTimed || theirs.n < leastTimed {
+			continue
+		}
+		ratio, t := math.Exp(mine.mean()-theirs.mean()), welch(mine, theirs)
+		ms, others := millisecondsOf(mine), millisecondsOf(theirs)
+		if ratio < leastRatio || ms-others < leastSlower || t < leastWelch {
+			continue
+		}
+		if p := 1 / (1 + t); p < best.p { // only its order counts
+			best.p, ok = p, true
+			best.evidence = Decision{
+				Rule: byLatency, Value: t, Threshold: leastWelch, Inputs: map[string]float64{
+					"window": [...]float64{10, 30, 60}[w], "n": mine.n, "others_n": theirs.n, "ms": ms, "others_ms": others, "ratio": ratio,
+				},
+			}
+		}
+	}
+	return best, ok
+}
+
+func millisecondsOf(ln moments) float64 { return math.Exp(ln.mean()) }

@@ -1,0 +1,71 @@
+package health
+
+import "math"
+
+// wilsonUpper is the upper end of Wilson's score interval for a share of which x in n were seen (Wilson 1927):
+//
+//	(p + z²/2n + z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n), p = x/n
+//
+// It is 1 if nothing was seen.
+func wilsonUpper(x, n, z float64) float64 {
+	if n <= 0 {
+		return 1
+	}
+	p, z2 := x/n, z*z
+	return min(1, (p+z2/(2*n)+z*math.Sqrt(p*(1-p)/n+z2/(4*n*n)))/(1+z2/n))
+}
+
+// binomialTail is the probability of x or more in n, each with the probability p: the sum over k ≥ x of C(n,k)·pᵏ·(1−p)ⁿ⁻ᵏ.
+// Its terms fall once k is past the mean, so that it ends when they no longer count.
+func binomialTail(x, n int, p float64) float64 {
+	switch {
+	case x <= 0 || p >= 1:
+		return 1
+	case x > n || p <= 0:
+		return 0
+	}
+	logChoose := logGamma(n+1) - logGamma(x+1) - logGamma(n-x+1)
+	term := math.Exp(logChoose + float64(x)*math.Log(p) + float64(n-x)*math.Log1p(-p))
+	sum, odds := 0.0, p/(1-p)
+	for k := x; k <= n; k++ {
+		sum += term
+		next := term * float64(n-k) / float64(k+1) * odds
+		if next < term && next < sum*1e-12 {
+			break
+		}
+		term = next
+	}
+	return min(sum, 1)
+}
+
+func logGamma(x int) float64 {
+	value, _ := math.Lgamma(float64(x))
+	return value
+}
+
+// odds of a share, with half an event added on both sides, so that 0 of n has some (Haldane 1956, Anscombe 1956).
+func odds(x, n float64) float64 { return (x + 0.5) / (n - x + 0.5) }
+
+// moments are the number, sum and sum of squares of a quantity.
+type moments struct{ n, sum, squares float64 }
+
+func (m *moments) add(x float64) { m.n, m.sum, m.squares = m.n+1, m.sum+x, m.squares+x*x }
+func (m *moments) join(other moments) {
+	m.n, m.sum, m.squares = m.n+other.n, m.sum+other.sum, m.squares+other.squares
+}
+func (m moments) without(other moments) moments {
+	return moments{m.n - other.n, m.sum - other.sum, m.squares - other.squares}
+}
+
+func (m moments) mean() float64 { return m.sum / m.n }
+
+// variance is that of the sample, and at least that of rounding: a latency that is always the same to the bit would make
+// any difference significant.
+func (m moments) variance() float64 {
+	return max((m.squares-m.sum*m.sum/m.n)/(m.n-1), 1e-4)
+}
+
+// welch is Welch's t of the difference of two means (Welch 1947): (x̄ − ȳ) / √(s²x/nx + s²y/ny).
+func welch(x, y moments) float64 {
+	return (x.mean() - y.mean()) / math.Sqrt(x.variance()/x.n+y.variance()/y.n)
+}

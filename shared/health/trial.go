@@ -1,0 +1,223 @@
+package health
+
+import (
+	"math"
+	"time"
+)
+
+// trials are what has come of a half-open instance's trials.
+type trials struct {
+	heard     bool // any outcome came since the last look
+	successes int
+	probes    int     // that stood for an outcome nobody told
+	bad       float64 // by status, 4xx or 5xx
+	expected  float64 // bad ones, had they gone to the others
+	latency   moments // of ln(ms)
+	others    moments // the same of the others, sums over the trials
+}
+
+const (
+	trialSuccesses  = 3
+	deviationTrials = 20
+	// probeTrials is the pause between the probes that stand for outcomes.
+	probeTrials = time.Second
+)
+
+func (t *trials) rule(reason Reason) string {
+	switch {
+	case reason.deviation():
+		return "20 trials, and neither their share of errors nor their latency deviates from the others'"
+	case reason == ByNeighbour:
+		return "the agent that banned it has taken that back"
+	}
+	return "three trials or probes succeeded in a row"
+}
+
+func (t *trials) inputs() map[string]float64 {
+	return map[string]float64{"successes": float64(t.successes), "probes": float64(t.probes), "bad": t.bad, "expected": t.expected}
+}
+
+// expire is the end of a ban's time: the port is probed, and if it answers, trials begin; else the ban goes on for its
+// duration again.
+func (s *Service) expire(i *Instance, b *ban) {
+	s.mu.Lock()
+	if s.over(i, b) {
+		s.mu.Unlock()
+		s.deliver()
+		return
+	}
+	s.mu.Unlock()
+	err := s.probe(i)
+	s.mu.Lock()
+	if !s.over(i, b) && s.monitor.ctx.Err() == nil {
+		if err != nil {
+			s.extend(i, b, err)
+		} else {
+			s.halfOpen(i, b)
+		}
+	}
+	s.mu.Unlock()
+	s.deliver()
+}
+
+// over tells whether there is nothing to do for a ban any more: it has ended, its instance has gone, or it was a
+// neighbour's, who hasn't been heard since. The lock is held.
+func (s *Service) over(i *Instance, b *ban) bool {
+	switch {
+	case s.closed || i.ban != b:
+		return true
+	case i.gone:
+		i.ban = nil
+		if s.instances[i.Address] == i {
+			delete(s.instances, i.Address)
+			s.forget(i)
+		}
+		return true
+	case b.reason == ByNeighbour:
+		s.end(i, Reopened, "its time is over")
+		return true
+	}
+	return false
+}
+
+// extend lets a ban go on, since the port didn't answer. The lock is held.
+func (s *Service) extend(i *Instance, b *ban, err error) {
+	again := jittered(b.duration)
+	if OwnFault(err) { // the probe tells nothing of the instance
+		again = min(again, time.Second)
+	}
+	now := s.monitor.now()
+	first := b.until == b.since+b.duration
+	b.lastErr, b.silent, b.until, b.halfOpen, b.trials = err.Error(), isTimeout(err), now+again, false, trials{}
+	if i.State() != Out {
+		i.set(Out)
+	}
+	b.timer = s.monitor.after(again, func() { s.expire(i, b) })
+	d := Decision{
+		Kind: Extended, Reason: b.reason, Duration: again, BannedFor: i.known().record.spent + now - b.since, Detail: err.Error(),
+		Rule: "the port must answer a probe when the ban's time is over", Needed: "a probe that succeeds",
+	}
+	if first {
+		s.decide(i, d)
+	} else {
+		s.tell(i, d) // the hundredth probe of a dead instance is no news to remember
+	}
+}
+
+// halfOpen begins the trials. The lock is held.
+func (s *Service) halfOpen(i *Instance, b *ban) {
+	b.halfOpen, b.trials = true, trials{}
+	state := Trying
+	if b.reason.deviation() {
+		state = Rarely
+	}
+	i.set(state)
+	s.decide(i, Decision{Kind: HalfOpen, Reason: b.reason, Rule: "the port answered a probe", Needed: b.trials.rule(b.reason)})
+	if state == Trying {
+		b.timer = s.monitor.after(s.policy.Load().TrialTimeout, func() { s.unheard(i, b) })
+	}
+}
+
+// unheard looks whether trials were told of. Where there are none, or nobody tells, probes stand for them.
+func (s *Service) unheard(i *Instance, b *ban) {
+	s.mu.Lock()
+	if s.over(i, b) {
+		s.mu.Unlock()
+		s.deliver()
+		return
+	}
+	if b.trials.heard {
+		b.trials.heard = false
+		b.timer = s.monitor.after(s.policy.Load().TrialTimeout, func() { s.unheard(i, b) })
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	err := s.probe(i)
+	s.mu.Lock()
+	switch {
+	case s.over(i, b) || s.monitor.ctx.Err() != nil:
+	case err != nil:
+		s.extend(i, b, err)
+	default:
+		if b.trials.probes++; b.trials.successes+b.trials.probes >= trialSuccesses {
+			s.end(i, Reopened, "")
+		} else {
+			b.timer = s.monitor.after(probeTrials, func() { s.unheard(i, b) })
+		}
+	}
+	s.mu.Unlock()
+	s.deliver()
+}
+
+// tried takes the outcome of a trial. The lock is held.
+func (s *Service) tried(i *Instance, o *Observation) {
+	b := i.ban
+	b.trials.heard = true
+	if o.Result.Failure() {
+		s.relapse(i, "a trial failed: "+o.Result.String())
+		return
+	}
+	t := &b.trials
+	t.successes++
+	if !b.reason.deviation() {
+		if t.successes+t.probes >= trialSuccesses {
+			s.end(i, Reopened, "")
+		}
+		return
+	}
+	s.weigh(t, o)
+	if deviates := t.deviates(b.reason); t.successes >= deviationTrials && !deviates {
+		s.end(i, Reopened, "")
+	} else if deviates && (t.successes >= deviationTrials || b.reason == ByStatus && t.hopeless()) {
+		s.relapse(i, "the trials deviate still")
+	}
+}
+
+// weigh compares a trial with the others of its stratum.
+func (s *Service) weigh(t *trials, o *Observation) {
+	if o.Code >= 400 {
+		t.bad++
+	}
+	if o.Latency > 0 {
+		t.latency.add(logMilliseconds(o.Latency))
+	}
+	if o.Stratum == nil {
+		return
+	}
+	n, bad, latency := s.others(o.Stratum, o.Instance, s.monitor.now())
+	if n > 0 {
+		t.expected += bad / n
+	}
+	if latency.n > 0 {
+		t.others.add(latency.mean())
+	}
+}
+
+// deviates tells whether the trials so far are beyond the effect floor.
+func (t *trials) deviates(reason Reason) bool {
+	if reason == ByStatus {
+		n := float64(t.successes)
+		return t.bad-t.expected >= leastPoints*n && odds(t.bad, n) >= leastOdds*odds(t.expected, n)
+	}
+	if t.latency.n == 0 || t.others.n == 0 {
+		return false
+	}
+	mine, theirs := t.latency.mean(), t.others.mean()
+	return mine-theirs >= math.Log(leastRatio) && math.Exp(mine)-math.Exp(theirs) >= leastSlower
+}
+
+// hopeless tells that even if all of the trials to come are good, they will deviate.
+func (t *trials) hopeless() bool {
+	most := t.expected / float64(t.successes) * deviationTrials
+	return t.bad-most >= leastPoints*deviationTrials && odds(t.bad, deviationTrials) >= leastOdds*odds(most, deviationTrials)
+}
+
+// relapse bans a half-open instance again. The lock is held.
+func (s *Service) relapse(i *Instance, detail string) {
+	b := i.ban
+	s.begin(i, Relapsed, b.badness, Decision{
+		Reason: b.reason, Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(), Detail: detail,
+		Value: float64(b.trials.successes), Threshold: trialSuccesses,
+	})
+}
