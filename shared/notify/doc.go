@@ -9,9 +9,10 @@
 //
 // When. An instance is told of once it has been banned for ban.webhook.after altogether, without a return worth the name
 // (health.Decision.BannedFor), be there a decision at that moment or not, and not if it came back before. It is told of
-// once; if it comes back and is banned again before it has recovered, again for each further ban.webhook.after of bans
-// that another return ends. Of a neighbour's ban he tells himself. "since" is when the last ban began. The event "cap_reached" has the instances that would have
-// been banned, had not too many been already, at once; one of them is told of again after ten minutes without.
+// once; if it comes back and is banned again before it has recovered, again when its bans have lasted for another
+// ban.webhook.after. Of a neighbour's ban he tells himself. "since" is when the last ban began. The event "cap_reached" has,
+// at once, the instances that would have been banned, had not too many been already; each is told of again after ten
+// minutes without.
 //
 // How often. A service's messages are at least a minute apart. What comes in between waits, and makes one message, with
 // one entry per instance, of which the newest stands. An instance that came back while it waited has "returned", the time.
