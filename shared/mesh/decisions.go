@@ -16,7 +16,7 @@ import (
 // decisions passes on what the agent decides: to webhooks at once, which only take a lock, and to the log and who listens
 // in a goroutine of its own, so that a slow disk or listener holds no judge up, and no call.
 type decisions struct {
-	board    *store.Board
+	board    *store.Board // nil: nobody is told
 	logger   *notify.Logger
 	webhooks *notify.Webhooks
 	warnings *slog.Logger
@@ -98,7 +98,7 @@ func (d *decisions) wake() {
 // publish tells the other agents of the host.
 func (d *decisions) publish(of *health.Decision) {
 	switch {
-	case of.Reason == health.ByNeighbour:
+	case d.board == nil || of.Reason == health.ByNeighbour:
 	case of.Kind == health.Banned || of.Kind == health.Extended || of.Kind == health.Relapsed:
 		d.board.Publish(of.Service, of.Instance, &model.ToldBan{
 			Reason: string(of.Reason), Since: of.Time.Add(-of.BannedFor).UTC(), Until: of.Time.Add(of.Duration).UTC(),
