@@ -20,7 +20,6 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
@@ -249,7 +248,7 @@ func TestReloadToAnotherMesh(t *testing.T) {
 	if s.block().mesh.Load().Agent == before.Agent {
 		t.Error("the mesh is the old one")
 	}
-	if len(exported.agents) != 1 || exported.agents[0].agent != prometheus.Collector(s.block().mesh.Load().Agent) {
+	if len(exported.agents) != 1 || exported.agents[0].agent != s.block().mesh.Load().Metrics() {
 		t.Error("the metrics aren't those of the new mesh")
 	}
 	if answer := exchange(t, c.address, question("redis.ufc.internal.", dns.TypeA)); answer.Rcode != dns.RcodeServerFailure {
@@ -361,7 +360,7 @@ func TestCallbackBans(t *testing.T) {
 	if seen := ports(); len(seen) != 2 {
 		t.Fatalf("before: %v, want both instances", seen)
 	}
-	report := strings.Repeat(`{"service":"both","backend":"10.0.0.2:80","from":"web","result":"reset"},`, health.DefaultRequestBan.Failures)
+	report := strings.Repeat(`{"service":"both","backend":"10.0.0.2:80","from":"web","result":"reset"},`, 10)
 	response, err := http.Post("http://"+c.callback+"/bypass?command=callback", "application/json", strings.NewReader("["+strings.TrimSuffix(report, ",")+"]"))
 	if err != nil {
 		t.Fatal(err)

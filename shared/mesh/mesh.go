@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/store"
 )
 
@@ -21,8 +23,8 @@ type Config struct {
 	// Store says where the documents are. Its Logger becomes the attachment's, so it must outlive the host's configurations.
 	Store   store.Config
 	IDC     string   // physical IDC of this process. Empty: unknown
-	AgentID string   // unique name of this agent; default the hostname. Not in force yet: agents will report under it
-	Host    string   // machine name, shared with the other agents on it; default the hostname. Not in force yet
+	AgentID string   // unique name of this agent; default the hostname. In force from the first hold on
+	Host    string   // machine name, shared with the other agents on it; default the hostname. In force from the first hold on
 	Follow  []string // what to follow: all, used, or callees by name; default all. Only all is in force yet
 	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
 }
@@ -40,9 +42,12 @@ type attachment struct {
 
 	key      string
 	follower *store.Follower
-	start    sync.Once
-	settings atomic.Pointer[Config] // in force: the newest hold's
-	holds    []*Mesh                // the newest last; guarded by pool.mu
+	// decisions passes on what the agent decides.
+	decisions *decisions
+	board     *store.Board // tells the host's other agents of bans
+	start     sync.Once
+	settings  atomic.Pointer[Config] // in force: the newest hold's
+	holds     []*Mesh                // the newest last; guarded by pool.mu
 }
 
 // pool holds the attachments of this process, by identity.
@@ -112,10 +117,19 @@ func attach(config Config) (*attachment, error) {
 	if err := follower.LoadSnapshot(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		logger.Error("snapshot not used", "error", err)
 	}
-	return &attachment{
-		Catalog: views, Agent: agent.New(views, agent.Options{IDC: config.IDC, Logger: logger}),
-		key: config.key(), follower: follower,
-	}, nil
+	a := &attachment{Catalog: views, key: config.key(), follower: follower}
+	a.settings.Store(&config)
+	// By default all agents of a host have its name: the process tells them apart.
+	teller := fmt.Sprintf("%s/%d", config.AgentID, os.Getpid())
+	a.board, err = store.NewBoard(config.Store, config.Host, teller, func(service string, address netip.AddrPort, ban *model.ToldBan) {
+		a.Agent.Told(service, address, ban)
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.decisions = newDecisions(a, logger)
+	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Logger: logger, Decided: a.decisions.take})
+	return a, nil
 }
 
 // use puts settings in force.
@@ -124,8 +138,13 @@ func (a *attachment) use(settings *Config) {
 	a.Agent.SetIDC(settings.IDC)
 }
 
-// Start begins to follow etcd. Further calls do nothing.
-func (m *Mesh) Start() { m.start.Do(m.follower.Start) }
+// Start begins to follow etcd, and to tell it of bans. Further calls do nothing.
+func (m *Mesh) Start() {
+	m.start.Do(func() {
+		m.follower.Start()
+		m.board.Start()
+	})
+}
 
 // Release gives the hold back, and puts the settings of the newest one left in force: a configuration that was tried and
 // failed leaves no trace. The last Release ends the attachment: the watch, the probes, and a last snapshot.
@@ -144,8 +163,10 @@ func (m *Mesh) Release() {
 	}
 	pool.mu.Unlock()
 	if last {
+		m.board.Close()
 		m.follower.Close()
 		m.Agent.Close()
+		m.decisions.close()
 	}
 }
 

@@ -1,0 +1,203 @@
+package mesh
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+	"github.com/ufc-mesh/ufc/shared/notify"
+	"github.com/ufc-mesh/ufc/shared/store"
+)
+
+// decisions passes on what the agent decides: to webhooks at once, which only take a lock, and to the log and who listens
+// in a goroutine of its own, so that a slow disk or listener holds no judge up, and no call.
+type decisions struct {
+	board    *store.Board // nil: nobody is told
+	logger   *notify.Logger
+	webhooks *notify.Webhooks
+	warnings *slog.Logger
+	changed  chan struct{} // with room for one: there is something in the queue, or it is closed
+	done     chan struct{}
+
+	mu        sync.Mutex
+	queue     []health.Decision // the oldest first
+	lost      int               // since the last one was taken out
+	closed    bool
+	listeners []*listener // the newest last
+}
+
+type listener struct{ hear func(health.Decision) }
+
+// queueSize is how many decisions wait for the log and listeners. Of more, the oldest are lost to them, which show what
+// happens and decide nothing: what it looks like now matters more to people than how it began.
+const queueSize = 4096
+
+func newDecisions(a *attachment, logger *slog.Logger) *decisions {
+	d := &decisions{
+		board: a.board, logger: notify.NewLogger(logger), warnings: logger,
+		webhooks: notify.NewWebhooks(notify.Options{
+			Policy: a.webhook, Listed: a.listed, Identity: a.identity, Logger: logger,
+		}),
+		changed: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	go d.run()
+	return d
+}
+
+// webhook returns a service's; nil if it has none.
+func (a *attachment) webhook(service string) *model.Webhook {
+	if view := a.Catalog.Service(service); view != nil {
+		return view.Service.Ban.Webhook
+	}
+	return nil
+}
+
+// listed tells whether an instance is in its service's list.
+func (a *attachment) listed(service string, instance netip.AddrPort) bool {
+	view := a.Catalog.Service(service)
+	if view == nil {
+		return false
+	}
+	_, found := view.Find(instance)
+	return found
+}
+
+func (a *attachment) identity() notify.Identity {
+	c := a.settings.Load()
+	return notify.Identity{Agent: c.AgentID, Host: c.Host, IDC: c.IDC}
+}
+
+// take is the agent's.
+func (d *decisions) take(of health.Decision) {
+	d.webhooks.Take(&of)
+	d.publish(&of)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return
+	}
+	if len(d.queue) == queueSize {
+		d.queue = d.queue[1:]
+		d.lost++
+	}
+	d.queue = append(d.queue, of)
+	d.wake()
+}
+
+func (d *decisions) wake() {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
+// publish tells the other agents of the host.
+func (d *decisions) publish(of *health.Decision) {
+	switch {
+	case d.board == nil || of.Reason == health.ByNeighbour:
+	case of.Kind == health.Banned || of.Kind == health.Extended || of.Kind == health.Relapsed:
+		d.board.Publish(of.Service, of.Instance, &model.ToldBan{
+			Reason: string(of.Reason), Since: of.Time.Add(-of.BannedFor).UTC(), Until: of.Time.Add(of.Duration).UTC(),
+			Detail: of.Detail[:min(len(of.Detail), mostDetail)],
+		})
+	case of.Kind == health.Reopened || of.Kind == health.Lifted:
+		d.board.Withdraw(of.Service, of.Instance)
+	}
+}
+
+// mostDetail is what of a detail is told, in bytes.
+const mostDetail = 256
+
+// run ends when all is closed, and what waited is passed on.
+func (d *decisions) run() {
+	defer close(d.done)
+	for range d.changed {
+		for {
+			of, hear, lost, left := d.next()
+			if lost > 0 {
+				d.warnings.Warn("decisions lost to the log and to events, which are too slow", "decisions", lost)
+			}
+			if !left {
+				break
+			}
+			d.logger.Take(&of)
+			if hear != nil {
+				hear(of)
+			}
+		}
+		if d.ended() {
+			return
+		}
+	}
+}
+
+// next takes the oldest decision out of the queue, for the newest listener, and how many older ones were lost.
+func (d *decisions) next() (of health.Decision, hear func(health.Decision), lost int, left bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	lost, d.lost = d.lost, 0
+	if len(d.queue) == 0 {
+		d.queue = nil // its array may be large
+		return of, nil, lost, false
+	}
+	of, d.queue = d.queue[0], d.queue[1:]
+	if n := len(d.listeners); n > 0 {
+		hear = d.listeners[n-1].hear
+	}
+	return of, hear, lost, true
+}
+
+func (d *decisions) ended() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed && len(d.queue) == 0
+}
+
+func (d *decisions) close() {
+	d.mu.Lock()
+	d.closed = true
+	d.wake()
+	d.mu.Unlock()
+	<-d.done
+	d.logger.Close()
+	d.webhooks.Close()
+}
+
+// Listen has hear told each decision, in a goroutine that it may hold up, until it listens no more. Of several listeners the
+// newest is told: while a configuration replaces another, each decision is told once. A call that is under way when it
+// stops goes on; the last Release waits for it.
+func (m *Mesh) Listen(hear func(health.Decision)) (stop func()) {
+	d, l := m.decisions, &listener{hear}
+	d.mu.Lock()
+	d.listeners = append(d.listeners, l)
+	d.mu.Unlock()
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for n := range d.listeners {
+			if d.listeners[n] == l {
+				d.listeners = append(d.listeners[:n:n], d.listeners[n+1:]...)
+				return
+			}
+		}
+	}
+}
+
+// Metrics returns the collector of all metrics of the attachment, the same for all holds on it.
+func (m *Mesh) Metrics() prometheus.Collector { return m.attachment }
+
+// Describe implements prometheus.Collector.
+func (a *attachment) Describe(descs chan<- *prometheus.Desc) {
+	a.Agent.Describe(descs)
+	a.decisions.webhooks.Describe(descs)
+}
+
+// Collect implements prometheus.Collector.
+func (a *attachment) Collect(metrics chan<- prometheus.Metric) {
+	a.Agent.Collect(metrics)
+	a.decisions.webhooks.Collect(metrics)
+}
