@@ -53,7 +53,7 @@ func failing() []row {
 		{
 			key: "fails-half", name: "1 of 4 fails half of its requests, 20 requests/s", wanted: "banned within 10 failed attempts in ≥ 95 %",
 			seeds: 200, variants: f(fault{ailment: fails, share: 0.5}, 2*time.Minute), judge: withinFailures(10, 0.95),
-			plot: &curve{y: "share of the attempts that go to the faulty instance", value: faultyShare,
+			plot: &curve{y: "share of attempts on the faulty one", value: faultyShare,
 				from: -20 * time.Second, to: 100 * time.Second, step: 4 * time.Second},
 		},
 	}

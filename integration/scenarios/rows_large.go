@@ -57,7 +57,7 @@ func flapRow(key, name string, f fault) row {
 	return row{
 		key: key, name: name, wanted: "failures ≤ 0.1 of those with bans of a fixed length", seeds: 20, judge: converges(0.1),
 		variants: []*setup{doubling, &fixed}, ufcOnly: 1,
-		plot: &curve{y: "failed attempts on the flapping instance so far", value: failuresSoFar,
+		plot: &curve{y: "failed attempts so far", value: failuresSoFar, log: true,
 			from: 0, to: time.Hour, step: 20 * time.Second},
 	}
 }
@@ -71,7 +71,7 @@ func idcRow(key, name string, how ailment) row {
 			instances: inTwoIDCs(10, fault{ailment: how, to: healed}, true), groups: halves(10, 100, 0), topology: twoIDCs(100, 0),
 			idc: "north-1", sources: atRate(200), warm: 30 * time.Second, after: healed + 3*time.Minute, bin: idcStep,
 		}},
-		plot: &curve{y: "share of the attempts that go to the IDC", value: faultyShare,
+		plot: &curve{y: "share of attempts on the IDC", value: faultyShare,
 			from: -10 * time.Second, to: 3 * time.Minute, step: time.Second},
 	}
 }
