@@ -3,7 +3,9 @@ package mesh
 import (
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -30,7 +32,10 @@ type decisions struct {
 	listeners []*listener // the newest last
 }
 
-type listener struct{ hear func(health.Decision) }
+type listener struct {
+	hear func(health.Decision)
+	busy chan struct{} // closed when the last call ends; nil: there was none. Guarded by decisions.mu
+}
 
 // queueSize is how many decisions wait for the log and listeners. Of more, the oldest are lost to them, which show what
 // happens and decide nothing: what it looks like now matters more to people than how it began.
@@ -117,7 +122,7 @@ func (d *decisions) run() {
 	defer close(d.done)
 	for range d.changed {
 		for {
-			of, hear, lost, left := d.next()
+			of, newest, lost, left := d.next()
 			if lost > 0 {
 				d.warnings.Warn("decisions lost to the log and to events, which are too slow", "decisions", lost)
 			}
@@ -125,8 +130,9 @@ func (d *decisions) run() {
 				break
 			}
 			d.logger.Take(&of)
-			if hear != nil {
-				hear(of)
+			if newest != nil {
+				newest.hear(of)
+				close(newest.busy)
 			}
 		}
 		if d.ended() {
@@ -136,7 +142,7 @@ func (d *decisions) run() {
 }
 
 // next takes the oldest decision out of the queue, for the newest listener, and how many older ones were lost.
-func (d *decisions) next() (of health.Decision, hear func(health.Decision), lost int, left bool) {
+func (d *decisions) next() (of health.Decision, newest *listener, lost int, left bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	lost, d.lost = d.lost, 0
@@ -146,9 +152,10 @@ func (d *decisions) next() (of health.Decision, hear func(health.Decision), lost
 	}
 	of, d.queue = d.queue[0], d.queue[1:]
 	if n := len(d.listeners); n > 0 {
-		hear = d.listeners[n-1].hear
+		newest = d.listeners[n-1]
+		newest.busy = make(chan struct{})
 	}
-	return of, hear, lost, true
+	return of, newest, lost, true
 }
 
 func (d *decisions) ended() bool {
@@ -167,22 +174,29 @@ func (d *decisions) close() {
 	d.webhooks.Close()
 }
 
+// stopPatience is how long to wait for a call that is under way when its listener stops. No longer, since what it does may
+// be what waits for the stop, such as a reload.
+const stopPatience = 2 * time.Second
+
 // Listen has hear told each decision, in a goroutine that it may hold up, until it listens no more. Of several listeners the
-// newest is told: while a configuration replaces another, each decision is told once. A call that is under way when it
-// stops goes on; the last Release waits for it.
+// newest is told: while a configuration replaces another, each decision is told once. stop waits for a call that is under
+// way, but not for more than two seconds; the last Release waits for as long as it takes.
 func (m *Mesh) Listen(hear func(health.Decision)) (stop func()) {
-	d, l := m.decisions, &listener{hear}
+	d, l := m.decisions, &listener{hear: hear}
 	d.mu.Lock()
 	d.listeners = append(d.listeners, l)
 	d.mu.Unlock()
 	return func() {
 		d.mu.Lock()
-		defer d.mu.Unlock()
-		for n := range d.listeners {
-			if d.listeners[n] == l {
-				d.listeners = append(d.listeners[:n:n], d.listeners[n+1:]...)
-				return
-			}
+		d.listeners = slices.DeleteFunc(d.listeners, func(other *listener) bool { return other == l })
+		busy := l.busy
+		d.mu.Unlock()
+		if busy == nil {
+			return
+		}
+		select {
+		case <-busy:
+		case <-time.After(stopPatience):
 		}
 	}
 }

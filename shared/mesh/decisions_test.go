@@ -147,3 +147,44 @@ func TestWhatWebhooksAreTold(t *testing.T) {
 		}
 	})
 }
+
+func TestStopWaitsForACallUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := hub(t)
+		f := func(takes, want time.Duration) {
+			t.Helper()
+			stop := m.Listen(func(health.Decision) { time.Sleep(takes) })
+			m.decisions.take(health.Decision{Kind: health.Reopened})
+			synctest.Wait()
+			begun := time.Now()
+			if stop(); time.Since(begun) != want {
+				t.Errorf("a call of %s: waited for %s", takes, time.Since(begun))
+			}
+			if stop(); takes < stopPatience && time.Since(begun) != want {
+				t.Errorf("a call of %s: the second stop waited, too", takes)
+			}
+		}
+		f(time.Second, time.Second)
+		f(time.Hour, stopPatience)
+	})
+}
+
+// A listener that stops itself would wait for itself.
+func TestAListenerMayStopItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := hub(t)
+		var stop func()
+		calls := 0
+		stop = m.Listen(func(health.Decision) {
+			calls++
+			stop()
+		})
+		for range 2 {
+			m.decisions.take(health.Decision{Kind: health.Reopened})
+		}
+		time.Sleep(time.Minute)
+		if synctest.Wait(); calls != 1 {
+			t.Errorf("%d calls", calls)
+		}
+	})
+}
