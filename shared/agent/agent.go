@@ -105,7 +105,8 @@ func (a *Agent) settle(idc string, topology *model.Topology) {
 	}
 	for _, s := range *a.services.Load() { // the cap counts by logical IDC
 		s.mu.Lock()
-		s.retain(s.state.Load().view, s.state.Load().instances)
+		now := s.state.Load()
+		s.retain(now.instances, now.byHand)
 		s.mu.Unlock()
 	}
 }

@@ -145,7 +145,7 @@ func (s *service) attemptsOf(result health.Result) (count uint64) {
 func (st *state) banned() int {
 	count := 0
 	for _, i := range st.instances {
-		if i.pulse.State() != health.Up {
+		if i.pulse.State() != health.Up || st.byHand[i.Address] != nil {
 			count++
 		}
 	}

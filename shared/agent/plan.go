@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -97,7 +98,7 @@ func (s *service) compile(now *state, here *place) *plan {
 		checks:   document.Check != nil,
 		badCodes: compileBadCodes(document.Ban.BadCodes),
 	}
-	c := &compiler{plan: p, all: now.instances, subsets: map[string]*subset{}}
+	c := &compiler{plan: p, all: now.instances, byHand: now.byHand, subsets: map[string]*subset{}}
 	for n := range document.Callers {
 		override := &document.Callers[n]
 		v := c.view(document.WithOverride(override))
@@ -147,7 +148,8 @@ func (p *plan) table(of *subset, idc string) *table {
 type compiler struct {
 	plan    *plan
 	all     []*instance
-	subsets map[string]*subset // by labels: routes often name the same ones
+	byHand  map[netip.AddrPort]*model.HandBan // who may not be chosen
+	subsets map[string]*subset                // by labels: routes often name the same ones
 }
 
 func (c *compiler) view(service *model.Service) view {

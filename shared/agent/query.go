@@ -109,10 +109,12 @@ type BanInfo struct {
 	Backend    string        `json:"backend,omitempty"`
 	Reason     health.Reason `json:"reason"`
 	Since      time.Time     `json:"since"`
-	Until      time.Time     `json:"until"`               // when the port is probed next
+	Until      time.Time     `json:"until,omitzero"`      // when the port is probed next; absent: until it is lifted by hand
 	HalfOpen   bool          `json:"half_open,omitempty"` // trials are under way
 	Failures   int           `json:"failures"`
 	ProbeError string        `json:"probe_error,omitempty"`
+	By         string        `json:"by,omitempty"`  // who banned it by hand
+	Why        string        `json:"why,omitempty"` // what he said
 }
 
 func newBanInfo(backend string, ban health.BanInfo) *BanInfo {
@@ -120,6 +122,10 @@ func newBanInfo(backend string, ban health.BanInfo) *BanInfo {
 		Backend: backend, Reason: ban.Reason, Since: ban.Since.UTC(), Until: ban.Until.UTC(), Failures: ban.Failures,
 		HalfOpen: ban.HalfOpen, ProbeError: ban.LastErr,
 	}
+}
+
+func handBanInfo(backend string, ban *model.HandBan) *BanInfo {
+	return &BanInfo{Backend: backend, Reason: health.ByHand, Since: ban.Since.UTC(), Until: ban.Until.UTC(), By: ban.By, Why: ban.Reason}
 }
 
 func (i *instance) info(now time.Duration) BackendInfo {
@@ -151,8 +157,13 @@ func (a *Agent) Backends(service string) []BackendInfo {
 		return nil
 	}
 	all := []BackendInfo{}
-	for _, i := range s.state.Load().instances {
-		all = append(all, i.info(a.now()))
+	now := s.state.Load()
+	for _, i := range now.instances {
+		info := i.info(a.now())
+		if ban := now.byHand[i.Address]; ban != nil {
+			info.Banned = handBanInfo("", ban)
+		}
+		all = append(all, info)
 	}
 	return all
 }
@@ -186,7 +197,12 @@ func (a *Agent) banInfo(args []string) (any, error) {
 	}
 	bans := map[string][]*BanInfo{}
 	for name, s := range services {
-		for _, i := range s.state.Load().instances {
+		now := s.state.Load()
+		for _, i := range now.instances {
+			if ban := now.byHand[i.Address]; ban != nil {
+				bans[name] = append(bans[name], handBanInfo(i.hostPort, ban))
+				continue
+			}
 			if ban, banned := i.health.Ban(); banned {
 				bans[name] = append(bans[name], newBanInfo(i.hostPort, ban))
 			}

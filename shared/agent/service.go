@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
 	"github.com/ufc-mesh/ufc/shared/catalog"
@@ -51,8 +52,14 @@ type hot struct {
 // documents or of a ban makes another state.
 type state struct {
 	view      *catalog.View
-	instances []*instance // in the view's order
+	instances []*instance                       // in the view's order
+	byHand    map[netip.AddrPort]*model.HandBan // obeyed; mostly nil
 	plan      atomic.Pointer[plan]
+}
+
+// again is the same state without a plan, for when bans have changed.
+func (st *state) again() *state {
+	return &state{view: st.view, instances: st.instances, byHand: st.byHand}
 }
 
 // Family is an IP version, for callers that can use an address of one only.
@@ -80,6 +87,7 @@ type service struct {
 	planning sync.Mutex // of the makers of plans
 	memories memories
 	gone     atomic.Bool // no document names it now
+	handEnds *time.Timer // the first end of a ban by hand; nil: none ends by itself
 
 	lines    copyMap[string, *line]
 	attempts tally[[health.Results]atomic.Uint64]
@@ -102,19 +110,26 @@ func (a *Agent) newService(view *catalog.View) *service {
 func (s *service) follow(view *catalog.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.put(view)
+}
+
+// put puts a view in force. The lock is held.
+func (s *service) put(view *catalog.View) {
 	s.health.SetPolicy(banPolicy(view.Service))
 	before := s.state.Load()
 	instances := make([]*instance, len(view.Instances))
 	for n, record := range view.Instances {
 		instances[n] = adopt(before, record)
 	}
-	s.retain(view, instances)
+	hand, ends := byHand(view, time.Now())
+	s.awaitEnd(view, ends)
+	s.retain(instances, hand)
 	if before != nil && before.view.Service != view.Service {
 		for _, l := range s.lines.all() { // their routes may be others now
 			l.strata.reset()
 		}
 	}
-	s.state.Store(&state{view: view, instances: instances})
+	s.state.Store(&state{view: view, instances: instances, byHand: hand})
 }
 
 // banPolicy is what package health goes by.
@@ -126,12 +141,12 @@ func banPolicy(document *model.Service) *health.Policy {
 }
 
 // retain tells package health the list.
-func (s *service) retain(view *catalog.View, instances []*instance) {
+func (s *service) retain(instances []*instance, hand map[netip.AddrPort]*model.HandBan) {
 	idcs := s.agent.place.Load().idcs
 	members := make([]health.Member, len(instances))
 	for n, i := range instances {
 		members[n] = health.Member{
-			Address: i.Address, IDC: idcs.Logical(i.IDC), Serving: i.Serving() && !idcs.Drained(i.IDC),
+			Address: i.Address, IDC: idcs.Logical(i.IDC), Serving: i.Serving() && !idcs.Drained(i.IDC) && hand[i.Address] == nil,
 		}
 	}
 	for n, found := range s.health.Retain(members, func(n int) *health.Pulse { return instances[n].pulse }) {
@@ -188,7 +203,7 @@ func (s *service) apply(of *health.Instance, d *health.Decision) {
 	case health.Reopened, health.Lifted:
 		target.SlowStart(s.agent.now())
 	}
-	s.state.Store(&state{view: now.view, instances: now.instances})
+	s.state.Store(now.again())
 }
 
 // warmUp begins the slow start of an IDC that was in panic: its traffic had gone elsewhere, and so the instances that weren't
@@ -202,14 +217,14 @@ func (s *service) warmUp(idc string) {
 			i.target.SlowStart(s.agent.now())
 		}
 	}
-	s.state.Store(&state{view: now.view, instances: now.instances})
+	s.state.Store(now.again())
 }
 
 // panicking tells whether so few instances are left that the others are chosen all the same.
 func (st *state) panicking() bool {
 	serving, left := 0, 0
 	for _, i := range st.instances {
-		if i.Serving() {
+		if i.Serving() && st.byHand[i.Address] == nil {
 			serving++
 			if i.pulse.State() == health.Up {
 				left++

@@ -1,0 +1,48 @@
+package agent
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+func handBan(service, address string, until time.Time) model.Record {
+	return model.Record{Kind: model.KindBan, Name: service, Address: address, Ban: &model.HandBan{By: "ops", Until: until}}
+}
+
+func TestBansByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+		defer r.Close()
+		r.catalog.Apply(2, []model.Record{handBan("shop", "10.0.0.1:80", time.Time{})})
+		if counts := r.spread(t, "shop", 20); counts["10.0.0.2:80"] != 20 {
+			t.Errorf("one is banned by hand: %v", counts)
+		}
+		if info := r.Backends("shop")[0]; info.Banned == nil || info.Banned.Reason != health.ByHand || info.Banned.By != "ops" {
+			t.Errorf("%+v doesn't tell of the ban", info)
+		}
+		r.catalog.Apply(3, []model.Record{handBan("shop", "10.0.0.2:80", time.Time{})})
+		if counts := r.spread(t, "shop", 20); len(counts) != 2 {
+			t.Errorf("all are banned by hand, and still the callee answers: %v", counts)
+		}
+		r.catalog.Apply(4, []model.Record{
+			{Kind: model.KindBan, Name: "shop", Address: "10.0.0.1:80", Deleted: true},
+			handBan("shop", "10.0.0.2:80", time.Now().Add(time.Minute)),
+		})
+		if counts := r.spread(t, "shop", 20); counts["10.0.0.1:80"] != 20 {
+			t.Errorf("one ban was lifted: %v", counts)
+		}
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		if counts := r.spread(t, "shop", 20); counts["10.0.0.2:80"] == 0 {
+			t.Errorf("the other one is over by itself: %v", counts)
+		}
+		if i := r.PickAddress(r.begin(t, &Call{Callee: "shop"}), netip.MustParseAddrPort("10.0.0.2:80")); i == nil {
+			t.Error("no such instance")
+		}
+	})
+}
