@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,8 +22,8 @@ type Config struct {
 	// Store says where the documents are. Its Logger becomes the attachment's, so it must outlive the host's configurations.
 	Store   store.Config
 	IDC     string   // physical IDC of this process. Empty: unknown
-	AgentID string   // unique name of this agent; default the hostname. Not in force yet: agents will report under it
-	Host    string   // machine name, shared with the other agents on it; default the hostname. Not in force yet
+	AgentID string   // unique name of this agent, under which it tells its bans; default the hostname
+	Host    string   // machine name, shared with the other agents on it, who hear its bans; default the hostname
 	Follow  []string // what to follow: all, used, or callees by name; default all. Only all is in force yet
 	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
 }
@@ -40,6 +41,7 @@ type attachment struct {
 
 	key      string
 	follower *store.Follower
+	board    *store.Board // where the agents of this machine tell each other their bans
 	start    sync.Once
 	settings atomic.Pointer[Config] // in force: the newest hold's
 	holds    []*Mesh                // the newest last; guarded by pool.mu
@@ -63,20 +65,14 @@ func (c *Config) complete() error {
 	if err := c.Store.Validate(); err != nil {
 		return err
 	}
-	if c.AgentID != "" && c.Host != "" {
-		return nil
+	if c.AgentID == "" || c.Host == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("finding the hostname, which names this agent: %w", err)
+		}
+		c.AgentID, c.Host = cmp.Or(c.AgentID, host), cmp.Or(c.Host, host)
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("finding the hostname, which names this agent: %w", err)
-	}
-	if c.AgentID == "" {
-		c.AgentID = host
-	}
-	if c.Host == "" {
-		c.Host = host
-	}
-	return nil
+	return store.CheckHost(c.Host)
 }
 
 // Acquire returns a hold on a mesh: on the attachment that this process has already, whose settings become these until the
@@ -112,20 +108,31 @@ func attach(config Config) (*attachment, error) {
 	if err := follower.LoadSnapshot(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		logger.Error("snapshot not used", "error", err)
 	}
-	return &attachment{
-		Catalog: views, Agent: agent.New(views, agent.Options{IDC: config.IDC, Logger: logger}),
-		key: config.key(), follower: follower,
-	}, nil
+	tell := &teller{}
+	board, err := store.NewBoard(follower, config.Host, config.AgentID, tell.told)
+	if err != nil {
+		return nil, err
+	}
+	tell.board = board
+	brain := agent.New(views, agent.Options{IDC: config.IDC, Logger: logger, Decided: tell.decided})
+	tell.agent, _ = any(brain).(neighbour)
+	return &attachment{Catalog: views, Agent: brain, key: config.key(), follower: follower, board: board}, nil
 }
 
 // use puts settings in force.
 func (a *attachment) use(settings *Config) {
 	a.settings.Store(settings)
 	a.Agent.SetIDC(settings.IDC)
+	_ = a.board.Identify(settings.Host, settings.AgentID) // the host was checked
 }
 
-// Start begins to follow etcd. Further calls do nothing.
-func (m *Mesh) Start() { m.start.Do(m.follower.Start) }
+// Start begins to follow etcd, and to tell and hear bans on this machine. Further calls do nothing.
+func (m *Mesh) Start() {
+	m.start.Do(func() {
+		m.follower.Start()
+		m.board.Start()
+	})
+}
 
 // Release gives the hold back, and puts the settings of the newest one left in force: a configuration that was tried and
 // failed leaves no trace. The last Release ends the attachment: the watch, the probes, and a last snapshot.
@@ -144,6 +151,7 @@ func (m *Mesh) Release() {
 	}
 	pool.mu.Unlock()
 	if last {
+		m.board.Close() // over the follower's connection: what was told ends at once
 		m.follower.Close()
 		m.Agent.Close()
 	}
