@@ -38,7 +38,7 @@ type App struct {
 	// The IDC (data centre) where this agent runs, as the Topology document names it. Default: unknown.
 	IDC string `json:"idc,omitempty"`
 
-	// This agent's name, unique in the mesh. Default: the hostname. Not in force yet: agents will report under it.
+	// This agent's name, unique in the mesh. Default: the hostname. Webhooks name it.
 	AgentID string `json:"agent_id,omitempty"`
 
 	// The file where the documents are kept for a start without etcd. The directory is made if missing. Two agents must
@@ -53,10 +53,12 @@ type App struct {
 	// back. Not in force yet.
 	Protect float64 `json:"protect,omitempty"`
 
-	server EtcdServer
-	mesh   *mesh.Mesh
-	shared *shared
-	logger *slog.Logger
+	ctx        caddy.Context
+	stopEvents func()
+	server     EtcdServer
+	mesh       *mesh.Mesh
+	shared     *shared
+	logger     *slog.Logger
 }
 
 // Etcd says where the documents are, and as whom to read them.
@@ -129,10 +131,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if a.shared, err = acquireShared(a.mesh.Agent); err != nil {
 		return err
 	}
-	err = ctx.GetMetricsRegistry().Register(a.mesh.Agent)
+	err = ctx.GetMetricsRegistry().Register(a.mesh.Metrics())
 	if already := (prometheus.AlreadyRegisteredError{}); err != nil && !errors.As(err, &already) {
 		return fmt.Errorf("registering the metrics: %w", err)
 	}
+	a.ctx = ctx
 	return nil
 }
 
@@ -224,6 +227,9 @@ func (a *App) Start() error {
 		}
 	}
 	a.mesh.Start()
+	if err := a.emitEvents(a.ctx); err != nil {
+		return err
+	}
 	settings := mesh.Config{Follow: a.Follow, Protect: a.Protect}
 	if idle := settings.NotInForce(); idle != nil {
 		a.logger.Warn("not in force in this version", "options", idle)
@@ -237,6 +243,9 @@ func (a *App) Stop() error { return nil }
 // Cleanup lets go of the mesh, and of the embedded etcd after it.
 func (a *App) Cleanup() error {
 	var err error
+	if a.stopEvents != nil {
+		a.stopEvents()
+	}
 	if a.shared != nil {
 		err = a.shared.release()
 	}

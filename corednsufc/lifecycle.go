@@ -181,7 +181,7 @@ func (u *UFC) start() error {
 			return err
 		}
 	}
-	exported.add(m.Agent)
+	exported.add(m.Metrics())
 	m.Start()
 	u.held.Store(held)
 	u.mesh.Store(m)
@@ -224,6 +224,6 @@ func (u *UFC) stop() {
 	if held.callback != nil {
 		held.callback.release()
 	}
-	exported.remove(held.mesh.Agent)
+	exported.remove(held.mesh.Metrics())
 	held.mesh.Release()
 }

@@ -20,7 +20,6 @@ import (
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
@@ -361,7 +360,7 @@ func TestCallbackBans(t *testing.T) {
 	if seen := ports(); len(seen) != 2 {
 		t.Fatalf("before: %v, want both instances", seen)
 	}
-	report := strings.Repeat(`{"service":"both","backend":"10.0.0.2:80","from":"web","result":"reset"},`, health.DefaultRequestBan.Failures)
+	report := strings.Repeat(`{"service":"both","backend":"10.0.0.2:80","from":"web","result":"reset"},`, 10)
 	response, err := http.Post("http://"+c.callback+"/bypass?command=callback", "application/json", strings.NewReader("["+strings.TrimSuffix(report, ",")+"]"))
 	if err != nil {
 		t.Fatal(err)

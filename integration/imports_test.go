@@ -30,7 +30,8 @@ var allowed = map[string][]string{
 	"shared/forward": brain,
 	"shared/bypass":  brain,
 	"shared/client":  brain,
-	"shared/mesh":    append([]string{"shared/store"}, brain...),
+	"shared/notify":  {"shared/model", "shared/health"},
+	"shared/mesh":    append([]string{"shared/store", "shared/notify"}, brain...),
 
 	"caddyufc":                     append([]string{"caddyufc/internal/currentlog"}, face...),
 	"caddyufc/internal/currentlog": {},

@@ -22,8 +22,8 @@ type Config struct {
 	// Store says where the documents are. Its Logger becomes the attachment's, so it must outlive the host's configurations.
 	Store   store.Config
 	IDC     string   // physical IDC of this process. Empty: unknown
-	AgentID string   // unique name of this agent, under which it tells its bans; default the hostname
-	Host    string   // machine name, shared with the other agents on it, who hear its bans; default the hostname
+	AgentID string   // unique name of this agent, under which it tells its bans; default the hostname. Webhooks name it
+	Host    string   // machine name, shared with the other agents on it, who hear its bans; default the hostname. Webhooks name it
 	Follow  []string // what to follow: all, used, or callees by name; default all. Only all is in force yet
 	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
 }
@@ -41,10 +41,12 @@ type attachment struct {
 
 	key      string
 	follower *store.Follower
-	board    *store.Board // where the agents of this machine tell each other their bans
-	start    sync.Once
-	settings atomic.Pointer[Config] // in force: the newest hold's
-	holds    []*Mesh                // the newest last; guarded by pool.mu
+	// board is where the agents of this machine tell each other their bans, decisions passes on what the agent decides.
+	board     *store.Board
+	decisions *decisions
+	start     sync.Once
+	settings  atomic.Pointer[Config] // in force: the newest hold's
+	holds     []*Mesh                // the newest last; guarded by pool.mu
 }
 
 // pool holds the attachments of this process, by identity.
@@ -114,9 +116,12 @@ func attach(config Config) (*attachment, error) {
 		return nil, err
 	}
 	tell.board = board
-	brain := agent.New(views, agent.Options{IDC: config.IDC, Logger: logger, Decided: tell.decided})
-	tell.agent, _ = any(brain).(neighbour)
-	return &attachment{Catalog: views, Agent: brain, key: config.key(), follower: follower, board: board}, nil
+	a := &attachment{Catalog: views, key: config.key(), follower: follower, board: board}
+	a.settings.Store(&config)
+	a.decisions = newDecisions(a, tell, logger)
+	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Logger: logger, Decided: a.decisions.take})
+	tell.agent, _ = any(a.Agent).(neighbour)
+	return a, nil
 }
 
 // use puts settings in force.
@@ -154,6 +159,7 @@ func (m *Mesh) Release() {
 		m.board.Close() // over the follower's connection: what was told ends at once
 		m.follower.Close()
 		m.Agent.Close()
+		m.decisions.close()
 	}
 }
 

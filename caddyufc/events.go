@@ -1,0 +1,49 @@
+package caddyufc
+
+import (
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+
+	"github.com/ufc-mesh/ufc/shared/health"
+)
+
+// eventPrefix begins the names of the events that the app emits, of origin ufc: ufc_banned, ufc_extended, ufc_capped,
+// ufc_half_open, ufc_reopened, ufc_relapsed, ufc_slowed, ufc_lifted, ufc_service_fault, ufc_panic and ufc_panic_over. Their
+// data are service, instance, idc, reason, rule, value, threshold, inputs, detail, duration and banned_for, as far as the
+// decision has them.
+const eventPrefix = "ufc_"
+
+// emitEvents emits what the agent decides as Caddy's events, until the app stops.
+func (a *App) emitEvents(ctx caddy.Context) error {
+	module, err := ctx.App("events")
+	if err != nil {
+		return err
+	}
+	events := module.(*caddyevents.App)
+	a.stopEvents = a.mesh.Listen(func(d health.Decision) {
+		if name := eventPrefix + string(d.Kind); events.ShouldEmit(name) {
+			events.Emit(ctx, name, dataOf(&d))
+		}
+	})
+	return nil
+}
+
+func dataOf(d *health.Decision) map[string]any {
+	data := map[string]any{"service": d.Service}
+	add := func(name string, value any, has bool) {
+		if has {
+			data[name] = value
+		}
+	}
+	add("instance", d.Instance.String(), d.Instance.IsValid())
+	add("idc", d.IDC, d.IDC != "")
+	add("reason", string(d.Reason), d.Reason != "")
+	add("rule", d.Rule, d.Rule != "")
+	add("value", d.Value, d.Threshold != 0)
+	add("threshold", d.Threshold, d.Threshold != 0)
+	add("inputs", d.Inputs, len(d.Inputs) > 0)
+	add("detail", d.Detail, d.Detail != "")
+	add("duration", d.Duration.String(), d.Duration > 0)
+	add("banned_for", d.BannedFor.String(), d.BannedFor > 0)
+	return data
+}

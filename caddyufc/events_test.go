@@ -1,0 +1,98 @@
+package caddyufc_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+)
+
+func init() { caddy.RegisterModule(heard{}) }
+
+// heard is an event handler that remembers what it is told.
+type heard struct{}
+
+var events struct {
+	sync.Mutex
+	of map[string][]map[string]any
+}
+
+// CaddyModule returns the Caddy module information.
+func (heard) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "events.handlers.ufc_test_heard", New: func() caddy.Module { return new(heard) }}
+}
+
+// Handle implements caddyevents.Handler.
+func (heard) Handle(_ context.Context, e caddy.Event) error {
+	events.Lock()
+	defer events.Unlock()
+	if events.of == nil {
+		events.of = map[string][]map[string]any{}
+	}
+	events.of[e.Name()] = append(events.of[e.Name()], e.Data)
+	return nil
+}
+
+var _ caddyevents.Handler = heard{}
+
+func heardOf(name, service string) (list []map[string]any) {
+	events.Lock()
+	defer events.Unlock()
+	for _, data := range events.of[name] {
+		if data["service"] == service {
+			list = append(list, data)
+		}
+	}
+	return list
+}
+
+// A ban is an event of Caddy's, once, also after the configuration was replaced.
+func TestBansAreEvents(t *testing.T) {
+	prefix, agent := newPrefix(), freeAddress(t)
+	service := fmt.Sprintf("web-%d", time.Now().UnixNano())
+	one, two := backend(t, named("one")), backend(t, named("two"))
+	apply(t, prefix, instances(service, one, two))
+	for range 2 {
+		loadWithEvents(t, ufcOption(prefix, ""), site(agent, "ufc_bypass /bypass {\n\t\ttoken secret\n\t}\n\tufc"))
+	}
+	url := "http://" + agent
+	answers(t, url, 200, "x-ufc-service-name: "+service)
+	ban(t, url+"/bypass", service, one)
+	deadline := time.Now().Add(10 * time.Second)
+	for len(heardOf("ufc_banned", service)) == 0 && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	list := heardOf("ufc_banned", service)
+	if len(list) != 1 || list[0]["instance"] != one || list[0]["reason"] != "requests" || list[0]["rule"] == "" {
+		t.Errorf("heard %v", list)
+	}
+}
+
+// loadWithEvents loads a Caddyfile with a subscription of all of the app's events.
+func loadWithEvents(t *testing.T, global, sites string) {
+	t.Helper()
+	adapted, err := adapt(caddyfileOf(t, global, sites))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = caddy.Stop() })
+	var config map[string]any
+	if err := json.Unmarshal(adapted, &config); err != nil {
+		t.Fatal(err)
+	}
+	config["apps"].(map[string]any)["events"] = map[string]any{"subscriptions": []any{map[string]any{
+		"handlers": []any{map[string]any{"handler": "ufc_test_heard"}},
+	}}}
+	text, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Load(text, true); err != nil {
+		t.Fatal(err)
+	}
+}
