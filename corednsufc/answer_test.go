@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
@@ -15,7 +16,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
-	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
@@ -296,18 +296,11 @@ func TestSRVWeight(t *testing.T) {
 	}
 }
 
-// ban bans an instance by what programs report of it.
+// ban bans an instance, by the word of another agent of the machine.
 func ban(t *testing.T, u *UFC, service, address string) {
 	t.Helper()
 	a := u.mesh.Load().Agent
-	for range 10 { // the sequential test needs 7 among sound ones
-		call := &agent.Call{Callee: service, HandOut: true}
-		if err := a.Begin(call); err != nil {
-			t.Fatal(err)
-		}
-		attempt := a.PickAddress(call, netip.MustParseAddrPort(address))
-		attempt.Done(agent.Outcome{Result: health.Reset})
-	}
+	a.Told(service, netip.MustParseAddrPort(address), &model.ToldBan{Agent: "neighbour", Until: time.Now().Add(time.Minute)})
 	if !bannedOf(a, service)[address] {
 		t.Fatalf("%s isn't banned", address)
 	}
@@ -453,7 +446,7 @@ func TestDebug(t *testing.T) {
 	}
 	for i, parts := range [][]string{
 		{"service=redis", "instances=2", "banned=1", "revision=7", "source=none"},
-		{"10.0.0.1:1 up", "weight=100", "banned=requests", "until="},
+		{"10.0.0.1:1 up", "weight=100", "banned=neighbour", "until="},
 		{"10.0.0.2:1 drain", "banned=no"},
 	} {
 		for _, part := range parts {

@@ -248,7 +248,7 @@ func TestReloadToAnotherMesh(t *testing.T) {
 	if s.block().mesh.Load().Agent == before.Agent {
 		t.Error("the mesh is the old one")
 	}
-	if len(exported.agents) != 1 || exported.agents[0].agent != prometheus.Collector(s.block().mesh.Load().Agent) {
+	if len(exported.agents) != 1 || exported.agents[0].agent != s.block().mesh.Load().Metrics() {
 		t.Error("the metrics aren't those of the new mesh")
 	}
 	if answer := exchange(t, c.address, question("redis.ufc.internal.", dns.TypeA)); answer.Rcode != dns.RcodeServerFailure {

@@ -3,6 +3,7 @@ package agent
 import (
 	"log/slog"
 	"maps"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ type Agent struct {
 	// departed services are those that no document names any more while some of their bans stand: an instance that loses
 	// its lease for a moment, and was its service's only one, comes back as banned as it was.
 	departed map[string]*service
+	told     map[string]map[netip.AddrPort]*model.ToldBan // neighbours' bans, by callee
 	closed   bool
 
 	duration  *prometheus.HistogramVec
@@ -62,6 +64,7 @@ func New(views *catalog.Catalog, options Options) *Agent {
 		duration:  newDurationHistogram(),
 		strangers: newLine(unknown, nil, nil),
 		departed:  map[string]*service{},
+		told:      map[string]map[netip.AddrPort]*model.ToldBan{},
 	}
 	a.settle(options.IDC, views.Topology())
 	a.services.Store(&map[string]*service{})
@@ -168,6 +171,7 @@ func (a *Agent) follow(changed []*catalog.View, removed []string) {
 		}
 		s.gone.Store(false)
 		s.follow(view)
+		a.obeyAll(s)
 	}
 	a.services.Store(&next)
 	a.dropDeparted()

@@ -95,7 +95,7 @@ func (s *Service) byStatus(t *Stratum, k kind, now time.Duration) {
 		return
 	}
 	all, total := s.samples(t, now)
-	tests := float64(len(all) * windows)
+	tests := testsOf(all)
 	found := worst(all, total, func(one, rest *sample) (finding, bool) { return deviates(one, rest, k, tests) })
 	if len(found) == 0 {
 		return
@@ -120,6 +120,18 @@ func (s *Service) byStatus(t *Stratum, k kind, now time.Duration) {
 			t.shifts[k] = shift{of: f.of, at: now, sound: sound}
 		}
 	}
+}
+
+// testsOf counts the tests of a judgement, which share its alpha: windows with too few outcomes aren't tested.
+func testsOf(all []sample) (tests float64) {
+	for n := range all {
+		for w := range windows {
+			if all[n].windows[w].n >= leastOutcomes {
+				tests++
+			}
+		}
+	}
+	return max(tests, 1)
 }
 
 // worst finds those that deviate: the worst, and then who is worst without him.

@@ -511,7 +511,13 @@ func TestNeighbour(t *testing.T) {
 			t.Fatal("banned after the neighbour took it back")
 		}
 		w.service.Told(i.Address, time.Now().Add(time.Minute), "")
-		time.Sleep(time.Minute + time.Second)
+		time.Sleep(50 * time.Second)
+		w.service.Told(i.Address, time.Now().Add(time.Minute), "")
+		time.Sleep(time.Minute)
+		if i.State() != Out {
+			t.Fatal("the neighbour has prolonged it")
+		}
+		time.Sleep(silence + time.Second)
 		if i.State() != Up {
 			t.Fatal("banned for ever, since the neighbour is silent")
 		}

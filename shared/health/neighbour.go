@@ -5,25 +5,38 @@ import (
 	"time"
 )
 
-// Told takes a ban by another agent of this machine: what it has found is as true here. It holds until then, unless Untold
-// comes first, or for ever. An instance that isn't listed, or is banned already, isn't touched.
+// silence is how long after its end a neighbour's ban still holds without a word of him: his trials take time. Then he has
+// died, or etcd has.
+const silence = 30 * time.Second
+
+// Told takes a ban by another agent of this machine: what it has found is as true here. It holds until Untold, or until
+// silence after its end; told again with a later end, until then. An instance that isn't listed, or that this agent has
+// banned by itself, isn't touched.
 func (s *Service) Told(address netip.AddrPort, until time.Time, detail string) {
 	s.mu.Lock()
-	if i := s.instances[address]; i != nil && !i.gone && (i.ban == nil || i.ban.halfOpen) && !s.closed {
-		s.toldOf(i, until, detail)
+	if i := s.instances[address]; i != nil && !i.gone && !s.closed {
+		until := until.Add(silence).Sub(s.monitor.epoch)
+		switch b := i.ban; {
+		case b != nil && b.reason == ByNeighbour:
+			b.stop()
+			b.until = until
+			b.timer = s.monitor.after(max(until-s.monitor.now(), 0), func() { s.expire(i, b) })
+		case (b == nil || b.halfOpen) && until > s.monitor.now():
+			s.toldOf(i, until, detail)
+		}
 	}
 	s.mu.Unlock()
 	s.deliver()
 }
 
-func (s *Service) toldOf(i *Instance, until time.Time, detail string) {
+// toldOf bans an instance by a neighbour's word. The lock is held.
+func (s *Service) toldOf(i *Instance, until time.Duration, detail string) {
 	now := s.monitor.now()
 	if i.ban != nil {
 		i.ban.stop()
 		s.count(i, i.ban.reason, -1)
 	}
-	b := &ban{reason: ByNeighbour, since: now, until: until.Sub(s.monitor.epoch), lastErr: detail}
-	b.duration = max(b.until-now, time.Second)
+	b := &ban{reason: ByNeighbour, since: now, until: until, duration: until - now, lastErr: detail}
 	i.ban = b
 	s.clean(i)
 	i.set(Out)

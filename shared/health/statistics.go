@@ -53,10 +53,6 @@ func (m *moments) add(x float64) { m.n, m.sum, m.squares = m.n+1, m.sum+x, m.squ
 func (m *moments) join(other moments) {
 	m.n, m.sum, m.squares = m.n+other.n, m.sum+other.sum, m.squares+other.squares
 }
-func (m moments) without(other moments) moments {
-	return moments{m.n - other.n, m.sum - other.sum, m.squares - other.squares}
-}
-
 func (m moments) mean() float64 { return m.sum / m.n }
 
 // variance is that of the sample, and at least that of rounding: a latency that is always the same to the bit would make

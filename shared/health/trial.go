@@ -71,6 +71,7 @@ func (s *Service) over(i *Instance, b *ban) bool {
 		if s.instances[i.Address] == i {
 			delete(s.instances, i.Address)
 			s.forget(i)
+			s.decide(i, Decision{Kind: Lifted, Reason: b.reason, Detail: "it has left the callee's list"})
 		}
 		return true
 	case b.reason == ByNeighbour:

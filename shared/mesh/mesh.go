@@ -120,7 +120,7 @@ func attach(config Config) (*attachment, error) {
 	a.settings.Store(&config)
 	a.decisions = newDecisions(a, tell, logger)
 	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Logger: logger, Decided: a.decisions.take})
-	tell.agent, _ = any(a.Agent).(neighbour)
+	tell.agent = a.Agent
 	return a, nil
 }
 

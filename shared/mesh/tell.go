@@ -14,16 +14,15 @@ type board interface {
 	Withdraw(service string, address netip.AddrPort)
 }
 
-// neighbour is an agent that takes the bans of the other agents of its machine: what they have found is as true for it.
+// neighbour is what a teller needs of agent.Agent.
 type neighbour interface {
-	// Told takes a ban, or a change of one; nil: it is over.
 	Told(service string, address netip.AddrPort, ban *model.ToldBan)
 }
 
 // teller stands between an agent and the board of its machine. Both are set before either calls.
 type teller struct {
 	board board
-	agent neighbour // nil: it takes no bans of others
+	agent neighbour
 }
 
 // decided passes on what the agent itself found out. A ban by hand all agents know from etcd, and one that a neighbour
@@ -47,9 +46,7 @@ func (t *teller) decided(decision health.Decision) {
 
 // told is the board's store.ToldFunc.
 func (t *teller) told(service string, address netip.AddrPort, ban *model.ToldBan) {
-	if t.agent != nil {
-		t.agent.Told(service, address, ban)
-	}
+	t.agent.Told(service, address, ban)
 }
 
 // toldBan writes a decision down for others. The board adds the agent.

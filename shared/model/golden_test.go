@@ -170,7 +170,7 @@ func TestDefaults(t *testing.T) {
 			Budget:    0.1,
 		},
 		Ban: Ban{
-			Deviation:   DeviationBan{Status: true, Latency: true, Interval: 5e9},
+			Deviation:   DeviationBan{Status: true, Latency: true, Interval: 1e9},
 			Duration:    10e9,
 			MaxDuration: 600e9,
 			MaxRatio:    0.3,

@@ -40,7 +40,7 @@ type Service struct {
 	Hedge *Hedge `json:"hedge,omitempty"`
 	// Ban says when an instance is taken out, and for how long.
 	Ban Ban `json:"ban"`
-	// Check makes the agent test the instances by itself. Absent: off. Not in force yet.
+	// Check makes the agent test the instances by itself. Absent: off.
 	Check *Check `json:"check,omitempty"`
 	// Fuse limits what reaches a collapsing service. Not in force yet.
 	Fuse Fuse `json:"fuse"`
@@ -238,24 +238,28 @@ type Hedge struct {
 
 // Ban says when an instance is taken out of the choice, and for how long.
 type Ban struct {
-	// Requests bans after so many failures of the last so many outcomes. Absent: 5 of 10. (A sequential test instead of it is
-	// not in force yet.) A failure is one of communication, and is forgotten after 10 minutes without another.
+	// Requests bans after so many failures of the last so many outcomes. Absent: a sequential test against the failures of
+	// the other instances, which bans nobody for errors that all have, and one that always fails among sound ones after 7
+	// failures. A failure is one of communication, and is forgotten after 10 minutes without another.
 	Requests *RequestBan `json:"requests,omitempty"`
-	// Deviation bans an instance that differs from the others. Not in force yet.
+	// Deviation bans an instance that answers otherwise than the others.
 	Deviation DeviationBan `json:"deviation"`
 	// BadCodes multiply an instance's weight by a factor, 0–1, for each answer of that HTTP status, such as "503": 0.5. The
 	// weight recovers by doubling every 10 s, and is never under 1/32 of what it was. Default: none.
 	BadCodes map[string]float64 `json:"bad_codes,omitempty"`
-	// Duration of a ban: 100ms–24h, default 10s. It ends only when the port answers a probe; else it goes on for as long
-	// again. Then follows a slow start: for 30 s the instance's weight grows from 1/32 to the whole.
+	// Duration of the first ban, ±10 %: 100ms–24h, default 10s. It ends only when the port answers a probe; else it goes on
+	// for as long again. Then the instance gets one request at a time, and after three successes a slow start: for 30 s its
+	// weight grows from 1/32 to the whole.
 	Duration Duration `json:"duration"`
-	// MaxDuration is where doubling ends: Duration–24h, default 10m. Not in force yet: the duration is fixed.
+	// MaxDuration is where doubling ends: Duration–24h, default 10m. Each ban soon after the last is twice as long; a step
+	// is forgotten after 20 successes within twice the time of the next ban, and at least a minute.
 	MaxDuration Duration `json:"max_duration"`
-	// MaxRatio is the share of the instances that may be banned by suspicion, 0–1. Default 0.3. Not in force yet.
+	// MaxRatio is the share of the serving instances of a logical IDC that may be banned by suspicion, 0–1: of two or three
+	// it is one, unless MaxRatio is 0. Default 0.3. Proof isn't bound by it.
 	MaxRatio float64 `json:"max_ratio"`
 	// Probe is the TCP connect that confirms a refused connection and ends a ban.
 	Probe Probe `json:"probe"`
-	// Webhook hands long bans over to the platform. Absent: off. Not in force yet.
+	// Webhook tells the platform of long bans, and of a cap that was reached. Absent: off.
 	Webhook *Webhook `json:"webhook,omitempty"`
 }
 
@@ -265,11 +269,15 @@ type RequestBan struct {
 	Of       int `json:"of"`       // 1–64. Default 10
 }
 
-// DeviationBan compares an instance's status codes and latency with the others'. Not in force yet.
+// DeviationBan compares an instance's answers with those of the others to the same caller on the same route and split: the
+// shares of 4xx (not under consistent hash) and of 5xx, and the latency within the logical IDC. The weight of one that is
+// slow is cut first. A ban by deviation ends after 20 trials that don't deviate, which are at most 1 % of the traffic.
 type DeviationBan struct {
-	Status   bool     `json:"status"`   // default true
-	Latency  bool     `json:"latency"`  // default true
-	Interval Duration `json:"interval"` // between judgements, 1s–5m. Default 5s
+	Status  bool `json:"status"`  // default true
+	Latency bool `json:"latency"` // default true
+	// Interval between judgements, 1s–5m. Default 1s: of 20 instances at 20 requests/s one gets 10 in 10 s, and would be found
+	// after that time at 5s.
+	Interval Duration `json:"interval"`
 }
 
 // Probe is a TCP connect to an instance's port.
@@ -280,10 +288,12 @@ type Probe struct {
 // Webhook is told when an instance has been banned for long.
 type Webhook struct {
 	URL   string   `json:"url"`   // http or https
-	After Duration `json:"after"` // 1s–24h. Default 10m
+	After Duration `json:"after"` // banned altogether, 1s–24h. Default 10m
 }
 
-// Check makes the agent test the instances of a callee by itself. Not in force yet.
+// Check makes the agent test the instances of a callee by itself, for callees whose callers never report. They are connected
+// to one after another, evenly over the interval, for 5 minutes after the callee was last asked for. A result counts as an
+// outcome.
 type Check struct {
 	Interval Duration `json:"interval"` // 100ms–1h. Default 5s
 	Type     string   `json:"type"`     // tcp

@@ -83,9 +83,11 @@ func TestLongBan(t *testing.T) {
 		w.Take(decision(health.Banned, one))
 		w.Take(decision(health.Banned, two))
 		time.Sleep(5 * time.Minute)
+		synctest.Wait()
 		w.Take(decision(health.Extended, one))
 		w.Take(decision(health.Reopened, two))
 		time.Sleep(5*time.Minute - time.Second)
+		synctest.Wait()
 		if r.attempts != 0 {
 			t.Fatal("told too early")
 		}
@@ -98,6 +100,7 @@ func TestLongBan(t *testing.T) {
 			t.Errorf("%+v", r.taken[0])
 		}
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if r.attempts != 1 {
 			t.Errorf("told %d times of one ban", r.attempts)
 		}
@@ -105,6 +108,7 @@ func TestLongBan(t *testing.T) {
 		again.BannedFor = 9 * time.Minute // altogether
 		w.Take(again)
 		time.Sleep(61 * time.Second)
+		synctest.Wait()
 		if len(r.taken) != 2 {
 			t.Error("what was banned before doesn't count")
 		}
@@ -118,8 +122,10 @@ func TestOneMessageAMinute(t *testing.T) {
 		for n := range 100 {
 			w.Take(decision(health.Capped, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 80)))
 			time.Sleep(time.Second)
+			synctest.Wait()
 		}
 		time.Sleep(5 * time.Minute)
+		synctest.Wait()
 		told := map[string]bool{}
 		for n, m := range r.taken {
 			if n > 0 && m.Time.Sub(r.taken[n-1].Time) < time.Minute {
@@ -154,6 +160,7 @@ func TestReceiverIsDown(t *testing.T) {
 		}
 		w.Take(decision(health.Banned, one))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		w.Take(decision(health.Banned, two))
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
@@ -177,6 +184,7 @@ func TestRefusedIsGivenUp(t *testing.T) {
 		defer w.Close()
 		w.Take(decision(health.Capped, one))
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if r.attempts != 3 || w.sent.refused.Load() != 1 {
 			t.Errorf("%d attempts, %d refused", r.attempts, w.sent.refused.Load())
 		}
@@ -189,10 +197,12 @@ func TestCloseEndsTheSending(t *testing.T) {
 		w.Take(decision(health.Capped, one))
 		w.Take(decision(health.Banned, two))
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		w.Close()
 		attempts := r.attempts
 		w.Take(decision(health.Capped, two))
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if r.attempts != attempts || attempts == 0 {
 			t.Errorf("%d attempts, then %d", attempts, r.attempts)
 		}
@@ -236,6 +246,7 @@ func TestLoggerIsBounded(t *testing.T) {
 			t.Errorf("%d lines for a storm", n)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		l.Take(decision(health.Reopened, one))
 		if text := out.String(); !strings.Contains(text, "lines=980") || !strings.Contains(text, `msg="instance back" service=shop instance=10.0.0.1:80`) {
 			t.Error(text[max(0, len(text)-400):])

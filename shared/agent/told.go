@@ -1,0 +1,44 @@
+package agent
+
+import (
+	"net/netip"
+
+	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// Told takes a ban by another agent of this machine, or, without one, that it is over. A callee or an instance that isn't
+// known yet is banned when it comes.
+func (a *Agent) Told(service string, address netip.AddrPort, ban *model.ToldBan) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
+	if ban == nil {
+		delete(a.told[service], address)
+	} else {
+		if a.told[service] == nil {
+			a.told[service] = map[netip.AddrPort]*model.ToldBan{}
+		}
+		a.told[service][address] = ban
+	}
+	if s := a.service(service); s != nil {
+		obey(s.health, address, ban)
+	}
+}
+
+// obeyAll puts the neighbours' bans of a service in force. The lock is held.
+func (a *Agent) obeyAll(s *service) {
+	for address, ban := range a.told[s.name] {
+		obey(s.health, address, ban)
+	}
+}
+
+func obey(on *health.Service, address netip.AddrPort, ban *model.ToldBan) {
+	if ban == nil {
+		on.Untold(address)
+		return
+	}
+	on.Told(address, ban.Until, ban.Agent+": "+ban.Reason+" "+ban.Detail)
+}
