@@ -53,8 +53,7 @@ type App struct {
 	// back. Not in force yet.
 	Protect float64 `json:"protect,omitempty"`
 
-	ctx        caddy.Context
-	stopEvents func()
+	stopEvents func() // nil: not started
 	server     EtcdServer
 	mesh       *mesh.Mesh
 	shared     *shared
@@ -135,8 +134,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if already := (prometheus.AlreadyRegisteredError{}); err != nil && !errors.As(err, &already) {
 		return fmt.Errorf("registering the metrics: %w", err)
 	}
-	a.ctx = ctx
-	return nil
+	return a.provisionEvents(ctx)
 }
 
 func (a *App) replacePlaceholders() error {
@@ -227,9 +225,6 @@ func (a *App) Start() error {
 		}
 	}
 	a.mesh.Start()
-	if err := a.emitEvents(a.ctx); err != nil {
-		return err
-	}
 	settings := mesh.Config{Follow: a.Follow, Protect: a.Protect}
 	if idle := settings.NotInForce(); idle != nil {
 		a.logger.Warn("not in force in this version", "options", idle)
@@ -237,15 +232,17 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Stop does nothing: the HTTP server may stop later than this app, and serves until then. Cleanup comes after both.
-func (a *App) Stop() error { return nil }
-
-// Cleanup lets go of the mesh, and of the embedded etcd after it.
-func (a *App) Cleanup() error {
-	var err error
+// Stop ends the events alone: the HTTP server may stop later than this app, and serves until then. Cleanup comes after both.
+func (a *App) Stop() error {
 	if a.stopEvents != nil {
 		a.stopEvents()
 	}
+	return nil
+}
+
+// Cleanup lets go of the mesh, and of the embedded etcd after it.
+func (a *App) Cleanup() error {
+	err := a.Stop() // which isn't called if the configuration fails after its apps have started
 	if a.shared != nil {
 		err = a.shared.release()
 	}

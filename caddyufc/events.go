@@ -1,6 +1,8 @@
 package caddyufc
 
 import (
+	"context"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
@@ -13,18 +15,30 @@ import (
 // decision has them.
 const eventPrefix = "ufc_"
 
-// emitEvents emits what the agent decides as Caddy's events, until the app stops.
-func (a *App) emitEvents(ctx caddy.Context) error {
+// provisionEvents makes the app emit what the agent decides as Caddy's events, from the moment when all apps have started:
+// until then the events app takes subscriptions into the map that Emit reads, and apps start in any order.
+func (a *App) provisionEvents(ctx caddy.Context) error {
 	module, err := ctx.App("events")
 	if err != nil {
 		return err
 	}
 	events := module.(*caddyevents.App)
-	a.stopEvents = a.mesh.Listen(func(d health.Decision) {
-		if name := eventPrefix + string(d.Kind); events.ShouldEmit(name) {
-			events.Emit(ctx, name, dataOf(&d))
-		}
-	})
+	return events.On("started", started(func() {
+		a.stopEvents = a.mesh.Listen(func(d health.Decision) {
+			if name := eventPrefix + string(d.Kind); events.ShouldEmit(name) {
+				events.Emit(ctx, name, dataOf(&d))
+			}
+		})
+	}))
+}
+
+// started is a handler of the event that Caddy emits when a configuration's apps have started, before it stops those of the
+// one before.
+type started func()
+
+// Handle implements caddyevents.Handler.
+func (s started) Handle(context.Context, caddy.Event) error {
+	s()
 	return nil
 }
 
@@ -47,3 +61,6 @@ func dataOf(d *health.Decision) map[string]any {
 	add("banned_for", d.BannedFor.String(), d.BannedFor > 0)
 	return data
 }
+
+// Interface guard.
+var _ caddyevents.Handler = started(nil)

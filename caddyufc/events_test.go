@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -73,7 +75,7 @@ func TestBansAreEvents(t *testing.T) {
 	}
 }
 
-// loadWithEvents loads a Caddyfile with a subscription of all of the app's events.
+// loadWithEvents loads a Caddyfile with a subscription of the app's bans.
 func loadWithEvents(t *testing.T, global, sites string) {
 	t.Helper()
 	adapted, err := adapt(caddyfileOf(t, global, sites))
@@ -86,6 +88,7 @@ func loadWithEvents(t *testing.T, global, sites string) {
 		t.Fatal(err)
 	}
 	config["apps"].(map[string]any)["events"] = map[string]any{"subscriptions": []any{map[string]any{
+		"events": []string{"ufc_banned"}, "modules": []string{"ufc"},
 		"handlers": []any{map[string]any{"handler": "ufc_test_heard"}},
 	}}}
 	text, err := json.Marshal(config)
@@ -94,5 +97,53 @@ func loadWithEvents(t *testing.T, global, sites string) {
 	}
 	if err := caddy.Load(text, true); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// While configurations replace each other, each ban is an event once: neither of two that overlap emits what the other
+// does, and none is lost in between.
+func TestEachBanIsOneEventAcrossReloads(t *testing.T) {
+	const services = 20
+	prefix, agent, documents := newPrefix(), freeAddress(t), ""
+	one, two := backend(t, named("one")), backend(t, named("two"))
+	names := make([]string, services)
+	for n := range names {
+		names[n] = fmt.Sprintf("shop-%d-%d", time.Now().UnixNano(), n)
+		documents += instances(names[n], one, two)
+	}
+	apply(t, prefix, documents)
+	listener := strings.Replace(site(agent, "ufc_bypass /bypass\n\tufc"), "bind ", "bind ufc/", 1)
+	replace := func(round int) {
+		loadWithEvents(t, ufcOption(prefix, fmt.Sprintf("idc round-%d", round)), listener)
+	}
+	replace(0)
+	url := "http://" + agent
+	for _, name := range names {
+		answers(t, url, 200, "x-ufc-service-name: "+name)
+	}
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		for _, name := range names {
+			for range 10 { // the sequential test needs 7 among sound ones
+				report := fmt.Sprintf("service=%s&backend=%s&result=read_timeout", name, one)
+				eventually(t, func() error {
+					_, err := tryAsk(t.Context(), http.DefaultClient, "POST", url+"/bypass?command=callback", report,
+						"Content-Type: application/x-www-form-urlencoded", "Connection: close")
+					return err
+				})
+			}
+		}
+	})
+	for round := range 10 {
+		replace(round + 1)
+	}
+	wait.Wait()
+	for _, name := range names {
+		eventually(t, func() error {
+			if n := len(heardOf("ufc_banned", name)); n != 1 {
+				return fmt.Errorf("%d events of the ban in %s", n, name)
+			}
+			return nil
+		})
 	}
 }

@@ -10,7 +10,7 @@ import (
 // What is under way when Caddy reloads goes on: requests that are retried, slow ones, and WebSockets.
 func TestReloadWithRetriesUnderLoad(t *testing.T) {
 	t.Parallel()
-	// Each request to it breaks off, so that half of the load is retried, but for the moments in which it is banned.
+	// Each request to it breaks off, and nobody may be banned by suspicion, so that half of the load is retried.
 	broken := newScripted(t, func(c *scripted) {
 		if c.request() != nil {
 			c.reset()
@@ -18,7 +18,7 @@ func TestReloadWithRetriesUnderLoad(t *testing.T) {
 	})
 	address, ended := newSocketServer(t)
 	one, two := newBackend(t, "one"), newBackend(t, "two")
-	m := startAgent(t, documents("shop", "ban: {requests: {failures: 64, of: 64}, duration: 100ms}\nretries: {budget: 1}", broken, one.address)+"---\n"+
+	m := startAgent(t, documents("shop", "ban: {max_ratio: 0}\nretries: {budget: 1}", broken, one.address)+"---\n"+
 		service("slow", "timeouts: {normal: {read: 20s, total: 20s}}", two)+"---\n"+documents("chat", "protocol: http", address))
 	ws, err := m.socket("chat", "/")
 	if err != nil {

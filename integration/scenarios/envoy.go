@@ -87,6 +87,7 @@ func newEjector(rule comparator, number int, s *setup, l *ledger) *ejector {
 // runComparator runs a setup with a rule of others.
 func runComparator(rule comparator, s *setup, seed uint64) *ledger {
 	w := newWorld(s, seed)
+	w.spares = true
 	for n := range max(s.agents, 1) {
 		w.guards = append(w.guards, newEjector(rule, n, s, w.ledger))
 	}

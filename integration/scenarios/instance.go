@@ -113,9 +113,21 @@ type draws struct {
 	latency                  float64 // standard normal
 }
 
-func newDraws(seed, request uint64, attempt int) draws {
-	source := rand.New(rand.NewPCG(mix(seed), mix(request<<4|uint64(attempt))))
-	return draws{source.Float64(), source.Float64(), source.Float64(), source.Float64(), source.NormFloat64()}
+// drawer draws for all attempts of a world.
+type drawer struct {
+	seed   uint64
+	source *rand.PCG
+	random *rand.Rand // over source
+}
+
+func newDrawer(seed uint64) drawer {
+	source := &rand.PCG{}
+	return drawer{mix(seed), source, rand.New(source)}
+}
+
+func (d *drawer) draw(request uint64, attempt int) draws {
+	d.source.Seed(d.seed, mix(request<<4|uint64(attempt)))
+	return draws{d.random.Float64(), d.random.Float64(), d.random.Float64(), d.random.Float64(), d.random.NormFloat64()}
 }
 
 // mix spreads neighbouring numbers over all 64 bits (splitmix64).

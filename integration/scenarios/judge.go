@@ -44,62 +44,45 @@ func enough(hits, n int, share float64) bool {
 	return float64(hits) >= wanted
 }
 
-// withinTime wants the faulty instance to be banned, and no other before, within a time in a share of the seeds.
+// withinTime wants the faulty instance to be banned within a time in a share of the seeds, and no other in these.
 func withinTime(limit time.Duration, share float64) judge {
-	return each(func(seeds []*ledger) finding {
-		var times []float64
-		hits := 0
-		for _, l := range seeds {
-			ban, found := l.found()
-			if !found {
-				continue
-			}
-			times = append(times, ban.at.Seconds())
-			if ban.at <= limit && len(l.wrong()) == 0 {
-				hits++
-			}
-		}
-		text := fmt.Sprintf("%s in time", percent(hits, len(seeds)))
-		if len(times) > 0 {
-			text += fmt.Sprintf(" (median of those banned %.1f s)", middle(times))
-		}
-		return finding{text + healthyBanned(seeds), enough(hits, len(seeds), share)}
-	})
+	return found(limit.Seconds(), share, func(v *verdict) float64 { return v.at.Seconds() }, "%.1f s")
 }
 
-// withinFailures wants the faulty instance to be banned, and no other before, after so many failed attempts at most, in a
-// share of the seeds.
+// withinFailures wants the faulty instance to be banned after so many failed attempts at most in a share of the seeds, and no
+// other in these.
 func withinFailures(limit int, share float64) judge {
+	return found(float64(limit), share, func(v *verdict) float64 { return float64(v.failed) }, "%.0f failures")
+}
+
+func found(limit, share float64, cost func(*verdict) float64, unit string) judge {
 	return each(func(seeds []*ledger) finding {
-		var failures []float64
-		hits := 0
+		var costs []float64
+		hits, clean, wrong := 0, 0, 0
 		for _, l := range seeds {
-			ban, found := l.found()
-			if !found {
+			others := len(l.wrong())
+			wrong += others
+			ban, banned := l.found()
+			if !banned {
 				continue
 			}
-			failures = append(failures, float64(ban.failed))
-			if ban.failed <= limit && len(l.wrong()) == 0 {
+			costs = append(costs, cost(&ban))
+			if cost(&ban) <= limit {
 				hits++
+				if others == 0 {
+					clean++
+				}
 			}
 		}
 		text := percent(hits, len(seeds))
-		if len(failures) > 0 {
-			text += fmt.Sprintf(" (median %.0f, most %.0f failures)", middle(failures), slices.Max(failures))
+		if len(costs) > 0 {
+			text += fmt.Sprintf(" (median "+unit+", most "+unit+")", middle(costs), slices.Max(costs))
 		}
-		return finding{text + healthyBanned(seeds), enough(hits, len(seeds), share)}
+		if wrong > 0 {
+			text += fmt.Sprintf(", %d bans of healthy ones", wrong)
+		}
+		return finding{text, enough(clean, len(seeds), share)}
 	})
-}
-
-func healthyBanned(seeds []*ledger) string {
-	wrong := 0
-	for _, l := range seeds {
-		wrong += len(l.wrong())
-	}
-	if wrong == 0 {
-		return ""
-	}
-	return fmt.Sprintf(", %d bans of healthy ones", wrong)
 }
 
 // nobodyBanned wants no ban at all.

@@ -26,8 +26,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// quickSeeds is how many seeds the quick form has at most.
-const quickSeeds = 20
+// quickly is what the quick form divides the number of seeds by. Comparators have no more than comparatorSeeds in any form
+// but the long one: they needn't reach anything, and a figure of theirs that is a few per cent off says the same.
+const (
+	quickly         = 10
+	comparatorSeeds = 20
+)
 
 func (r *row) form() (variants []*setup, seeds int) {
 	if *long {
@@ -41,11 +45,11 @@ func (r *row) form() (variants []*setup, seeds int) {
 		short.after /= time.Duration(max(r.shorten, 1))
 		variants = append(variants, &short)
 	}
-	most := quickSeeds
+	seeds = (r.seeds + quickly - 1) / quickly
 	if raceDetector {
-		most = 3
+		seeds = min(seeds, 2)
 	}
-	return variants, min(r.seeds, most)
+	return variants, seeds
 }
 
 // run runs all seeds of all variants by run and judges them.
@@ -69,6 +73,9 @@ func (r *row) measure(t *testing.T) entry {
 	}
 	if !*all {
 		return e
+	}
+	if !*long {
+		seeds = min(seeds, comparatorSeeds)
 	}
 	for _, c := range comparators {
 		e.findings = append(e.findings, r.run(variants[:len(variants)-r.ufcOnly], seeds, func(s *setup, seed uint64) *ledger {

@@ -41,12 +41,12 @@ func runUFC(t *testing.T, s *setup, seed uint64) (result *ledger) {
 
 func (u *ufc) pick(_ time.Duration, r *request) int {
 	if r.attempts == 0 {
-		r.call.Callee, r.call.Class, r.call.Key = callee, agent.DefaultClass, r.user
-		if u.agent.Begin(&r.call) != nil {
+		r.call = &agent.Call{Callee: callee, Class: agent.DefaultClass, Key: r.user}
+		if u.agent.Begin(r.call) != nil {
 			return -1
 		}
 	}
-	attempt, err := u.agent.Pick(&r.call)
+	attempt, err := u.agent.Pick(r.call)
 	if err != nil {
 		return -1
 	}

@@ -32,7 +32,7 @@ type request struct {
 	begun    time.Duration
 	outcome  outcome // of the attempt under way
 
-	call    agent.Call // for the agent
+	call    *agent.Call // of the agent; comparators have none
 	attempt *agent.Attempt
 }
 
@@ -42,7 +42,6 @@ func (r *request) instance() int { return r.tried[r.attempts-1] }
 // world runs a setup with a seed.
 type world struct {
 	*setup
-	seed   uint64
 	onset  time.Duration
 	queue  queue
 	guards []guard
@@ -50,8 +49,12 @@ type world struct {
 	number uint64
 
 	arrivals []*rand.Rand // by source and agent
-	bursts   *rand.Rand
-	burst    struct{ from, to time.Duration } // the current or next one
+	draws    drawer
+	// spare are requests that are over, for guards that don't keep them. An agent gets a new one each time.
+	spare  []*request
+	spares bool
+	bursts *rand.Rand
+	burst  struct{ from, to time.Duration } // the current or next one
 }
 
 // The streams of a seed. Those of arrivals follow.
@@ -62,9 +65,10 @@ const (
 )
 
 func newWorld(s *setup, seed uint64) *world {
-	w := &world{setup: s, seed: seed, bursts: stream(seed, burstStream)}
+	w := &world{setup: s, bursts: stream(seed, burstStream)}
 	w.onset = s.warm + time.Duration(stream(seed, onsetStream).Float64()*float64(warmSpread))
 	w.ledger = newLedger(s, w.onset)
+	w.draws = newDrawer(seed)
 	for n := range len(s.sources) * max(s.agents, 1) {
 		w.arrivals = append(w.arrivals, stream(seed, arrivalStream+n))
 	}
@@ -126,7 +130,9 @@ func (w *world) arrive(e event) {
 	w.planArrival(e.source, e.at)
 	w.number++
 	random := w.arrivals[e.source]
-	r := &request{number: w.number, at: e.at, agent: e.source / len(w.sources), user: from.user, code: from.code, group: random.Float64()}
+	r := w.newRequest()
+	r.number, r.at, r.agent, r.user, r.code = w.number, e.at, e.source/len(w.sources), from.user, from.code
+	r.group = random.Float64()
 	if from.users > 0 {
 		r.user = strconv.Itoa(random.IntN(from.users))
 	}
@@ -134,6 +140,17 @@ func (w *world) arrive(e event) {
 		w.ledger.empty++
 		w.close(e.at, r, outcome{result: health.Canceled})
 	}
+}
+
+func (w *world) newRequest() *request {
+	if len(w.spare) == 0 {
+		return &request{}
+	}
+	last := len(w.spare) - 1
+	r := w.spare[last]
+	w.spare = w.spare[:last]
+	*r = request{}
+	return r
 }
 
 // try begins an attempt; false if there is nobody to try.
@@ -168,11 +185,14 @@ func (w *world) close(now time.Duration, r *request, last outcome) {
 	}
 	w.guards[r.agent].end(r, code)
 	w.ledger.closed(r.at, now-r.at, last.good())
+	if w.spares {
+		w.spare = append(w.spare, r)
+	}
 }
 
 // answer draws what becomes of an attempt.
 func (w *world) answer(now time.Duration, r *request, chosen int) outcome {
-	d := newDraws(w.seed, r.number, r.attempts)
+	d := w.draws.draw(r.number, r.attempts)
 	since := now - w.onset
 	if since >= 0 && since < w.blip {
 		return lost(&d, w.blip-since)

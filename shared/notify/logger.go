@@ -9,25 +9,28 @@ import (
 	"github.com/ufc-mesh/ufc/shared/health"
 )
 
-// Logger writes a line for each decision, at most 20 a minute for a service: a collapsing one must not fill the disk. What
-// was left out is told with the next line after that minute.
+// Logger writes a line for each decision, at most 20 a minute for a service: a collapsing one must not fill the disk. A line
+// at the minute's end says how many were left out.
 type Logger struct {
-	logger   *slog.Logger
-	mu       sync.Mutex
-	services map[string]*lines
+	logger *slog.Logger
+
+	mu      sync.Mutex // of what follows
+	minutes map[string]*minute
+	closed  bool
 }
 
-type lines struct {
-	minute time.Time
-	n      int
-	left   int
+// minute is what was written of a service since the first line that no minute before counts.
+type minute struct {
+	lines int
+	left  int // out
+	end   *time.Timer
 }
 
 const linesPerMinute = 20
 
-// NewLogger returns a Logger that writes to logger.
+// NewLogger returns a Logger that writes to logger. Close it.
 func NewLogger(logger *slog.Logger) *Logger {
-	return &Logger{logger: logger, services: map[string]*lines{}}
+	return &Logger{logger: logger, minutes: map[string]*minute{}}
 }
 
 var messages = map[health.Kind]string{
@@ -48,17 +51,13 @@ func levelOf(kind health.Kind) slog.Level {
 	return slog.LevelInfo
 }
 
-// Take writes the line of a decision.
+// Take writes the line of a decision. It waits for the log.
 func (l *Logger) Take(d *health.Decision) {
 	level := levelOf(d.Kind)
 	if !l.logger.Enabled(context.Background(), level) {
 		return
 	}
-	left, ok := l.count(d)
-	if left > 0 {
-		l.logger.Warn("decisions not logged", "service", d.Service, "lines", left)
-	}
-	if !ok {
+	if !l.count(d.Service) {
 		return
 	}
 	fields := []any{"service", d.Service}
@@ -79,21 +78,52 @@ func (l *Logger) Take(d *health.Decision) {
 	l.logger.Log(context.Background(), level, messages[d.Kind], fields...)
 }
 
-// count tells whether a line may be written, and how many weren't in the minute that is over.
-func (l *Logger) count(d *health.Decision) (left int, ok bool) {
+// count tells whether a line may be written.
+func (l *Logger) count(service string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	of := l.services[d.Service]
+	if l.closed {
+		return false
+	}
+	of := l.minutes[service]
 	if of == nil {
-		of = &lines{}
-		l.services[d.Service] = of
+		of = new(minute)
+		of.end = time.AfterFunc(time.Minute, func() { l.over(service) })
+		l.minutes[service] = of
 	}
-	if d.Time.Sub(of.minute) >= time.Minute {
-		left, *of = of.left, lines{minute: d.Time}
-	}
-	if of.n++; of.n > linesPerMinute {
+	if of.lines == linesPerMinute {
 		of.left++
-		return left, false
+		return false
 	}
-	return left, true
+	of.lines++
+	return true
+}
+
+// over ends a service's minute.
+func (l *Logger) over(service string) {
+	l.mu.Lock()
+	of := l.minutes[service]
+	delete(l.minutes, service)
+	l.mu.Unlock()
+	if of != nil { // nil: Close was quicker
+		l.tellLeft(service, of)
+	}
+}
+
+func (l *Logger) tellLeft(service string, of *minute) {
+	if of.left > 0 {
+		l.logger.Warn("decisions not logged", "service", service, "lines", of.left)
+	}
+}
+
+// Close ends all minutes. Nothing more is written.
+func (l *Logger) Close() {
+	l.mu.Lock()
+	minutes := l.minutes
+	l.minutes, l.closed = nil, true
+	l.mu.Unlock()
+	for service, of := range minutes {
+		of.end.Stop()
+		l.tellLeft(service, of)
+	}
 }

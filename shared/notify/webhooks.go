@@ -2,188 +2,125 @@ package notify
 
 import (
 	"context"
-	"crypto/rand"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync"
-	"time"
 
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// Identity says who sends.
+// Identity says who tells.
 type Identity struct {
-	Agent string `json:"agent"`
-	Host  string `json:"host"`
-	IDC   string `json:"idc,omitempty"`
+	Agent string // unique name of the agent
+	Host  string // name of its machine
+	IDC   string // physical IDC where it runs. Empty: unknown
 }
 
-// Webhooks tell platforms of instances that have been banned for long (ban.webhook of a Service), so that they are migrated,
-// and of instances that deserve a ban and don't get one for the cap. At most one message a minute is sent for a service; what
-// comes in between is gathered into the next one, so that nothing is lost. A message is sent until it is taken (status 2xx),
-// with the same id each time, first after 1 s, at last each 5 min. One that is refused (4xx, but for 408, 425 and 429) is
-// given up, and logged: a wrong URL doesn't become right.
-//
-// What is held is bounded by the number of instances: of each, the newest event. It is lost with the process.
+// Options are what Webhooks need.
+type Options struct {
+	// Policy returns a service's ban.webhook, nil if it has none. It is asked anew before each try. Needed. It must not
+	// block, nor call Webhooks.
+	Policy func(service string) *model.Webhook
+	// Listed tells whether an instance is in its service's list: of one that has left it nobody is told. Default: all are.
+	// It must not block, nor call Webhooks.
+	Listed func(service string, instance netip.AddrPort) bool
+	// Identity says who tells. Default: nobody. It must not block, nor call Webhooks.
+	Identity func() Identity
+	// Transport carries the POSTs. Default: one of their own, as the package's comment says.
+	Transport http.RoundTripper
+	Logger    *slog.Logger // default slog.Default()
+}
+
+// Webhooks tell platforms of long bans and of caps reached. It is used by many goroutines at once.
 type Webhooks struct {
-	policy   func(service string) *model.Webhook
-	identity func() Identity
-	logger   *slog.Logger
-	client   *http.Client
-	ctx      context.Context
-	cancel   context.CancelFunc
-	sent     *outcomes
+	Options
+	client *http.Client
+	counts counts
 
-	mu      sync.Mutex // of what follows
-	boxes   map[string]*outbox
-	closed  bool
-	running sync.WaitGroup
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wait   sync.WaitGroup
+
+	mu       sync.Mutex         // of what follows, and of what is in it
+	services map[string]*outbox // those of which there is something to tell or to remember
+	closed   bool
+	unsent   int // instances in the messages that Close broke off
 }
 
-// outbox is what a service has to tell.
-type outbox struct {
-	service string
-	bans    map[netip.AddrPort]*longBan
-	pending map[subject]Event
-	sending bool
-	last    time.Time // when a message was sent last
-}
-
-// subject is what the newest event is kept of.
-type subject struct {
-	event    string
-	instance netip.AddrPort
-}
-
-// longBan is a ban that may become a long one.
-type longBan struct {
-	decision health.Decision // that began it
-	timer    *time.Timer
-}
-
-// Event is one event in a message.
-type Event struct {
-	Event    string             `json:"event"` // long_ban or cap_reached
-	Instance string             `json:"instance"`
-	Time     time.Time          `json:"time"`
-	Reason   health.Reason      `json:"reason"`
-	Since    time.Time          `json:"since,omitzero"` // of the ban
-	Banned   float64            `json:"banned_for_seconds,omitempty"`
-	Rule     string             `json:"rule,omitempty"`
-	Inputs   map[string]float64 `json:"inputs,omitempty"`
-	Detail   string             `json:"detail,omitempty"`
-}
-
-// Message is the body of a request.
-type Message struct {
-	ID   string    `json:"id"` // also in the header Idempotency-Key; the same each time that it is sent
-	Time time.Time `json:"time"`
-	Identity
-	Service string  `json:"service"`
-	Events  []Event `json:"events"`
-}
-
-const (
-	longBanEvent    = "long_ban"
-	capReachedEvent = "cap_reached"
-)
-
-// NewWebhooks returns what sends by the policies of services; nil is none. The requests go through the proxy that the
-// environment names, as outbound requests do. Close it.
-func NewWebhooks(policy func(service string) *model.Webhook, identity func() Identity, logger *slog.Logger) *Webhooks {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &Webhooks{
-		policy: policy, identity: identity, logger: logger, ctx: ctx, cancel: cancel, boxes: map[string]*outbox{}, sent: &outcomes{},
-		client: &http.Client{
-			Timeout: 10 * time.Second,
-			Transport: &http.Transport{
-				Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-				IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: 2,
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+// NewWebhooks returns Webhooks. Close them.
+func NewWebhooks(options Options) *Webhooks {
+	if options.Listed == nil {
+		options.Listed = func(string, netip.AddrPort) bool { return true }
 	}
+	if options.Identity == nil {
+		options.Identity = func() Identity { return Identity{} }
+	}
+	if options.Transport == nil {
+		options.Transport = newTransport()
+	}
+	if options.Logger == nil {
+		options.Logger = slog.Default()
+	}
+	w := &Webhooks{Options: options, client: newClient(options.Transport), services: map[string]*outbox{}}
+	w.ctx, w.cancel = context.WithCancel(context.Background())
+	return w
 }
 
-// Close ends the sending, and waits for it. What wasn't taken is lost.
+// Take takes a decision; those on one instance must come in their order. It takes a lock, and never blocks for longer. After
+// Close it does nothing.
+func (w *Webhooks) Take(d *health.Decision) {
+	if !concerns(d) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	hook := w.Policy(d.Service)
+	if w.closed || hook == nil {
+		return
+	}
+	o := w.services[d.Service]
+	if o == nil {
+		if returns(d) { // of what was never banned for all we know
+			return
+		}
+		o = newOutbox(w, d.Service)
+		w.services[d.Service] = o
+		w.wait.Go(o.run)
+	}
+	o.take(d, hook.After.Std())
+}
+
+// concerns tells whether a webhook has to do with a decision. Of a neighbour's ban he tells himself.
+func concerns(d *health.Decision) bool {
+	return bans(d) && d.Reason != health.ByNeighbour || returns(d) || d.Kind == health.Capped
+}
+
+// bans tells whether the instance is banned by a decision, or stays so.
+func bans(d *health.Decision) bool {
+	return d.Kind == health.Banned || d.Kind == health.Extended || d.Kind == health.Relapsed
+}
+
+// returns tells whether the instance is back by a decision.
+func returns(d *health.Decision) bool { return d.Kind == health.Reopened || d.Kind == health.Lifted }
+
+// Close breaks off what is under way, waits for it, and logs how many instances nobody was told of.
 func (w *Webhooks) Close() {
 	w.mu.Lock()
 	w.closed = true
-	for _, box := range w.boxes {
-		for _, ban := range box.bans {
-			ban.timer.Stop()
-		}
-	}
 	w.mu.Unlock()
 	w.cancel()
-	w.running.Wait()
+	w.wait.Wait()
 	w.client.CloseIdleConnections()
-}
-
-// Take takes a decision. It doesn't block.
-func (w *Webhooks) Take(d *health.Decision) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	policy := w.policy(d.Service)
-	if w.closed || policy == nil && w.boxes[d.Service] == nil {
-		return
+	unsent := w.unsent
+	for _, o := range w.services {
+		unsent += len(o.bans.items) + len(o.caps.items)
 	}
-	box := w.boxes[d.Service]
-	if box == nil {
-		box = &outbox{service: d.Service, bans: map[netip.AddrPort]*longBan{}, pending: map[subject]Event{}}
-		w.boxes[d.Service] = box
-	}
-	switch d.Kind {
-	case health.Banned, health.Relapsed:
-		w.watch(box, policy, d)
-	case health.Reopened, health.Lifted:
-		if ban := box.bans[d.Instance]; ban != nil {
-			ban.timer.Stop()
-			delete(box.bans, d.Instance)
-		}
-	case health.Capped:
-		w.add(box, Event{
-			Event: capReachedEvent, Instance: d.Instance.String(), Time: d.Time.UTC(), Reason: d.Reason, Rule: d.Rule, Inputs: d.Inputs,
-			Detail: d.Detail,
-		}, d.Instance)
+	clear(w.services)
+	if w.unsent = 0; unsent > 0 {
+		w.Logger.Warn("webhooks not delivered before the end", "instances", unsent)
 	}
 }
-
-// watch waits until a ban is a long one. The lock is held.
-func (w *Webhooks) watch(box *outbox, policy *model.Webhook, d *health.Decision) {
-	if policy == nil || box.bans[d.Instance] != nil || d.Reason == health.ByNeighbour { // he tells himself
-		return
-	}
-	ban := &longBan{decision: *d}
-	ban.timer = time.AfterFunc(max(policy.After.Std()-d.BannedFor, 0), func() { w.long(box, ban) })
-	box.bans[d.Instance] = ban
-}
-
-// long tells of a ban that has become a long one.
-func (w *Webhooks) long(box *outbox, ban *longBan) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	d := &ban.decision
-	if w.closed || box.bans[d.Instance] != ban {
-		return
-	}
-	w.add(box, Event{
-		Event: longBanEvent, Instance: d.Instance.String(), Time: time.Now().UTC(), Reason: d.Reason, Since: d.Time.UTC(),
-		Banned: (d.BannedFor + time.Since(d.Time)).Seconds(), Rule: d.Rule, Inputs: d.Inputs, Detail: d.Detail,
-	}, d.Instance)
-}
-
-// add puts an event into the next message. The lock is held.
-func (w *Webhooks) add(box *outbox, event Event, of netip.AddrPort) {
-	box.pending[subject{event.Event, of}] = event
-	if !box.sending {
-		box.sending = true
-		w.running.Go(func() { w.send(box) })
-	}
-}
-
-// id returns an unguessable name for a message.
-func id() string { return rand.Text() }

@@ -1,0 +1,85 @@
+package notify
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/health"
+)
+
+// logRig returns a logger in virtual time, what it writes, and a function that takes a decision.
+func logRig(t *testing.T) (*Logger, *bytes.Buffer, func(kind health.Kind, service string)) {
+	var out bytes.Buffer
+	l := NewLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	t.Cleanup(l.Close)
+	return l, &out, func(kind health.Kind, service string) {
+		l.Take(&health.Decision{
+			Time: time.Now(), Kind: kind, Service: service, Instance: address("1"), Reason: health.ByProof,
+			Inputs: map[string]float64{"failures": 3}, Value: 2, Threshold: 1, Duration: time.Minute, Detail: "refused",
+		})
+	}
+}
+
+func TestLogger(t *testing.T) {
+	f := func(kind health.Kind, want string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			_, out, take := logRig(t)
+			take(kind, "shop")
+			want += ` service=shop instance=10.0.0.1:80 reason=proof duration=1m0s value=2 threshold=1 inputs=map[failures:3] detail=refused` + "\n"
+			if !strings.HasSuffix(out.String(), want) {
+				t.Errorf("%s, not %s", out, want)
+			}
+		})
+	}
+	f(health.Banned, `level=WARN msg="instance banned"`)
+	f(health.Relapsed, `level=WARN msg="instance banned again"`)
+	f(health.Capped, `level=WARN msg="instance not banned: too many are already"`)
+	f(health.Fault, `level=WARN msg="service fault: nobody is banned for it"`)
+	f(health.Panic, `level=WARN msg="panic: under half of the instances are left"`)
+	f(health.Reopened, `level=INFO msg="instance back"`)
+	f(health.HalfOpen, `level=INFO msg="instance half open"`)
+	f(health.Lifted, `level=INFO msg="ban lifted"`)
+	f(health.PanicOver, `level=INFO msg="panic over"`)
+	f(health.Extended, `level=DEBUG msg="ban goes on"`)
+	f(health.Slowed, `level=DEBUG msg="instance is slow: weight cut"`)
+}
+
+func TestLoggerIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, out, take := logRig(t)
+		lines := func() int {
+			synctest.Wait()
+			return strings.Count(out.String(), "\n")
+		}
+		for range 1000 {
+			take(health.Banned, "shop")
+		}
+		take(health.Banned, "other")
+		if n := lines(); n != linesPerMinute+1 {
+			t.Errorf("%d lines for a storm", n)
+		}
+		time.Sleep(time.Minute) // and nothing more comes
+		if n := lines(); n != linesPerMinute+2 || !strings.Contains(out.String(), `msg="decisions not logged" service=shop lines=980`) {
+			t.Errorf("%d lines: %s", n, out)
+		}
+		if len(l.minutes) != 0 {
+			t.Errorf("%d services are remembered", len(l.minutes))
+		}
+		for range 31 {
+			take(health.Banned, "shop")
+		}
+		l.Close()
+		if n := lines(); n != 2*linesPerMinute+3 || !strings.HasSuffix(out.String(), "service=shop lines=11\n") {
+			t.Errorf("%d lines: the end loses what was left out", n)
+		}
+		take(health.Banned, "shop")
+		if n := lines(); n != 2*linesPerMinute+3 {
+			t.Errorf("%d lines after all", n)
+		}
+	})
+}
