@@ -12,13 +12,13 @@ import (
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/notify"
-	"github.com/ufc-mesh/ufc/shared/store"
 )
 
-// decisions passes on what the agent decides: to webhooks at once, which only take a lock, and to the log and who listens
-// in a goroutine of its own, so that a slow disk or listener holds no judge up, and no call.
+// decisions passes on what the agent decides: to webhooks and the other agents of the machine at once, which only take a
+// lock, and to the log and who listens in a goroutine of its own, so that a slow disk or listener holds no judge up, and no
+// call.
 type decisions struct {
-	board    *store.Board // nil: nobody is told
+	tell     *teller // nil: no other agent is told
 	logger   *notify.Logger
 	webhooks *notify.Webhooks
 	warnings *slog.Logger
@@ -41,9 +41,9 @@ type listener struct {
 // happens and decide nothing: what it looks like now matters more to people than how it began.
 const queueSize = 4096
 
-func newDecisions(a *attachment, logger *slog.Logger) *decisions {
+func newDecisions(a *attachment, tell *teller, logger *slog.Logger) *decisions {
 	d := &decisions{
-		board: a.board, logger: notify.NewLogger(logger), warnings: logger,
+		tell: tell, logger: notify.NewLogger(logger), warnings: logger,
 		webhooks: notify.NewWebhooks(notify.Options{
 			Policy: a.webhook, Listed: a.listed, Identity: a.identity, Logger: logger,
 		}),
@@ -79,7 +79,9 @@ func (a *attachment) identity() notify.Identity {
 // take is the agent's.
 func (d *decisions) take(of health.Decision) {
 	d.webhooks.Take(&of)
-	d.publish(&of)
+	if d.tell != nil {
+		d.tell.decided(of)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -99,23 +101,6 @@ func (d *decisions) wake() {
 	default:
 	}
 }
-
-// publish tells the other agents of the host.
-func (d *decisions) publish(of *health.Decision) {
-	switch {
-	case d.board == nil || of.Reason == health.ByNeighbour:
-	case of.Kind == health.Banned || of.Kind == health.Extended || of.Kind == health.Relapsed:
-		d.board.Publish(of.Service, of.Instance, &model.ToldBan{
-			Reason: string(of.Reason), Since: of.Time.Add(-of.BannedFor).UTC(), Until: of.Time.Add(of.Duration).UTC(),
-			Detail: of.Detail[:min(len(of.Detail), mostDetail)],
-		})
-	case of.Kind == health.Reopened || of.Kind == health.Lifted:
-		d.board.Withdraw(of.Service, of.Instance)
-	}
-}
-
-// mostDetail is what of a detail is told, in bytes.
-const mostDetail = 256
 
 // run ends when all is closed, and what waited is passed on.
 func (d *decisions) run() {

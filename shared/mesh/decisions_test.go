@@ -22,7 +22,7 @@ func hub(t *testing.T) (*Mesh, *bytes.Buffer) {
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	a := &attachment{Catalog: catalog.New(logger)}
 	a.settings.Store(&Config{AgentID: "a1", Host: "h1", IDC: "bj-a"})
-	a.decisions = newDecisions(a, logger)
+	a.decisions = newDecisions(a, nil, logger)
 	t.Cleanup(func() { a.decisions.close() })
 	return &Mesh{attachment: a}, &log
 }

@@ -1,10 +1,10 @@
 package mesh
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -14,7 +14,6 @@ import (
 
 	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/catalog"
-	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/store"
 )
 
@@ -23,8 +22,8 @@ type Config struct {
 	// Store says where the documents are. Its Logger becomes the attachment's, so it must outlive the host's configurations.
 	Store   store.Config
 	IDC     string   // physical IDC of this process. Empty: unknown
-	AgentID string   // unique name of this agent; default the hostname. In force from the first hold on
-	Host    string   // machine name, shared with the other agents on it; default the hostname. In force from the first hold on
+	AgentID string   // unique name of this agent, under which it tells its bans; default the hostname. Webhooks name it
+	Host    string   // machine name, shared with the other agents on it, who hear its bans; default the hostname. Webhooks name it
 	Follow  []string // what to follow: all, used, or callees by name; default all. Only all is in force yet
 	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
 }
@@ -42,9 +41,9 @@ type attachment struct {
 
 	key      string
 	follower *store.Follower
-	// decisions passes on what the agent decides.
+	// board is where the agents of this machine tell each other their bans, decisions passes on what the agent decides.
+	board     *store.Board
 	decisions *decisions
-	board     *store.Board // tells the host's other agents of bans
 	start     sync.Once
 	settings  atomic.Pointer[Config] // in force: the newest hold's
 	holds     []*Mesh                // the newest last; guarded by pool.mu
@@ -68,20 +67,14 @@ func (c *Config) complete() error {
 	if err := c.Store.Validate(); err != nil {
 		return err
 	}
-	if c.AgentID != "" && c.Host != "" {
-		return nil
+	if c.AgentID == "" || c.Host == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("finding the hostname, which names this agent: %w", err)
+		}
+		c.AgentID, c.Host = cmp.Or(c.AgentID, host), cmp.Or(c.Host, host)
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("finding the hostname, which names this agent: %w", err)
-	}
-	if c.AgentID == "" {
-		c.AgentID = host
-	}
-	if c.Host == "" {
-		c.Host = host
-	}
-	return nil
+	return store.CheckHost(c.Host)
 }
 
 // Acquire returns a hold on a mesh: on the attachment that this process has already, whose settings become these until the
@@ -117,18 +110,17 @@ func attach(config Config) (*attachment, error) {
 	if err := follower.LoadSnapshot(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		logger.Error("snapshot not used", "error", err)
 	}
-	a := &attachment{Catalog: views, key: config.key(), follower: follower}
-	a.settings.Store(&config)
-	// By default all agents of a host have its name: the process tells them apart.
-	teller := fmt.Sprintf("%s/%d", config.AgentID, os.Getpid())
-	a.board, err = store.NewBoard(config.Store, config.Host, teller, func(service string, address netip.AddrPort, ban *model.ToldBan) {
-		a.Agent.Told(service, address, ban)
-	})
+	tell := &teller{}
+	board, err := store.NewBoard(follower, config.Host, config.AgentID, tell.told)
 	if err != nil {
 		return nil, err
 	}
-	a.decisions = newDecisions(a, logger)
+	tell.board = board
+	a := &attachment{Catalog: views, key: config.key(), follower: follower, board: board}
+	a.settings.Store(&config)
+	a.decisions = newDecisions(a, tell, logger)
 	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Logger: logger, Decided: a.decisions.take})
+	tell.agent = a.Agent
 	return a, nil
 }
 
@@ -136,9 +128,10 @@ func attach(config Config) (*attachment, error) {
 func (a *attachment) use(settings *Config) {
 	a.settings.Store(settings)
 	a.Agent.SetIDC(settings.IDC)
+	_ = a.board.Identify(settings.Host, settings.AgentID) // the host was checked
 }
 
-// Start begins to follow etcd, and to tell it of bans. Further calls do nothing.
+// Start begins to follow etcd, and to tell and hear bans on this machine. Further calls do nothing.
 func (m *Mesh) Start() {
 	m.start.Do(func() {
 		m.follower.Start()
@@ -163,7 +156,7 @@ func (m *Mesh) Release() {
 	}
 	pool.mu.Unlock()
 	if last {
-		m.board.Close()
+		m.board.Close() // over the follower's connection: what was told ends at once
 		m.follower.Close()
 		m.Agent.Close()
 		m.decisions.close()

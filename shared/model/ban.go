@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // HandBan is a ban that a person made: nobody sends the instance anything while it stands, whatever its health. It is one
@@ -88,6 +91,29 @@ func (b *ToldBan) JSON() []byte { return mustJSON(b) }
 func (b *HandBan) Valid(service string, address netip.AddrPort) error {
 	_, _, err := ParseBan(service, address.String(), b.JSON())
 	return err
+}
+
+// Tidy returns the ban as it can be written: texts cut to their limits, control characters replaced by spaces, times in UTC
+// and in whole milliseconds. Two tidy bans that mean the same are equal.
+func (b ToldBan) Tidy() ToldBan {
+	return ToldBan{
+		Agent: tidy(b.Agent), Reason: tidy(b.Reason), Detail: tidy(b.Detail),
+		Since: b.Since.UTC().Truncate(time.Millisecond), Until: b.Until.UTC().Truncate(time.Millisecond),
+	}
+}
+
+func tidy(text string) string {
+	clean := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	cut := min(len(clean), maxText)
+	for cut > 0 && cut < len(clean) && !utf8.RuneStart(clean[cut]) {
+		cut--
+	}
+	return clean[:cut]
 }
 
 // maxBan is the largest value of a ban: three texts, every byte of them escaped.

@@ -94,6 +94,27 @@ func TestBanValid(t *testing.T) {
 	}
 }
 
+func TestTidyBan(t *testing.T) {
+	late := time.Date(2026, 1, 2, 16, 4, 5, 999_999, time.FixedZone("", 3600))
+	f := func(text, want string) {
+		t.Helper()
+		got := ToldBan{Agent: "a\n", Reason: text, Detail: text, Since: late, Until: late}.Tidy()
+		noon := time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
+		if got != (ToldBan{Agent: "a ", Reason: want, Detail: want, Since: noon, Until: noon}) {
+			t.Errorf("%q became %+v", text, got)
+		}
+		if read, _, err := ParseToldBan("shop", "10.0.0.1:80", got.JSON()); err != nil || *read != got {
+			t.Errorf("%+v was read as %+v, %v", got, read, err)
+		}
+	}
+	f("", "")
+	f("refused", "refused")
+	f("a\x00b\u0085c", "a b c")
+	f("a\xff", "a?")
+	f(strings.Repeat("x", maxText+1), strings.Repeat("x", maxText))
+	f(strings.Repeat("x", maxText-1)+"é", strings.Repeat("x", maxText-1))
+}
+
 // The largest ban that the rules allow must be one that can be read.
 func TestLargestBan(t *testing.T) {
 	worst := strings.Repeat("<", maxText)

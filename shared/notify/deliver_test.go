@@ -1,7 +1,6 @@
 package notify
 
 import (
-	"bytes"
 	"io"
 	"log/slog"
 	"net"
@@ -23,7 +22,7 @@ type received struct {
 }
 
 // realRig returns webhooks that post to a URL by the transport of their own, and a function that bans an instance for long.
-func realRig(t *testing.T, url string, log *bytes.Buffer) (ban func(name string), hooks *Webhooks) {
+func realRig(t *testing.T, url string, log *buffer) (ban func(name string), hooks *Webhooks) {
 	t.Helper()
 	hooks = NewWebhooks(Options{
 		Policy: func(string) *model.Webhook { return &model.Webhook{URL: url, After: model.Duration(time.Second)} },
@@ -69,7 +68,7 @@ func wait(t *testing.T, got <-chan received) received {
 }
 
 func TestRealReceiver(t *testing.T) {
-	var log bytes.Buffer
+	var log buffer
 	url, got := receiver(t, func(n int, w http.ResponseWriter, _ *http.Request) {
 		if n > 0 {
 			return
@@ -102,7 +101,7 @@ func TestRealReceiver(t *testing.T) {
 }
 
 func TestNoRedirectIsFollowed(t *testing.T) {
-	var log bytes.Buffer
+	var log buffer
 	url, got := receiver(t, func(_ int, w http.ResponseWriter, req *http.Request) {
 		http.Redirect(w, req, "/elsewhere", http.StatusTemporaryRedirect)
 	})
@@ -114,7 +113,7 @@ func TestNoRedirectIsFollowed(t *testing.T) {
 }
 
 func TestEndlessAnswerIsNoFailure(t *testing.T) {
-	var log bytes.Buffer
+	var log buffer
 	url, got := receiver(t, func(_ int, w http.ResponseWriter, req *http.Request) {
 		for req.Context().Err() == nil {
 			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
@@ -133,7 +132,7 @@ func TestEndlessAnswerIsNoFailure(t *testing.T) {
 }
 
 func TestCloseDoesNotWaitForASlowReceiver(t *testing.T) {
-	var log bytes.Buffer
+	var log buffer
 	url, got := receiver(t, func(_ int, _ http.ResponseWriter, req *http.Request) { <-req.Context().Done() })
 	ban, hooks := realRig(t, url, &log)
 	ban("1")
@@ -161,7 +160,7 @@ func TestShown(t *testing.T) {
 }
 
 func TestUnreadableURLIsGivenUp(t *testing.T) {
-	var log bytes.Buffer
+	var log buffer
 	ban, hooks := realRig(t, "https://a.test/secret%zz", &log)
 	ban("1")
 	for until := time.Now().Add(5 * time.Second); testutil.ToFloat64(only(hooks, "refused")) != 1; time.Sleep(time.Millisecond) {

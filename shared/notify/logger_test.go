@@ -1,7 +1,6 @@
 package notify
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
 	"testing"
@@ -12,8 +11,8 @@ import (
 )
 
 // logRig returns a logger in virtual time, what it writes, and a function that takes a decision.
-func logRig(t *testing.T) (*Logger, *bytes.Buffer, func(kind health.Kind, service string)) {
-	var out bytes.Buffer
+func logRig(t *testing.T) (*Logger, *buffer, func(kind health.Kind, service string)) {
+	var out buffer
 	l := NewLogger(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	t.Cleanup(l.Close)
 	return l, &out, func(kind health.Kind, service string) {
@@ -67,9 +66,11 @@ func TestLoggerIsBounded(t *testing.T) {
 		if n := lines(); n != linesPerMinute+2 || !strings.Contains(out.String(), `msg="decisions not logged" service=shop lines=980`) {
 			t.Errorf("%d lines: %s", n, out)
 		}
+		l.mu.Lock()
 		if len(l.minutes) != 0 {
 			t.Errorf("%d services are remembered", len(l.minutes))
 		}
+		l.mu.Unlock()
 		for range 31 {
 			take(health.Banned, "shop")
 		}

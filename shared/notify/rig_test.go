@@ -41,12 +41,30 @@ func (p *post) names() string {
 	return names
 }
 
+// buffer is a log that may be read while it is written.
+type buffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 // rig is a receiver in virtual time, whose answers a test chooses.
 type rig struct {
 	t *testing.T
 	*Webhooks
 	begun  time.Time
-	log    bytes.Buffer
+	log    buffer
 	mu     sync.Mutex
 	hook   *model.Webhook
 	gone   map[netip.AddrPort]bool
@@ -148,4 +166,12 @@ func (r *rig) decide(kind health.Kind, name string, bannedFor time.Duration) {
 func inBubble(t *testing.T, after time.Duration, f func(t *testing.T, r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { f(t, newRig(t, after)) })
+}
+
+// remembers counts the services of which anything is remembered.
+func (r *rig) remembers() int {
+	synctest.Wait()
+	r.Webhooks.mu.Lock()
+	defer r.Webhooks.mu.Unlock()
+	return len(r.services)
 }

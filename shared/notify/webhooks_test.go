@@ -78,10 +78,8 @@ func TestReturnBeforeIsNoLongBan(t *testing.T) {
 			r.decide(kind, "1", 9*time.Minute)
 			time.Sleep(time.Hour)
 			r.expect()
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			if len(r.services) != 0 {
-				t.Errorf("%s: something is remembered of it: %v", kind, r.services)
+			if r.remembers() != 0 {
+				t.Errorf("%s: something is remembered of it: %d services", kind, r.remembers())
 			}
 		})
 	}
@@ -173,7 +171,7 @@ func TestPolicyChanges(t *testing.T) {
 		set(nil)
 		time.Sleep(11 * time.Minute)
 		r.expect() // no webhook any more
-		if r.decide(health.Extended, "1", 11*time.Minute); len(r.services) != 0 {
+		if r.decide(health.Extended, "1", 11*time.Minute); r.remembers() != 0 {
 			t.Error("a service without a webhook is remembered")
 		}
 		set(&model.Webhook{URL: hookURL, After: model.Duration(time.Hour)})
@@ -190,8 +188,8 @@ func TestPolicyChanges(t *testing.T) {
 		set(nil)
 		before := len(r.got())
 		time.Sleep(time.Hour)
-		if got := len(r.got()); got != before || len(r.services) != 0 {
-			t.Errorf("%d posts after the webhook's end, services %v", got-before, r.services)
+		if got := len(r.got()); got != before || r.remembers() != 0 {
+			t.Errorf("%d posts after the webhook's end, %d services", got-before, r.remembers())
 		}
 	})
 }
@@ -199,10 +197,12 @@ func TestPolicyChanges(t *testing.T) {
 func TestWhoHasLeftTheListIsNotToldOf(t *testing.T) {
 	inBubble(t, 10*time.Minute, func(t *testing.T, r *rig) {
 		r.decide(health.Banned, "1", 0)
+		r.mu.Lock()
 		r.gone[address("1")] = true
+		r.mu.Unlock()
 		time.Sleep(10 * time.Minute)
 		r.expect()
-		if len(r.services) != 0 {
+		if r.remembers() != 0 {
 			t.Error("it is remembered")
 		}
 	})
@@ -218,8 +218,8 @@ func TestNothingIsRememberedForEver(t *testing.T) {
 		r.expect("cap_reached 2 @ 0s", "long_ban 13 @ 10m0s")
 		time.Sleep(48 * time.Hour)
 		synctest.Wait()
-		if len(r.services) != 0 {
-			t.Errorf("%v", r.services)
+		if r.remembers() != 0 {
+			t.Errorf("%d services", r.remembers())
 		}
 	})
 }

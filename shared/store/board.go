@@ -2,352 +2,232 @@ package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"maps"
-	"math/rand/v2"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// Board tells the other agents of a host, and operators, of this agent's bans, and hears of those of the others. Each ban is
-// one key, bans/<host>/<service>/<host:port>, under a lease of this agent: they vanish by themselves soon after it.
+// Board is where the agents of one host tell each other whom they have banned, and operators can read it: the keys
+// PREFIX/bans/<host>/<service>/<host:port>. It publishes this agent's bans, and follows those of the others.
 //
-// If two agents of a host ban the same instance, the key is the first one's; when he takes it away, the other one writes
-// it. Should both write at once, the later value stays, and the earlier writer comes back to it when it goes.
+// The keys lie under a lease of this Board's, so that they go with an agent that dies, 30 s later. A lost lease is followed
+// by a new one, and everything is published again. While nothing is published there is no lease: an agent without bans
+// costs etcd one watch and no write.
 //
-// Writes are put off while there are many, and only what still stands is written: at most boardRate transactions of at most
-// 128 keys a second. Nothing is lost when etcd is away: what stands then is written when it is back. An agent without bans
-// holds no lease, and costs etcd nothing but a watch.
+// Two agents may have banned the same instance, but there is one key. The first writer keeps it; the other one sees that,
+// leaves it alone, and writes its own when the key is gone and its ban still stands. So neither ever overwrites the other,
+// and who follows learns of the ban as long as anybody's stands. What a Board owns it knows by the lease and not by the
+// agent_id, which two agents may share by mistake: both default to the hostname.
+//
+// Etcd away: nothing is lost. What is to be published is kept, and written when etcd is back; what was told stays until
+// 30 s after its Until. A role that may not write follows nevertheless.
 type Board struct {
-	cfg      Config
+	follower *Follower
 	keys     keyspace
-	host     string
-	agent    string
-	told     func(service string, address netip.AddrPort, ban *model.ToldBan)
-	complain complaints
+	logger   *slog.Logger
+	told     ToldFunc
+	timing   boardTiming
 
 	mu     sync.Mutex
-	wanted map[banKey]string // values
-	kick   chan struct{}     // something has changed
+	host   string
+	agent  string
+	wanted map[spot]model.ToldBan
+	dirty  map[spot]int64     // what must be looked at, and the revision at which its key was found gone; 0: it wasn't
+	leases []clientv3.LeaseID // of this Board, the newest last
 
-	// Of the goroutine that runs.
-	link    *link
-	written map[banKey]string
-	others  map[banKey]string // values of the host's other agents
-	lease   clientv3.LeaseID
-	alive   <-chan *clientv3.LeaseKeepAliveResponse
-	writes  int // transactions, for tests
+	wake  chan struct{} // dirty has grown, or the host has changed
+	moved chan struct{} // the host has changed
 
 	start, close sync.Once
+	ctx          context.Context
 	cancel       context.CancelFunc
-	done         chan struct{}
+	running      sync.WaitGroup
 }
 
-type banKey struct {
+// ToldFunc takes a ban by another agent of this host, the first time and when it changes; nil: it is over. Calls come from
+// one goroutine, and must not wait for the Board.
+type ToldFunc func(service string, address netip.AddrPort, ban *model.ToldBan)
+
+// spot is one instance of one service: one key of a host's.
+type spot struct {
 	service string
 	address netip.AddrPort
 }
 
 const (
-	// boardLease is how long the bans of an agent that died stand, in seconds.
-	boardLease = 30
-	// boardRate bounds the transactions of an agent. If of 100,000 agents a hundredth lives through a collapse at once, that
-	// is 5,000 small writes a second, which an etcd on SSDs takes.
-	boardRate  = 5
-	boardBatch = 128 // operations that etcd takes in a transaction
-	// boardIdle is how long a lease without bans is kept, so that a flapping instance doesn't make a lease each time.
-	boardIdle = time.Minute
+	// leaseTTL is how long the bans of an agent outlive it, in seconds. A program that died with its bans is back sooner.
+	leaseTTL = 30
+	// writeRate and writeBurst bound the writes of one agent, in transactions a second. Etcd takes some 10,000 small writes a
+	// second. Of 100,000 agents those that call a callee write when an instance of it dies: some hundreds, once each. What
+	// must not happen is that all write all the time, as while a callee flaps. A transaction takes 100 bans and counts as
+	// one write, and whatever changes between two of them is written once, as it is then: so the limit delays next to
+	// nothing, and one agent gone mad takes a thousandth of etcd.
+	writeRate  = 10
+	writeBurst = 20
+	// maxTold is how many bans one transaction writes. Each is a transaction of its own within, of one operation, and
+	// etcd counts both levels against its limit of 128.
+	maxTold = 100
+	// maxLeases is how many leases of its own a Board remembers. Keys of an older one exist only in a restored etcd.
+	maxLeases = 8
 )
 
-// NewBoard returns the board of an agent of a host, under a name that no other agent of the host has. told is called, from one goroutine, for each ban of another agent, and
-// without a ban when that is over. It asks etcd nothing yet.
-func NewBoard(cfg Config, host, agent string, told func(string, netip.AddrPort, *model.ToldBan)) (*Board, error) {
-	if err := errors.Join(cfg.Validate(), CheckHost(host)); err != nil {
+// boardTiming is what tests shorten.
+type boardTiming struct {
+	ttl     int64         // of the lease, in seconds
+	renew   time.Duration // between renewals, ±10 %
+	linger  time.Duration // after the last ban is gone, until the lease is given back
+	gather  time.Duration // between a change and its writing, half to whole, so that what comes together goes together
+	grace   time.Duration // after its Until, for which a told ban stays while etcd is away
+	overdue time.Duration // after its Until, an own ban that nobody has ended is taken back
+	silence time.Duration // without a sign of life, the watch is given up
+}
+
+// A third of the TTL lets two renewals fail. An own ban is overdue when its instance was forgotten while banned: nobody
+// decides on it any more.
+var defaultBoardTiming = boardTiming{
+	ttl: leaseTTL, renew: leaseTTL * time.Second / 3, linger: time.Minute, gather: 100 * time.Millisecond,
+	grace: 30 * time.Second, overdue: 10 * time.Minute, silence: defaultTiming.silence,
+}
+
+// NewBoard returns a Board of an agent on a host, which shares the follower's connection and must be closed before it. It
+// does nothing before Start. The error is that the host can't be a part of a key.
+func NewBoard(follower *Follower, host, agent string, told ToldFunc) (*Board, error) {
+	if err := CheckHost(host); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	return &Board{
-		cfg: cfg, keys: newKeyspace(cfg.Prefix), host: host, agent: agent, told: told, complain: complaints{logger: cfg.Logger},
-		wanted: map[banKey]string{}, kick: make(chan struct{}, 1), written: map[banKey]string{}, others: map[banKey]string{},
+		follower: follower, keys: follower.keys, logger: follower.cfg.Logger, told: told, timing: defaultBoardTiming,
+		host: host, agent: agent, wanted: map[spot]model.ToldBan{}, dirty: map[spot]int64{},
+		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
 	}, nil
 }
 
-// Publish tells of a ban, or of what has changed of it. It doesn't wait.
-func (b *Board) Publish(service string, address netip.AddrPort, ban *model.ToldBan) {
-	told := *ban
-	told.Agent = b.agent
-	b.want(func() { b.wanted[banKey{service, address}] = string(told.JSON()) })
-}
-
-// Withdraw tells that a ban is over. It doesn't wait.
-func (b *Board) Withdraw(service string, address netip.AddrPort) {
-	b.want(func() { delete(b.wanted, banKey{service, address}) })
-}
-
-func (b *Board) want(change func()) {
-	b.mu.Lock()
-	change()
-	b.mu.Unlock()
-	select {
-	case b.kick <- struct{}{}:
-	default:
-	}
-}
-
-// Start begins to tell and to hear. A second call does nothing.
+// Start begins to publish and to follow. Further calls do nothing.
 func (b *Board) Start() {
 	b.start.Do(func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		b.cancel, b.done = cancel, make(chan struct{})
-		go b.run(ctx)
+		b.running.Go(func() { newPublisher(b).run(b.ctx) })
+		b.running.Go(func() { newListener(b).run(b.ctx) })
 	})
 }
 
-// Close takes the agent's bans away, as far as etcd is there to hear it, and ends.
+// Close stops both, takes what was published back, for which it waits a second at most, and returns when all is done.
 func (b *Board) Close() {
-	b.start.Do(func() {})
 	b.close.Do(func() {
-		if b.done != nil {
-			b.cancel()
-			<-b.done
-		}
+		b.start.Do(func() {}) // a Start that comes late does nothing
+		b.cancel()
+		b.running.Wait()
 	})
 }
 
-func (b *Board) run(ctx context.Context) {
-	defer close(b.done)
-	for failures := 0; ctx.Err() == nil; failures++ {
-		begun := time.Now()
-		err := b.session(ctx)
-		b.leave()
-		if ctx.Err() != nil {
-			return
-		}
-		b.complain.about(fmt.Errorf("bans of this host: %w", err))
-		if time.Since(begun) > time.Minute {
-			failures = 0
-		}
-		sleep(ctx, pause(failures, away(err), rand.Float64()))
-	}
-}
-
-// leave gives the lease back, and with it all of the agent's bans.
-func (b *Board) leave() {
-	if b.link == nil {
+// Publish tells of a ban of this agent's, or of a change of one. It doesn't wait. Agent is set to this one's id, and texts
+// that are too long are cut. It stands until Withdraw, or 10 minutes after Until if that never comes.
+func (b *Board) Publish(service string, address netip.AddrPort, ban model.ToldBan) {
+	at := spot{service, address}
+	ban = ban.Tidy()
+	ban.Agent = "" // of whoever this is when it is written
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if known, ok := b.wanted[at]; ok && known == ban {
 		return
 	}
-	if b.lease != 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		_, _ = b.link.Revoke(ctx, b.lease) // else it ends by itself
-		cancel()
-	}
-	b.link.Close()
-	b.link, b.lease, b.alive = nil, 0, nil
-	clear(b.written)
+	b.wanted[at] = ban
+	b.mark(at, 0)
 }
 
-// session tells and hears until something fails.
-func (b *Board) session(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if b.link, err = openLink(context.WithoutCancel(ctx), &b.cfg, callTimeout); err != nil {
-		return err
-	}
-	revision, err := b.list(ctx)
-	if err != nil {
-		return err
-	}
-	folder := b.keys.toldOf(b.host)
-	watch := b.link.Watch(clientv3.WithRequireLeader(ctx), folder, clientv3.WithPrefix(), clientv3.WithRev(revision+1))
-	ticker := time.NewTicker(time.Second / boardRate)
-	defer ticker.Stop()
-	idle, dirty := time.Now(), true
-	for {
-		due := ticker.C
-		if !dirty && b.lease == 0 {
-			due = nil // nothing to do: no timer wakes the processor
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case answer, ok := <-watch:
-			if err := answer.Err(); err != nil || !ok {
-				return errors.Join(err, errSilent)
-			}
-			dirty = b.hear(answer.Events) || dirty
-		case <-b.kick:
-			dirty = true
-		case _, ok := <-b.alive:
-			if !ok {
-				return rpctypes.ErrLeaseNotFound
-			}
-		case <-due:
-			if dirty {
-				if dirty, err = b.write(ctx); err != nil {
-					return err
-				}
-			}
-			if len(b.written) > 0 {
-				idle = time.Now()
-			} else if time.Since(idle) > boardIdle && b.lease != 0 {
-				if err := b.giveBack(ctx); err != nil {
-					return err
-				}
-			}
-		}
-	}
-}
-
-// list reads the host's bans, and tells what is new or gone.
-func (b *Board) list(ctx context.Context) (int64, error) {
-	answer, err := call(ctx, b.link, "read the host's bans", func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return b.link.Get(ctx, b.keys.toldOf(b.host), clientv3.WithPrefix())
-	})
-	if err != nil {
-		return 0, err
-	}
-	found := map[banKey]bool{}
-	for _, kv := range answer.Kvs {
-		if key, ok := b.take(kv.Key, kv.Value); ok {
-			found[key] = true
-		}
-	}
-	for key := range b.others {
-		if !found[key] {
-			b.gone(key)
-		}
-	}
-	b.complain.over()
-	return answer.Header.Revision, nil
-}
-
-// take hears of a ban; false if it isn't another agent's.
-func (b *Board) take(key, value []byte) (banKey, bool) {
-	_, service, text, err := b.keys.parseTold(key)
-	if err != nil {
-		return banKey{}, false // refused where bans are shown
-	}
-	ban, _, err := model.ParseToldBan(service, text, value)
-	address, parseErr := netip.ParseAddrPort(text)
-	of := banKey{service, address}
-	if err != nil || parseErr != nil || ban.Agent == b.agent {
-		b.gone(of)
-		return of, false
-	}
-	if b.others[of] != string(value) {
-		b.others[of] = string(value)
-		b.told(service, address, ban)
-	}
-	return of, true
-}
-
-// gone hears that another agent's ban is over.
-func (b *Board) gone(of banKey) {
-	if _, known := b.others[of]; known {
-		delete(b.others, of)
-		b.told(of.service, of.address, nil)
-	}
-}
-
-// hear takes changes of the host's bans, and tells whether there may be something to write for them.
-func (b *Board) hear(events []*clientv3.Event) (write bool) {
-	for _, event := range events {
-		if event.Type == clientv3.EventTypePut {
-			b.take(event.Kv.Key, event.Kv.Value)
-			continue
-		}
-		if _, service, text, err := b.keys.parseTold(event.Kv.Key); err == nil {
-			if address, err := netip.ParseAddrPort(text); err == nil {
-				of := banKey{service, address}
-				b.gone(of)
-				delete(b.written, of)
-				write = true
-			}
-		}
-	}
-	return write
-}
-
-// write writes one batch of what is wanted and isn't there, or the other way round; more is left if it returns true.
-func (b *Board) write(ctx context.Context) (more bool, err error) {
+// Withdraw says that a ban is over. One that wasn't published is no error. It doesn't wait.
+func (b *Board) Withdraw(service string, address netip.AddrPort) {
+	at := spot{service, address}
 	b.mu.Lock()
-	wanted := maps.Clone(b.wanted)
-	b.mu.Unlock()
-	next := maps.Clone(b.written)
-	var puts []banKey
-	var operations []clientv3.Op
-	for key := range b.written {
-		if _, stands := wanted[key]; !stands && len(operations) < boardBatch {
-			if _, other := b.others[key]; !other {
-				operations = append(operations, clientv3.OpDelete(b.keyOf(key)))
-			}
-			delete(next, key)
-		}
+	defer b.mu.Unlock()
+	if _, ok := b.wanted[at]; ok {
+		delete(b.wanted, at)
+		b.mark(at, 0)
 	}
-	for key, value := range wanted {
-		if _, other := b.others[key]; !other && b.written[key] != value {
-			puts = append(puts, key)
-		}
-	}
-	if len(puts) > 0 && b.lease == 0 {
-		if err := b.borrow(ctx); err != nil {
-			return true, err
-		}
-	}
-	room := min(len(puts), boardBatch-len(operations))
-	for _, key := range puts[:room] {
-		operations = append(operations, clientv3.OpPut(b.keyOf(key), wanted[key], clientv3.WithLease(b.lease)))
-		next[key] = wanted[key]
-	}
-	if len(operations) > 0 {
-		b.writes++
-		_, err := call(ctx, b.link, "write bans", func(ctx context.Context) (*clientv3.TxnResponse, error) {
-			return b.link.Txn(ctx).Then(operations...).Commit()
-		})
-		if err != nil {
-			return true, err
-		}
-	}
-	b.written = next
-	return room < len(puts) || slices.ContainsFunc(slices.Collect(maps.Keys(next)), func(key banKey) bool {
-		_, stands := wanted[key]
-		return !stands
-	}), nil
 }
 
-func (b *Board) keyOf(key banKey) string {
-	return b.keys.toldBan(b.host, key.service, key.address.String())
-}
-
-// borrow gets a lease, and keeps it.
-func (b *Board) borrow(ctx context.Context) error {
-	lease, err := call(ctx, b.link, "get a lease for bans", func(ctx context.Context) (*clientv3.LeaseGrantResponse, error) {
-		return b.link.Grant(ctx, boardLease)
-	})
-	if err != nil {
+// Identify changes who this agent is: what it has published moves, and so does what it follows. It doesn't wait. The error
+// is that the host can't be a part of a key; nothing changes then.
+func (b *Board) Identify(host, agent string) error {
+	if err := CheckHost(host); err != nil {
 		return err
 	}
-	alive, err := b.link.KeepAlive(ctx, lease.ID)
-	if err != nil {
-		return err
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if host == b.host && agent == b.agent {
+		return nil
 	}
-	b.lease, b.alive = lease.ID, alive
+	if host != b.host {
+		poke(b.moved)
+	}
+	b.host, b.agent = host, agent
+	for at := range b.wanted {
+		b.mark(at, 0)
+	}
+	poke(b.wake)
 	return nil
 }
 
-// giveBack ends a lease that nothing stands under.
-func (b *Board) giveBack(ctx context.Context) error {
-	lease := b.lease
-	b.lease, b.alive = 0, nil
-	_, err := call(ctx, b.link, "give a lease back", func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
-		return b.link.Revoke(ctx, lease)
-	})
-	return err
+// mark notes that a spot must be looked at. The lock is held.
+func (b *Board) mark(at spot, gone int64) {
+	b.dirty[at] = max(b.dirty[at], gone)
+	poke(b.wake)
+}
+
+// vacant tells the publisher that a key is gone since a revision: it may be this agent's turn.
+func (b *Board) vacant(at spot, revision int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.wanted[at]; ok {
+		b.mark(at, revision)
+	}
+}
+
+// vacantBut is vacant for all but those that are there.
+func (b *Board) vacantBut(present map[spot]bool, revision int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for at := range b.wanted {
+		if !present[at] {
+			b.mark(at, revision)
+		}
+	}
+}
+
+// mine tells whether a lease is this Board's.
+func (b *Board) mine(lease int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Contains(b.leases, clientv3.LeaseID(lease))
+}
+
+// place returns the host that the Board is at now.
+func (b *Board) place() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.host
+}
+
+// link waits for the follower's connection. It is nil when ctx ends first.
+func (b *Board) link(ctx context.Context) *link {
+	select {
+	case <-b.follower.opened:
+		return b.follower.link
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// poke wakes who waits on the channel, if not now, then when he comes to it.
+func poke(channel chan struct{}) {
+	select {
+	case channel <- struct{}{}:
+	default:
+	}
 }

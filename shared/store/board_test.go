@@ -1,118 +1,260 @@
 package store
 
 import (
-	"net/netip"
-	"sync"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
-	"github.com/ufc-mesh/ufc/shared/model"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// reader is who hears a board.
-type reader struct {
-	mu   sync.Mutex
-	bans map[string]string // who told of it, by service and address
-}
+func TestBoard(t *testing.T) {
+	t.Parallel()
+	cfg := commonConfig(t)
+	w := newWriter(t, common, cfg.Prefix)
+	agent, dns := newBoard(t, cfg, "host-1", "agent"), newBoard(t, cfg, "host-1", "dns")
+	elsewhere := newBoard(t, cfg, "host-2", "agent-2")
 
-func (r *reader) hear(service string, address netip.AddrPort, ban *model.ToldBan) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	key := service + " " + address.String()
-	if delete(r.bans, key); ban != nil {
-		r.bans[key] = ban.Agent
+	began := time.Now()
+	agent.ban(1, "refused")
+	dns.told("shop 10.0.0.1:80 agent: refused")
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("the neighbour was told after %v", took)
+	}
+	agent.ban(1, "still refused")
+	agent.ban(2, "slow")
+	dns.told("shop 10.0.0.1:80 agent: still refused", "shop 10.0.0.2:80 agent: slow")
+	agent.back(1)
+	agent.back(7) // it never was
+	dns.told("shop 10.0.0.2:80 agent: slow")
+	dns.ban(3, "dns's own")
+	agent.told("shop 10.0.0.3:80 dns: dns's own")
+	w.published("host-1/shop/10.0.0.2:80 agent: slow", "host-1/shop/10.0.0.3:80 dns: dns's own")
+
+	// Who comes later is told at once; who closes takes his bans along.
+	late := newBoard(t, cfg, "host-1", "late")
+	late.told("shop 10.0.0.2:80 agent: slow", "shop 10.0.0.3:80 dns: dns's own")
+	agent.Close()
+	late.told("shop 10.0.0.3:80 dns: dns's own")
+	dns.told()
+	if elsewhere.calls != 0 || agent.bans["shop 10.0.0.2:80"] != "" {
+		t.Errorf("another host was told %d times, the agent of itself: %v", elsewhere.calls, agent.bans)
 	}
 }
 
-func (r *reader) teller(key string) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.bans[key]
+// Both default to the hostname: they must hear each other nevertheless.
+func TestBoardsOfOneName(t *testing.T) {
+	t.Parallel()
+	cfg := commonConfig(t)
+	one, two := newBoard(t, cfg, "host", "host"), newBoard(t, cfg, "host", "host")
+	one.ban(1, "one")
+	two.ban(2, "two")
+	one.told("shop 10.0.0.2:80 host: two")
+	two.told("shop 10.0.0.1:80 host: one")
 }
 
-func newBoard(t *testing.T, cfg Config, agent string) (*Board, *reader) {
-	t.Helper()
-	r := &reader{bans: map[string]string{}}
-	b, err := NewBoard(cfg, "host-1", agent, r.hear)
-	if err != nil {
+// Two agents that ban the same instance don't fight over its key: the first has it while its ban stands, then the second.
+func TestBoardsOfOneBan(t *testing.T) {
+	t.Parallel()
+	cfg := commonConfig(t)
+	w := newWriter(t, common, cfg.Prefix)
+	one, two := newBoard(t, cfg, "host", "one"), newBoard(t, cfg, "host", "two")
+	one.ban(1, "first")
+	two.told("shop 10.0.0.1:80 one: first")
+	two.ban(1, "second")
+	two.ban(2, "other")
+	one.told("shop 10.0.0.2:80 two: other")
+	one.ban(1, "first again")
+	two.told("shop 10.0.0.1:80 one: first again")
+	w.published("host/shop/10.0.0.1:80 one: first again", "host/shop/10.0.0.2:80 two: other")
+
+	one.back(1)
+	one.told("shop 10.0.0.1:80 two: second", "shop 10.0.0.2:80 two: other")
+	two.told()
+	two.back(2)
+	two.back(1)
+	one.told()
+	w.published()
+
+	// The second's ban is over before the first's: nothing of his is ever seen.
+	one.ban(3, "first")
+	two.told("shop 10.0.0.3:80 one: first")
+	two.ban(3, "second")
+	two.ban(4, "a mark")
+	one.told("shop 10.0.0.4:80 two: a mark")
+	two.back(3)
+	one.back(3)
+	two.told()
+	w.published("host/shop/10.0.0.4:80 two: a mark")
+}
+
+// A key of its own that somebody deletes is written again; one that isn't its own is left alone.
+func TestBoardAndStrangers(t *testing.T) {
+	t.Parallel()
+	cfg := commonConfig(t)
+	w := newWriter(t, common, cfg.Prefix)
+	w.root = cfg.Prefix + "/bans/host/"
+	var log logText
+	cfg.Logger = log.logger()
+	board := newBoard(t, cfg, "host", "agent")
+	board.ban(1, "mine")
+	eventually(t, "the key", 5*time.Second, func() bool { found, _ := w.get("shop/10.0.0.1:80"); return found != nil })
+	w.delete("shop/10.0.0.1:80")
+	eventually(t, "the key again", 5*time.Second, func() bool { found, _ := w.get("shop/10.0.0.1:80"); return found != nil })
+
+	byHand := banned("by hand")
+	byHand.Agent = "somebody"
+	byHand = byHand.Tidy()
+	value := string(byHand.JSON())
+	w.put("shop/10.0.0.2:80", value)
+	board.told("shop 10.0.0.2:80 somebody: by hand")
+	w.put("shop/10.0.0.2:80", "{") // the last good one stays
+	w.put("shop/10.0.0.02:80", "{}")
+	w.put("odd", "{}")
+	w.put("shop/10.0.0.3:80", value)
+	board.told("shop 10.0.0.2:80 somebody: by hand", "shop 10.0.0.3:80 somebody: by hand")
+	w.put("shop/10.0.0.1:80", value) // over ours
+	board.told("shop 10.0.0.1:80 somebody: by hand", "shop 10.0.0.2:80 somebody: by hand", "shop 10.0.0.3:80 somebody: by hand")
+	board.back(1)
+	board.ban(4, "a mark")
+	eventually(t, "the mark", 5*time.Second, func() bool { found, _ := w.get("shop/10.0.0.4:80"); return found != nil })
+	if found, _ := w.get("shop/10.0.0.1:80"); found == nil {
+		t.Error("somebody else's key was deleted")
+	}
+	w.delete("shop/10.0.0.2:80")
+	board.told("shop 10.0.0.1:80 somebody: by hand", "shop 10.0.0.3:80 somebody: by hand")
+	if !strings.Contains(log.String(), "refused") {
+		t.Errorf("no line tells of the refused keys:\n%s", log.String())
+	}
+}
+
+// A thousand bans and returns within a second must not become a thousand writes, and what they come to must be right.
+func TestBoardWritesAreBounded(t *testing.T) {
+	e := startEtcd(t)
+	cfg := configOf(e, DefaultPrefix)
+	w := newWriter(t, e, cfg.Prefix)
+	agent, dns := newBoard(t, cfg, "host", "agent"), newBoard(t, cfg, "host", "dns")
+	before := w.put("mark", "")
+	began := time.Now()
+	for n := range 1000 {
+		agent.ban(n%250, fmt.Sprint(n))
+		if n%2 == 1 {
+			agent.back(n % 250)
+		}
+		time.Sleep(900 * time.Microsecond)
+	}
+	took := time.Since(began)
+	var want []string
+	for n := 0; n < 250; n += 2 {
+		want = append(want, fmt.Sprintf("shop %s agent: %d", instance(n), 750+n))
+	}
+	slices.Sort(want)
+	dns.told(want...)
+	took = max(took, time.Since(began))
+	// Each transaction is one revision.
+	writes, most := w.put("mark", "")-before-1, writeBurst+int64(writeRate*took.Seconds())+1
+	t.Logf("%d writes in %v", writes, took)
+	if writes > most {
+		t.Errorf("%d writes in %v, want %d at most", writes, took, most)
+	}
+	if bans, leases := w.boards(); len(bans) != 125 || len(leases) != 1 {
+		t.Errorf("%d bans under %d leases", len(bans), len(leases))
+	}
+}
+
+// Without bans there is no lease, and none is made by what others tell.
+func TestBoardLease(t *testing.T) {
+	e := startEtcd(t)
+	cfg := configOf(e, DefaultPrefix)
+	w := newWriter(t, e, cfg.Prefix)
+	hasty := func(b *Board) {
+		b.timing.linger, b.timing.renew, b.timing.ttl = 300*time.Millisecond, 200*time.Millisecond, 2
+	}
+	agent, dns := newBoard(t, cfg, "host", "agent", hasty), newBoard(t, cfg, "host", "dns", hasty)
+	if got := w.leases(); got != 0 {
+		t.Errorf("%d leases without a ban", got)
+	}
+	agent.ban(1, "refused")
+	dns.told("shop 10.0.0.1:80 agent: refused")
+	time.Sleep(4 * time.Second) // twice its TTL: it must be renewed
+	w.published("host/shop/10.0.0.1:80 agent: refused")
+	if got := w.leases(); got != 1 {
+		t.Errorf("%d leases with one agent's ban", got)
+	}
+	agent.back(1)
+	dns.told()
+	eventually(t, "the lease is given back", 5*time.Second, func() bool { return w.leases() == 0 })
+	agent.ban(2, "refused")
+	dns.told("shop 10.0.0.2:80 agent: refused")
+}
+
+func TestBoardLosesItsLease(t *testing.T) {
+	e := startEtcd(t)
+	cfg := configOf(e, DefaultPrefix)
+	w := newWriter(t, e, cfg.Prefix)
+	agent := newBoard(t, cfg, "host", "agent", func(b *Board) { b.timing.renew = 200 * time.Millisecond })
+	dns := newBoard(t, cfg, "host", "dns")
+	for n := range 150 {
+		agent.ban(n, "refused")
+	}
+	eventually(t, "150 bans", 10*time.Second, func() bool { bans, _ := w.boards(); return len(bans) == 150 })
+	_, leases := w.boards()
+	for lease := range leases {
+		if _, err := w.client.Revoke(testContext(t), clientv3.LeaseID(lease)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	agent.back(0)
+	eventually(t, "149 bans under a new lease", 10*time.Second, func() bool {
+		bans, now := w.boards()
+		return len(bans) == 149 && len(now) == 1 && !maps.Equal(now, leases)
+	})
+	eventually(t, "the neighbour knows", 10*time.Second, func() bool {
+		dns.mu.Lock()
+		defer dns.mu.Unlock()
+		return len(dns.bans) == 149
+	})
+}
+
+// A ban that nobody ends goes some time after its end.
+func TestBoardOverdue(t *testing.T) {
+	t.Parallel()
+	cfg := commonConfig(t)
+	agent := newBoard(t, cfg, "host", "agent", func(b *Board) {
+		b.timing.renew, b.timing.overdue = 100*time.Millisecond, 500*time.Millisecond
+	})
+	dns := newBoard(t, cfg, "host", "dns")
+	ban := banned("forgotten")
+	ban.Until = time.Now()
+	agent.Publish("shop", instance(1), ban)
+	dns.told("shop 10.0.0.1:80 agent: forgotten")
+	dns.told()
+}
+
+// Who is renamed takes what he published to the new place, and hears the neighbours there.
+func TestBoardIsRenamed(t *testing.T) {
+	t.Parallel()
+	cfg := commonConfig(t)
+	w := newWriter(t, common, cfg.Prefix)
+	agent, old, fresh := newBoard(t, cfg, "old", "agent"), newBoard(t, cfg, "old", "a"), newBoard(t, cfg, "fresh", "b")
+	agent.ban(1, "refused")
+	old.ban(2, "old")
+	fresh.ban(3, "fresh")
+	agent.told("shop 10.0.0.2:80 a: old")
+	if err := agent.Identify("fre/sh", "x"); err == nil {
+		t.Error("a host with a slash was taken")
+	}
+	if err := agent.Identify("fresh", "renamed"); err != nil {
 		t.Fatal(err)
 	}
-	b.Start()
-	t.Cleanup(b.Close)
-	return b, r
-}
-
-func banUntil(d time.Duration) *model.ToldBan {
-	return &model.ToldBan{Reason: "proof", Until: time.Now().Add(d).UTC()}
-}
-
-func TestBoard(t *testing.T) {
-	cfg := commonConfig(t)
-	one, heardByOne := newBoard(t, cfg, "caddy")
-	two, heardByTwo := newBoard(t, cfg, "dns")
-	address := netip.MustParseAddrPort("10.0.0.1:80")
-	const key = "shop 10.0.0.1:80"
-
-	one.Publish("shop", address, banUntil(time.Minute))
-	eventually(t, "the neighbour hears of a ban", 5*time.Second, func() bool { return heardByTwo.teller(key) == "caddy" })
-	if heardByOne.teller(key) != "" {
-		t.Error("an agent hears of its own bans")
+	agent.told("shop 10.0.0.3:80 b: fresh")
+	fresh.told("shop 10.0.0.1:80 renamed: refused")
+	old.told()
+	if err := agent.Identify("fresh", "again"); err != nil {
+		t.Fatal(err)
 	}
-	two.Publish("shop", address, banUntil(time.Minute)) // the key is the first one's
-	time.Sleep(500 * time.Millisecond)
-	if heardByOne.teller(key) != "" {
-		t.Error("the second one took the key")
-	}
-	one.Withdraw("shop", address)
-	eventually(t, "the second one writes it when the first takes it away", 5*time.Second, func() bool { return heardByOne.teller(key) == "dns" })
-	late, heardLate := newBoard(t, cfg, "late")
-	eventually(t, "who comes later hears of what stands", 5*time.Second, func() bool { return heardLate.teller(key) == "dns" })
-	late.Close()
-	two.Close()
-	eventually(t, "an agent that ends takes its bans away", 5*time.Second, func() bool { return heardByOne.teller(key) == "" })
-}
-
-// A service that collapses must not become a storm of writes.
-func TestBoardIsRateLimited(t *testing.T) {
-	b, _ := newBoard(t, commonConfig(t), "caddy")
-	begun := time.Now()
-	for round := range 20 {
-		for n := range 1000 {
-			address := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 80)
-			if (n+round)%2 == 0 {
-				b.Publish("shop", address, banUntil(time.Minute))
-			} else {
-				b.Withdraw("shop", address)
-			}
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	time.Sleep(3 * time.Second)
-	b.Close()
-	most := int(time.Since(begun).Seconds()*boardRate) + 2
-	if b.writes > most || b.writes < 4 {
-		t.Errorf("20,000 changes made %d transactions, at most %d are allowed", b.writes, most)
-	}
-	if len(b.wanted) != 500 {
-		t.Errorf("%d bans stand", len(b.wanted))
-	}
-}
-
-// etcd dies and comes back: what stands then is told.
-func TestBoardOutlivesEtcd(t *testing.T) {
-	t.Parallel()
-	server := startEtcd(t)
-	cfg := configOf(server, DefaultPrefix)
-	one, _ := newBoard(t, cfg, "caddy")
-	_, heard := newBoard(t, cfg, "dns")
-	first, second := netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:80")
-	one.Publish("shop", first, banUntil(time.Minute))
-	eventually(t, "it is told", 5*time.Second, func() bool { return heard.teller("shop 10.0.0.1:80") == "caddy" })
-	server.close()
-	one.Withdraw("shop", first)
-	one.Publish("shop", second, banUntil(time.Minute))
-	server.start(t)
-	eventually(t, "what has changed meanwhile is told", 45*time.Second, func() bool {
-		return heard.teller("shop 10.0.0.1:80") == "" && heard.teller("shop 10.0.0.2:80") == "caddy"
-	})
+	w.published("fresh/shop/10.0.0.1:80 again: refused", "fresh/shop/10.0.0.3:80 b: fresh", "old/shop/10.0.0.2:80 a: old")
 }

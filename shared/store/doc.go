@@ -5,6 +5,9 @@
 // only package model; the live view that agents ask is the Sink's. It decides nothing about traffic. Package mesh starts
 // one per mesh and process. A Client is what the command line uses: it plans changes, applies and deletes.
 //
-// Three things are left to others: refused records are counted and logged by the Sink, removals too large to be believed
-// are held back by it, and keys outside PREFIX/config/ are nobody's business here.
+// A Board is where the agents of one machine tell each other, and operators, what they have banned: PREFIX/bans/. It shares
+// a Follower's connection. It decides nothing either.
+//
+// Two things are left to others: refused records are counted and logged by the Sink, and removals too large to be believed
+// are held back by it.
 package store

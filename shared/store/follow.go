@@ -54,6 +54,7 @@ func (f *Follower) session(ctx context.Context) (err error) {
 		if f.link, err = openLink(ctx, &f.cfg, f.timing.call); err != nil {
 			return err
 		}
+		close(f.opened)
 	}
 	if f.listed {
 		if f.listed, err = f.remembered(ctx); err != nil {
@@ -141,9 +142,10 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // complaints logs failures at a bounded rate: a new one at most each 10 s, the same one each minute.
 type complaints struct {
-	logger *slog.Logger
-	text   string // the last one logged; empty: all is well
-	at     time.Time
+	logger          *slog.Logger
+	trouble, relief string // what is logged with a failure, and when it is over
+	text            string // the last one logged; empty: all is well
+	at              time.Time
 }
 
 func (c *complaints) about(err error) {
@@ -155,12 +157,12 @@ func (c *complaints) about(err error) {
 		return
 	}
 	c.text, c.at = err.Error(), time.Now()
-	c.logger.Warn("etcd isn't heard, the last configuration stays in force", "error", err)
+	c.logger.Warn(c.trouble, "error", err)
 }
 
 func (c *complaints) over() {
 	if c.text != "" {
-		c.logger.Info("etcd is heard again")
+		c.logger.Info(c.relief)
 	}
 	c.text = ""
 }

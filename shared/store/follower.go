@@ -68,6 +68,7 @@ type Follower struct {
 
 	// Of the goroutine alone.
 	link     *link
+	opened   chan struct{} // closed when link stands; others may use it from then on, until Close
 	decoder  *decoder
 	listed   bool // the sink has all of etcd's keys at revision
 	revision int64
@@ -105,13 +106,16 @@ func NewFollower(cfg Config, sink Sink) (*Follower, error) {
 	}
 	keys := newKeyspace(cfg.Prefix)
 	f := &Follower{
-		cfg:      cfg,
-		keys:     keys,
-		sink:     sink,
-		timing:   defaultTiming,
-		decoder:  newDecoder(keys, newWarnings(cfg.Logger)),
-		complain: complaints{logger: cfg.Logger},
-		status:   Status{Source: SourceNone},
+		cfg:     cfg,
+		keys:    keys,
+		sink:    sink,
+		timing:  defaultTiming,
+		decoder: newDecoder(keys, newWarnings(cfg.Logger)),
+		opened:  make(chan struct{}),
+		complain: complaints{
+			logger: cfg.Logger, trouble: "etcd isn't heard, the last configuration stays in force", relief: "etcd is heard again",
+		},
+		status: Status{Source: SourceNone},
 	}
 	if cfg.Snapshot != "" {
 		source, ok := sink.(Source)

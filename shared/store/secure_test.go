@@ -138,7 +138,7 @@ func TestUserMadeLater(t *testing.T) {
 // A flood of the same failure is one line.
 func TestFailuresAreLoggedSeldom(t *testing.T) {
 	var log logText
-	c := complaints{logger: log.logger()}
+	c := complaints{logger: log.logger(), trouble: "trouble", relief: "relief"}
 	for range 1000 {
 		c.about(errSilent)
 		c.about(errBehind)

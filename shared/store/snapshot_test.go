@@ -59,6 +59,7 @@ func TestSnapshotFormat(t *testing.T) {
 	}
 	f(nil)
 	f(someRecords)
+	f([]string{"bans/shop/10.0.0.1:80", `{"by":"me"}`})
 	f([]string{"services/long", `"` + strings.Repeat("x", 3<<20) + `"`})
 
 	got, _, err := readSample(sample("/ufc/v1", "topology", "{\r\n  \"idcs\": {}\n}\n"), "/ufc/v1")
@@ -111,6 +112,7 @@ func TestSnapshotAccidents(t *testing.T) {
 func FuzzSnapshot(f *testing.F) {
 	f.Add(sample("/ufc/v1", someRecords...))
 	f.Add(sample("/ufc/v1"))
+	f.Add(sample("/ufc/v1", "bans/shop/10.0.0.1:80", `{"by":"me"}`, "bans/shop/x", `{}`))
 	f.Add([]byte("ufc-snapshot 1 {\"prefix\":\"/ufc/v1\"}\nend 0 "))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var out bytes.Buffer
