@@ -101,7 +101,7 @@ func TestSuccessRate(t *testing.T) {
 	// that 1.9 can be passed with 5 hosts at all.
 	f([]int{4}, 100, 100, 100, 100, 0)
 	f(nil, 100, 100, 100, 0) // four are not enough
-	// Mean 0.9, deviation √((4·0.1² + 0.1² ... by hand: (0.1²·2 + 0 + 0.1²·2)/5 = 0.008, √ = 0.0894: threshold 0.73.
+	// Mean 0.9, deviation √((2·0.1² + 2·0.1²)/5) = 0.089: the threshold is 0.73.
 	f(nil, 100, 100, 90, 80, 80)
 	// Ten hosts, nine of 1 and one of 0.9: mean 0.99, deviation 0.03, threshold 0.933: a tenth of errors is an outlier.
 	f([]int{9}, 100, 100, 100, 100, 100, 100, 100, 100, 100, 90)

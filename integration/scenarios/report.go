@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// line of the table.
+// entry is one line of the table.
 type entry struct {
 	row      *row
 	findings []finding // UFC's, then the comparators'

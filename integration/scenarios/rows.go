@@ -94,7 +94,11 @@ func deviating() (list []row) {
 		key: "404-half", name: "1 of 4 answers 404 to half, the others 1 %, 20 requests/s", wanted: "banned within 15 s in ≥ 95 %",
 		seeds: 200, variants: notFound(4, 20, 0.5, time.Minute), judge: withinTime(15*time.Second, 0.95),
 	})
-	return append(list, row{
+	return append(list, slowRow())
+}
+
+func slowRow() row {
+	return row{
 		key: "slow", name: "latency of 1 of 10 grows ten times, 500 requests/s", wanted: "p99 under twice normal from 15 s on, in ≥ 95 %", seeds: 50,
 		variants: []*setup{{
 			instances: oneOf(10, fault{ailment: slows, factor: 10}), sources: atRate(500), warm: 30 * time.Second,
@@ -103,5 +107,5 @@ func deviating() (list []row) {
 		judge: staysQuick(15*time.Second, 2),
 		plot: &curve{y: "99th percentile of the latency, ms", value: slowest,
 			from: -20 * time.Second, to: 100 * time.Second, step: 2 * time.Second},
-	})
+	}
 }
