@@ -14,7 +14,10 @@ type row struct {
 	seeds        int
 	shorten      int // by what the quick form divides the length
 	judge        judge
-	plot         *curve
+	// insists is what the test holds the row to where what is wanted isn't reached: the table says so, and the test that it
+	// gets no worse. nil: what is wanted.
+	insists judge
+	plot    *curve
 }
 
 // rows are the whole table.
@@ -82,6 +85,10 @@ func deviating() (list []row) {
 				name:   fmt.Sprintf("1 of %d answers 404, the others 1 %%, %.0f requests/s", n, rate),
 				wanted: fmt.Sprintf("banned within %.0f s in ≥ 95 %%", limit.Seconds()),
 				seeds:  200, variants: notFound(n, rate, 1, 2*limit), judge: withinTime(limit, 0.95),
+			}
+			if n == 20 && rate == 2 {
+				// The faulty one is asked six times in the minute, give or take, and that is about what certainty takes.
+				r.insists = withinTime(limit, 0.8)
 			}
 			if n == 4 && rate == 200 {
 				r.plot = &curve{y: "share of calls with a good answer", value: successShare,
