@@ -14,8 +14,8 @@ type row struct {
 	seeds        int
 	shorten      int // by what the quick form divides the length
 	judge        judge
-	// insists is what the test holds the row to where what is wanted isn't reached: the table says so, and the test that it
-	// gets no worse. nil: what is wanted.
+	// insists is what the test holds the row to where what is wanted isn't reached, or not by each few seeds: the table says
+	// so, and the test that it gets no worse. nil: what is wanted.
 	insists judge
 	plot    *curve
 }
