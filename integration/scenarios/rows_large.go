@@ -56,7 +56,7 @@ func flapRow(key, name string, f fault) row {
 	fixed.change = func(s *model.Service) { s.Ban.MaxDuration = s.Ban.Duration }
 	return row{
 		key: key, name: name, wanted: "failures ≤ 0.1 of those with bans of a fixed length", seeds: 20, judge: converges(0.1),
-		insists: converges(0.14), // of two seeds, which the quick form has, one ban more or less is 0.01
+		insists:  converges(0.14), // of two seeds, which the quick form has, one ban more or less is 0.01
 		variants: []*setup{doubling, &fixed}, ufcOnly: 1,
 		plot: &curve{y: "failed attempts so far", value: failuresSoFar, log: true,
 			from: 0, to: time.Hour, step: 20 * time.Second},
