@@ -12,7 +12,6 @@ var discard = slog.New(slog.DiscardHandler)
 
 // listen has an agent's verdicts written to a ledger.
 func listen(options *agent.Options, begun time.Time, number int, l *ledger) {
-	options.Logger = discard
 	options.Decided = func(d health.Decision) {
 		switch d.Kind {
 		case health.Banned, health.Relapsed:

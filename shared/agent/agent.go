@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"log/slog"
 	"maps"
 	"net/netip"
 	"sync"
@@ -18,9 +17,8 @@ import (
 
 // Options are what an agent needs besides the catalog.
 type Options struct {
-	IDC    string       // physical IDC where it runs. Empty: unknown
-	Probe  health.Probe // default health.DialProbe
-	Logger *slog.Logger // default slog.Default()
+	IDC   string       // physical IDC where it runs. Empty: unknown
+	Probe health.Probe // default health.DialProbe
 	// Decided is told each decision on an instance or a callee, those of one callee in their order, under no lock. It must
 	// not block. Default: nobody is told.
 	Decided func(health.Decision)
@@ -50,15 +48,12 @@ type Agent struct {
 
 // New returns an agent that follows the catalog. Close it.
 func New(views *catalog.Catalog, options Options) *Agent {
-	if options.Logger == nil {
-		options.Logger = slog.Default()
-	}
 	if options.Probe == nil {
 		options.Probe = health.DialProbe
 	}
 	a := &Agent{
 		catalog:   views,
-		monitor:   health.NewMonitor(options.Probe, options.Logger),
+		monitor:   health.NewMonitor(options.Probe),
 		epoch:     time.Now(),
 		tell:      options.Decided,
 		duration:  newDurationHistogram(),
@@ -78,6 +73,9 @@ func (a *Agent) Close() {
 	a.closed = true
 	for _, s := range *a.services.Load() {
 		s.health.Close()
+		s.mu.Lock()
+		s.awaitEnd(nil, time.Time{})
+		s.mu.Unlock()
 	}
 	for _, s := range a.departed {
 		s.health.Close()

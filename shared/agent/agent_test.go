@@ -34,7 +34,7 @@ type rig struct {
 func newRig(t testing.TB, records ...model.Record) *rig {
 	t.Helper()
 	r := &rig{catalog: catalog.New(quiet)}
-	r.Agent = New(r.catalog, Options{IDC: "bj-a", Logger: quiet, Probe: func(_ context.Context, address netip.AddrPort, _ time.Duration) error {
+	r.Agent = New(r.catalog, Options{IDC: "bj-a", Probe: func(_ context.Context, address netip.AddrPort, _ time.Duration) error {
 		if _, dead := r.dead.Load(address); dead {
 			return errors.New("connection refused")
 		}

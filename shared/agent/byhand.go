@@ -12,13 +12,11 @@ import (
 // does. If they leave nobody who serves, they aren't obeyed: a callee is never refused since everything is banned.
 func byHand(view *catalog.View, now time.Time) (bans map[netip.AddrPort]*model.HandBan, ends time.Time) {
 	for address, ban := range view.Bans {
-		if !ban.Until.IsZero() {
-			if !ban.Until.After(now) {
-				continue
-			}
-			if ends.IsZero() || ban.Until.Before(ends) {
-				ends = ban.Until
-			}
+		if !ban.InForce(now) {
+			continue
+		}
+		if !ban.Until.IsZero() && (ends.IsZero() || ban.Until.Before(ends)) {
+			ends = ban.Until
 		}
 		if bans == nil {
 			bans = map[netip.AddrPort]*model.HandBan{}

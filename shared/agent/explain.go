@@ -9,10 +9,14 @@ import (
 
 // Explanation is the answer to explain^SERVICE[^INSTANCE]: what was decided, and how things stand.
 type Explanation struct {
-	Service   string               `json:"service"`
-	Decisions []health.Decision    `json:"decisions"` // the last 100 of the service, the oldest first
-	Instances []health.Explanation `json:"instances"` // that were ever asked
+	Service   string            `json:"service"`
+	Decisions []health.Decision `json:"decisions"` // the last 100 of the service, the oldest first
+	// Instances is the one that was asked for, else those that are banned or under suspicion, at most 100: each is compared
+	// with all others.
+	Instances []health.Explanation `json:"instances"`
 }
+
+const mostExplained = 100
 
 func (a *Agent) explain(args []string) (any, error) {
 	s, err := a.known("explain", args)
@@ -27,7 +31,7 @@ func (a *Agent) explain(args []string) (any, error) {
 	}
 	answer := Explanation{Service: s.name, Decisions: s.health.Decisions(of), Instances: []health.Explanation{}}
 	for _, i := range s.state.Load().instances {
-		if of == i.Address || !of.IsValid() && i.health.Asked() {
+		if of == i.Address || !of.IsValid() && len(answer.Instances) < mostExplained && i.health.Suspect() {
 			answer.Instances = append(answer.Instances, i.health.Explain())
 		}
 	}

@@ -37,7 +37,7 @@ func newHandler(t testing.TB) (*Handler, *agent.Agent) {
 	}
 	views.Replace(1, records)
 	refuse := func(context.Context, netip.AddrPort, time.Duration) error { return errors.New("refused") }
-	a := agent.New(views, agent.Options{Logger: quiet, Probe: refuse})
+	a := agent.New(views, agent.Options{Probe: refuse})
 	t.Cleanup(a.Close)
 	query := func(path string) (map[string]any, error) {
 		answer, err := a.Query(strings.Split(path, "^"))

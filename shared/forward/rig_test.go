@@ -47,7 +47,7 @@ type rig struct {
 func newRig(t testing.TB, change func(*model.Service), instances ...string) *rig {
 	t.Helper()
 	r := &rig{catalog: catalog.New(quiet), registry: prometheus.NewPedanticRegistry(), errors: make(chan error, 16)}
-	r.agent = agent.New(r.catalog, agent.Options{IDC: "bj-a", Logger: quiet, Probe: noProbe})
+	r.agent = agent.New(r.catalog, agent.Options{IDC: "bj-a", Probe: noProbe})
 	t.Cleanup(r.agent.Close)
 	r.registry.MustRegister(r.agent)
 	service := model.DefaultService("shop")

@@ -277,7 +277,7 @@ func (s *Service) end(i *Instance, kind Kind, detail string) {
 	i.past.test, i.past.window = sequential{}, window{}
 	s.clean(i) // what it was must not be held against what it is
 	i.set(Up)
-	s.slots[i.slot].dirty = r.level > 0
+	s.dirty[i.slot] = r.level > 0
 	s.decide(i, Decision{
 		Kind: kind, Reason: b.reason, BannedFor: r.spent, Detail: detail, Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(),
 	})

@@ -3,11 +3,15 @@ package health
 import (
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
 // checkingFor is how long after a callee was last asked for its instances are checked.
 const checkingFor = 5 * time.Minute
+
+// askedAgain is how often that is noted.
+const askedAgain = time.Second
 
 // checking is the agent's own checks of a callee whose callers never report: one instance after another, evenly over the
 // interval, so that neither the agent nor the instances see them come in bursts.
@@ -15,7 +19,7 @@ type checking struct {
 	timer *time.Timer // nil: none are made
 	order []netip.AddrPort
 	next  int
-	asked time.Duration
+	asked atomic.Int64 // when, by the monitor's clock
 }
 
 func (c *checking) stop() {
@@ -30,9 +34,13 @@ func (s *Service) Asked() {
 	if s.policy.Load().Check == nil {
 		return
 	}
+	now := s.monitor.now()
+	if last := time.Duration(s.checking.asked.Load()); last > 0 && now-last < askedAgain {
+		return // fast path
+	}
+	s.checking.asked.Store(max(int64(now), 1))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.checking.asked = s.monitor.now()
 	if s.checking.timer == nil && !s.closed {
 		s.checking.timer = s.monitor.after(0, s.check)
 	}
@@ -43,7 +51,7 @@ func (s *Service) check() {
 	policy := s.policy.Load()
 	s.mu.Lock()
 	c := &s.checking
-	if s.closed || policy.Check == nil || s.monitor.now()-c.asked > checkingFor {
+	if s.closed || policy.Check == nil || s.monitor.now()-time.Duration(c.asked.Load()) > checkingFor {
 		c.stop()
 		s.mu.Unlock()
 		return

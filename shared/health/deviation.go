@@ -37,21 +37,32 @@ func (s *Service) deviation(now time.Duration) {
 	policy := s.policy.Load()
 	for t := range s.strata {
 		if now-t.last > strataLife {
-			delete(s.strata, t)
+			s.drop(t)
 			continue
 		}
-		if t.bad && policy.Deviation.Status {
-			for k := range kinds {
-				if k != clientErrors || !policy.Hashes {
-					s.byStatus(t, k, now)
-				}
+		status, latency := t.bad && policy.Deviation.Status, t.slow && policy.Deviation.Latency
+		if t.bad = false; !status && !latency {
+			continue
+		}
+		all, total := s.samples(t, now)
+		for k := range kinds {
+			if status && (k != clientErrors || !policy.Hashes) && s.byStatus(t, k, all, total, now) {
+				all, total = s.samples(t, now) // somebody is banned, or up again
 			}
 		}
-		if t.slow && policy.Deviation.Latency {
-			s.byLatency(t, now)
+		if latency {
+			s.byLatency(t, all, now)
 		}
-		t.bad = false
 	}
+}
+
+// drop forgets a stratum. Its next outcome finds no cell, and makes it known again.
+func (s *Service) drop(t *Stratum) {
+	for c := range t.each {
+		s.settle(c)
+	}
+	t.cells = nil
+	delete(s.strata, t)
 }
 
 // sample is one instance's part in a judgement.
@@ -89,23 +100,19 @@ type finding struct {
 }
 
 // byStatus bans the instances of a stratum that answer with errors where the others don't: the worst first, each judged by
-// those that are left. If more deviate than may be banned, it is the service's fault.
-func (s *Service) byStatus(t *Stratum, k kind, now time.Duration) {
+// those that are left. If more deviate than may be banned, it is the service's fault. It tells whether any ban has changed.
+func (s *Service) byStatus(t *Stratum, k kind, all []sample, total sample, now time.Duration) bool {
 	if now < t.shifts[k].paused {
-		return
+		return false
 	}
-	all, total := s.samples(t, now)
 	tests := testsOf(all)
-	found := worst(all, total, func(one, rest *sample) (finding, bool) { return deviates(one, rest, k, tests) })
-	if len(found) == 0 {
-		return
-	}
-	if s.manyDeviate(t, found, ByStatus, now) {
-		return
+	found := worst(all, total, s.most(), func(one, rest *sample) (finding, bool) { return deviates(one, rest, k, tests) })
+	if len(found) == 0 || s.manyDeviate(t, found, ByStatus, now) {
+		return false
 	}
 	for _, f := range found {
 		if s.moved(t, k, f.of, now) {
-			return
+			return true
 		}
 	}
 	sound := map[*Instance]bool{}
@@ -120,6 +127,15 @@ func (s *Service) byStatus(t *Stratum, k kind, now time.Duration) {
 			t.shifts[k] = shift{of: f.of, at: now, sound: sound}
 		}
 	}
+	return true
+}
+
+// most is how many findings there may be before it is the service's fault in any case.
+func (s *Service) most() (most int) {
+	for _, g := range s.groups {
+		most += max(s.allowed(g), 1)
+	}
+	return most
 }
 
 // testsOf counts the tests of a judgement, which share its alpha: windows with too few outcomes aren't tested.
@@ -134,32 +150,40 @@ func testsOf(all []sample) (tests float64) {
 	return max(tests, 1)
 }
 
-// worst finds those that deviate: the worst, and then who is worst without him.
-func worst(all []sample, total sample, test func(one, rest *sample) (finding, bool)) (found []finding) {
-	for len(all) > 1 {
-		at, least := -1, finding{p: 1}
+// worst finds those that deviate: the worst, and then who is worst without him. When more than most deviate to begin with,
+// these are all: nobody is banned for it then, and of thousands each had to be compared with each.
+func worst(all []sample, total sample, most int, test func(one, rest *sample) (finding, bool)) (found []finding) {
+	all = slices.Clone(all)
+	for len(all) > 1 && len(found) <= most {
+		var these []finding
+		at := 0
 		for n := range all {
-			rest := total
-			for w := range rest.windows {
-				rest.windows[w].leave(&all[n].windows[w])
+			rest := total.without(&all[n])
+			if f, ok := test(&all[n], &rest); ok {
+				f.sample = all[n]
+				if these = append(these, f); f.p < these[at].p {
+					at = len(these) - 1
+				}
 			}
-			rest.baseline.join(&all[n].baseline, -1)
-			if f, ok := test(&all[n], &rest); ok && f.p < least.p {
-				at, least = n, f
-			}
 		}
-		if at < 0 {
-			return found
+		if len(these) == 0 || len(found) == 0 && len(these) > most {
+			return append(found, these...)
 		}
-		least.sample = all[at]
-		found = append(found, least)
-		for w := range total.windows {
-			total.windows[w].leave(&all[at].windows[w])
-		}
-		total.baseline.join(&all[at].baseline, -1)
-		all = slices.Delete(slices.Clone(all), at, at+1)
+		found = append(found, these[at])
+		total = total.without(&these[at].sample)
+		all = slices.DeleteFunc(all, func(one sample) bool { return one.of == these[at].of })
 	}
 	return found
+}
+
+// without is the sum without one sample.
+func (total *sample) without(one *sample) sample {
+	rest := *total
+	for w := range rest.windows {
+		rest.windows[w].leave(&one.windows[w])
+	}
+	rest.baseline.join(&one.baseline, -1)
+	return rest
 }
 
 // deviates tests one instance against the rest, in each of the windows.

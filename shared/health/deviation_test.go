@@ -242,3 +242,52 @@ func TestExplain(t *testing.T) {
 		}
 	})
 }
+
+// A caller that was silent for long is judged again when it comes back.
+func TestSilentStrataAreJudgedAgain(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		in, other := NewStratum("caller web"), NewStratum("caller cron")
+		for range 20 {
+			w.answered(in, 5, nil, 404)
+		}
+		for range 15 * 60 {
+			w.answers(other, w.all[0], 200, time.Millisecond, 1)
+			time.Sleep(time.Second)
+		}
+		for range 6 {
+			w.answered(in, 5, map[int]int{1: 5}, 404)
+		}
+		if bans := w.told(Banned); len(bans) != 1 {
+			t.Errorf("%d bans of an instance that answers 404, after 15 minutes of silence", len(bans))
+		}
+		if n := w.all[0].Counts().Outcomes[OK]; n != 20*5+15*60+6*5 {
+			t.Errorf("%d outcomes were counted", n)
+		}
+	})
+}
+
+// When thousands deviate the judge must not compare each with each, over and over, while requests wait for him.
+func TestManyThatDeviateAreJudgedAtOnce(t *testing.T) {
+	inWorld(t, 4000, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		for n, i := range w.all {
+			code := uint16(200)
+			if n%2 == 0 {
+				code = 503
+			}
+			w.answers(in, i, code, time.Millisecond, 40)
+		}
+		w.service.catchUp()
+		w.service.mu.Lock()
+		all, total := w.service.samples(in, w.now())
+		tests := 0
+		found := worst(all, total, w.service.most(), func(one, rest *sample) (finding, bool) {
+			tests++
+			return finding{p: 0.5}, one.windows[0].bad[serverErrors] > 0
+		})
+		w.service.mu.Unlock()
+		if len(found) != 2000 || tests != 4000 {
+			t.Errorf("%d findings, %d tests", len(found), tests)
+		}
+	})
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -54,7 +53,7 @@ func inWorld(t *testing.T, size int, change func(*Policy), test func(t *testing.
 
 func newWorld(size int, change func(*Policy)) *world {
 	w := &world{}
-	w.Monitor = NewMonitor(w.answer, slog.New(slog.DiscardHandler))
+	w.Monitor = NewMonitor(w.answer)
 	w.service = w.NewService("redis-main", policyOf(change), func(_ *Instance, d *Decision) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -487,7 +486,7 @@ func TestCloseWaitsForProbes(t *testing.T) {
 			time.Sleep(time.Second)
 			ended.Store(true)
 			return ctx.Err()
-		}, slog.New(slog.DiscardHandler))
+		})
 		s := m.NewService("a", policyOf(nil), func(_ *Instance, d *Decision) { t.Errorf("a closed monitor judges: %+v", d) })
 		i := s.Retain([]Member{{Address: addressOf(0), Serving: true}}, func(int) *Pulse { return new(Pulse) })[0]
 		s.Record(0, &Observation{Instance: i, Result: ConnectError})
@@ -627,4 +626,24 @@ func BenchmarkRecord(b *testing.B) {
 		n++
 		w.service.Record(0, &Observation{Instance: i, Slot: i.Slot(), Stratum: in, Code: 200, Latency: time.Millisecond})
 	}
+}
+
+// A list that changes while an instance is half open leaves the counts of its group right.
+func TestListChangesWhileHalfOpen(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		i := w.all[0]
+		w.observe(i, "fffffff")
+		time.Sleep(12 * time.Second)
+		if i.State() != Trying {
+			t.Fatalf("state %v", i.State())
+		}
+		w.list(5)
+		if g := i.Explain().Group; g.Left != 4 || g.Suspects != 1 {
+			t.Errorf("half open: %+v", g)
+		}
+		w.observe(i, "...")
+		if g := i.Explain().Group; g.Left != 5 || g.Suspects != 0 || g.Serving != 5 {
+			t.Errorf("after its return: %+v", g)
+		}
+	})
 }

@@ -125,7 +125,7 @@ func (i *Instance) Counts() Counts {
 	if i.past == nil {
 		return Counts{}
 	}
-	s.settleAll()
+	s.settleOf(i)
 	p := i.past
 	return Counts{Outcomes: p.outcomes, Failures: i.failures(), Score: p.test.score, Bans: p.record.bans}
 }
@@ -136,7 +136,7 @@ func (i *Instance) Success() float64 {
 	s := i.service
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.settleAll()
+	s.settleOf(i)
 	lately := i.known().recent.pool(s.peers.epoch())
 	return (lately.n - lately.failed + 1) / (lately.n + 2)
 }
@@ -146,7 +146,7 @@ func (s *Service) take(o *Observation, now time.Duration) {
 	s.fresh = true
 	if o.Result == OK && o.Stratum != nil && !o.Trial {
 		c := o.Stratum.at(o.Instance, o.Slot)
-		if c != nil && c.generation == o.Generation && !s.slots[o.Slot].dirty {
+		if c != nil && c.generation == o.Generation && !s.dirty[o.Slot] {
 			s.peers.pass(o.Instance)
 			s.compare(c, o, now)
 			return // fast path
@@ -182,12 +182,12 @@ func (s *Service) takeSlowly(o *Observation, now time.Duration) {
 	if i.ban == nil && (o.Result == ConnectError || o.Result == ConnectTimeout) {
 		s.prove(i, o.Result)
 	}
-	s.slots[i.slot].dirty = past.test.score > 0 || past.window.bits != 0 || past.record.level > 0
+	s.dirty[i.slot] = past.test.score > 0 || past.window.bits != 0 || past.record.level > 0
 }
 
-// Asked tells whether there was any outcome of the instance, or a ban.
-func (i *Instance) Asked() bool {
+// Suspect tells whether the instance is banned, or anything is held against it by the sequential test.
+func (i *Instance) Suspect() bool {
 	i.service.mu.Lock()
 	defer i.service.mu.Unlock()
-	return i.past != nil || i.ban != nil
+	return i.ban != nil || i.past != nil && i.past.test.score > 0
 }

@@ -19,8 +19,7 @@ const (
 )
 
 // byLatency cuts the weight of those that are slow where the others of their IDC aren't, and bans them if they stay so.
-func (s *Service) byLatency(t *Stratum, now time.Duration) {
-	all, _ := s.samples(t, now)
+func (s *Service) byLatency(t *Stratum, all []sample, now time.Duration) {
 	byIDC := map[string][]sample{}
 	for _, one := range all {
 		byIDC[one.of.idc] = append(byIDC[one.of.idc], one)
@@ -40,7 +39,7 @@ func (s *Service) slowIn(t *Stratum, near []sample, now time.Duration) bool {
 			total.windows[w].join(&near[n].windows[w])
 		}
 	}
-	found := worst(near, total, slower)
+	found := worst(near, total, s.most(), slower)
 	for _, one := range near {
 		if one.cell.slowed > 0 && !contains(found, one.of) {
 			one.cell.slowed = 0
@@ -58,9 +57,9 @@ func (s *Service) slowIn(t *Stratum, near []sample, now time.Duration) bool {
 			f.evidence.Kind, f.evidence.Needed = Slowed, "a ban, if it is still so in some seconds"
 			s.decide(f.of, f.evidence)
 		case now-c.slowed >= slowedFor:
-			c.slowed = 0
 			s.suspect(f.of, f.evidence)
-		default:
+		}
+		if f.of.ban == nil && c.slowed < now { // as long as it is so, also where the cap protects it
 			f.evidence.Kind = Slowed
 			s.tell(f.of, f.evidence)
 		}

@@ -3,7 +3,6 @@ package health
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -33,7 +32,6 @@ func isTimeout(err error) bool {
 // Monitor owns the timers and probes of all bans of an agent.
 type Monitor struct {
 	probe  Probe
-	logger *slog.Logger
 	epoch  time.Time // the monitor's clock begins here
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -44,9 +42,9 @@ type Monitor struct {
 }
 
 // NewMonitor returns a monitor that probes with probe. Close it.
-func NewMonitor(probe Probe, logger *slog.Logger) *Monitor {
+func NewMonitor(probe Probe) *Monitor {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Monitor{probe: probe, logger: logger, epoch: time.Now(), ctx: ctx, cancel: cancel}
+	return &Monitor{probe: probe, epoch: time.Now(), ctx: ctx, cancel: cancel}
 }
 
 // Close ends all probes and waits for them. No verdict changes afterwards.

@@ -44,7 +44,8 @@ type Service struct {
 	groups    map[string]*group // by logical IDC
 	peers     peers
 	strata    map[*Stratum]struct{}
-	slots     []slot
+	// dirty tells by slot that a success of the instance changes more than a count.
+	dirty     []bool
 	free      []int32   // slots of nobody
 	pending   []verdict // not told yet
 	decisions []Decision
@@ -54,12 +55,6 @@ type Service struct {
 	fresh     bool          // outcomes came since the last tick
 	faulted   time.Duration // when a service fault was told last
 	closed    bool
-}
-
-// slot is the place of an instance in lists by number.
-type slot struct {
-	of    *Instance
-	dirty bool // a success of it changes more than a count
 }
 
 type verdict struct {
@@ -128,21 +123,20 @@ func (s *Service) Retain(members []Member, place func(n int) *Pulse) []*Instance
 	return result
 }
 
-// seat gives an instance its slot.
+// seat gives an instance its slot: its place in lists by number.
 func (s *Service) seat(i *Instance) {
 	if last := len(s.free) - 1; last >= 0 {
 		i.slot, s.free = s.free[last], s.free[:last]
 	} else {
-		i.slot, s.slots = int32(len(s.slots)), append(s.slots, slot{})
+		i.slot, s.dirty = int32(len(s.dirty)), append(s.dirty, false)
 	}
-	s.slots[i.slot] = slot{of: i}
 }
 
 // forget takes an instance that has gone out of all that is counted.
 func (s *Service) forget(i *Instance) {
 	s.peers.drop(i)
 	s.clean(i)
-	s.slots[i.slot] = slot{}
+	s.dirty[i.slot] = false
 	s.free = append(s.free, i.slot)
 }
 
@@ -172,7 +166,7 @@ func (s *Service) regroup() {
 			groups[i.idc] = g
 		}
 		g.serving++
-		if i.ban != nil && !i.ban.halfOpen {
+		if i.ban != nil { // half open, too: as count has it
 			g.banned++
 			if i.ban.reason.suspicion() {
 				g.suspects++

@@ -145,6 +145,15 @@ func (s *Service) settle(c *cell) {
 	c.present = counts{}
 }
 
+// settleOf settles the cells of one instance. The lock is held.
+func (s *Service) settleOf(i *Instance) {
+	for t := range s.strata {
+		if c := t.at(i, i.slot); c != nil {
+			s.settle(c)
+		}
+	}
+}
+
 // settleAll settles all cells. The lock is held.
 func (s *Service) settleAll() {
 	for t := range s.strata {
@@ -258,7 +267,7 @@ func (s *Service) cell(o *Observation, now time.Duration) *cell {
 	}
 	s.strata[t] = struct{}{}
 	if more := int(i.slot) + 1 - len(t.cells); more > 0 {
-		t.cells = slices.Grow(t.cells, len(s.slots)-len(t.cells))[:int(i.slot)+1]
+		t.cells = slices.Grow(t.cells, len(s.dirty)-len(t.cells))[:int(i.slot)+1]
 	}
 	t.cells[i.slot] = cell{instance: i, generation: o.Generation, second: secondOf(now), history: &history{}}
 	return &t.cells[i.slot]

@@ -119,7 +119,7 @@ func attach(config Config) (*attachment, error) {
 	a := &attachment{Catalog: views, key: config.key(), follower: follower, board: board}
 	a.settings.Store(&config)
 	a.decisions = newDecisions(a, tell, logger)
-	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Logger: logger, Decided: a.decisions.take})
+	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Decided: a.decisions.take})
 	tell.agent = a.Agent
 	return a, nil
 }

@@ -46,13 +46,7 @@ func (b *HandBan) InForce(now time.Time) bool { return b.Until.IsZero() || now.B
 // and errors are as with ParseService.
 func ParseBan(service, address string, value []byte) (*HandBan, []Problem, error) {
 	ban := &HandBan{}
-	warnings, err := parse(parser{
-		document: banLabel(service, address),
-		kind:     KindBan,
-		limit:    maxBan,
-		out:      ban,
-		check:    ban.check,
-	}, value)
+	warnings, err := parseBan(service, address, value, ban, ban.check)
 	if err != nil {
 		return nil, warnings, err
 	}
@@ -62,17 +56,15 @@ func ParseBan(service, address string, value []byte) (*HandBan, []Problem, error
 // ParseToldBan reads the value of a ban that an agent told, as ParseBan does.
 func ParseToldBan(service, address string, value []byte) (*ToldBan, []Problem, error) {
 	ban := &ToldBan{}
-	warnings, err := parse(parser{
-		document: banLabel(service, address),
-		kind:     KindBan,
-		limit:    maxBan,
-		out:      ban,
-		check:    ban.check,
-	}, value)
+	warnings, err := parseBan(service, address, value, ban, ban.check)
 	if err != nil {
 		return nil, warnings, err
 	}
 	return ban, warnings, nil
+}
+
+func parseBan(service, address string, value []byte, out any, check func(checker)) ([]Problem, error) {
+	return parse(parser{document: banLabel(service, address), kind: KindBan, limit: maxBan, out: out, check: check}, value)
 }
 
 // CheckAddress tells whether the text is the address of an instance as keys and documents write it: IP:PORT, canonical.

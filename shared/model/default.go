@@ -36,14 +36,11 @@ func DefaultService(name string) *Service {
 // DefaultInstance returns an Instance with its defaults: weight 100, up. Its address must still be set.
 func DefaultInstance() Instance { return Instance{Weight: 100, State: Up} }
 
-// DefaultRequestBan returns the request ban of a Service that has none, and what a Service's own is completed by: 5 of 10.
-func DefaultRequestBan() RequestBan { return RequestBan{Failures: 5, Of: 10} }
-
 func (i *Instance) setDefaults()   { *i = DefaultInstance() }
 func (s *Split) setDefaults()      { *s = Split{Weight: 100} }
 func (w *IDCWeight) setDefaults()  { *w = IDCWeight{Weight: 100} }
 func (h *Hedge) setDefaults()      { *h = Hedge{Percentile: 0.95, Budget: 0.05} }
-func (b *RequestBan) setDefaults() { *b = DefaultRequestBan() }
+func (b *RequestBan) setDefaults() { *b = RequestBan{Failures: 5, Of: 10} }
 func (w *Webhook) setDefaults()    { *w = Webhook{After: minutes(10)} }
 func (c *Check) setDefaults()      { *c = Check{Interval: seconds(5), Type: "tcp"} }
 func (d *Drop) setDefaults()       { *d = Drop{Percent: 100} }
