@@ -41,7 +41,7 @@ func (t attemptTracer) trace(ctx context.Context, call *agent.Call, attempt *age
 // have a name.
 func attemptAttributes(call *agent.Call, attempt *agent.Attempt) []attribute.KeyValue {
 	attributes := []attribute.KeyValue{
-		semconv.ServerAddress(attempt.Address.Addr().String()), semconv.ServerPort(int(attempt.Address.Port())),
+		semconv.ServerAddress(attempt.Address().Addr().String()), semconv.ServerPort(int(attempt.Address().Port())),
 		attribute.String("ufc.callee", call.Callee),
 	}
 	if call.Caller != "" {

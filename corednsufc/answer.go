@@ -90,7 +90,7 @@ func (u *UFC) handOut(q *query) *reply {
 		return m
 	}
 	for _, attempt := range chosen {
-		m.Answer = append(m.Answer, m.address(q.owner, q.ttl, attempt.Address.Addr()))
+		m.Answer = append(m.Answer, m.address(q.owner, q.ttl, attempt.Address().Addr()))
 	}
 	return m
 }
@@ -116,13 +116,13 @@ func (q *query) appendSRV(m *reply, chosen []*agent.Attempt) {
 	host := q.host()
 	scale := 0
 	for _, attempt := range chosen {
-		scale = max(scale, attempt.Weight)
+		scale = max(scale, attempt.Weight())
 	}
 	for _, attempt := range chosen {
 		var buffer [48 + maxNameLength + 1]byte
-		target := string(append(append(appendInstanceLabel(buffer[:0], attempt.Address), ".i."...), host...))
-		m.Answer = append(m.Answer, m.service(q.owner, q.ttl, target, attempt.Address.Port(), srvWeight(attempt.Weight, scale)))
-		m.Extra = append(m.Extra, m.address(target, q.ttl, attempt.Address.Addr()))
+		target := string(append(append(appendInstanceLabel(buffer[:0], attempt.Address()), ".i."...), host...))
+		m.Answer = append(m.Answer, m.service(q.owner, q.ttl, target, attempt.Address().Port(), srvWeight(attempt.Weight(), scale)))
+		m.Extra = append(m.Extra, m.address(target, q.ttl, attempt.Address().Addr()))
 	}
 }
 

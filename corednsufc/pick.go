@@ -42,7 +42,7 @@ func (u *UFC) pick(q *query, call *agent.Call, chosen []*agent.Attempt) ([]*agen
 		if err != nil {
 			break // there are no more
 		}
-		if q.qtype == dns.TypeSRV || !addressIn(chosen, attempt.Address.Addr()) {
+		if q.qtype == dns.TypeSRV || !addressIn(chosen, attempt.Address().Addr()) {
 			chosen = append(chosen, attempt)
 		}
 	}
@@ -51,5 +51,5 @@ func (u *UFC) pick(q *query, call *agent.Call, chosen []*agent.Attempt) ([]*agen
 
 // addressIn tells whether an address is chosen already, with another port: a set of records holds no record twice.
 func addressIn(chosen []*agent.Attempt, address netip.Addr) bool {
-	return slices.ContainsFunc(chosen, func(attempt *agent.Attempt) bool { return attempt.Address.Addr() == address })
+	return slices.ContainsFunc(chosen, func(attempt *agent.Attempt) bool { return attempt.Address().Addr() == address })
 }

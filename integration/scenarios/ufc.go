@@ -51,7 +51,7 @@ func (u *ufc) pick(_ time.Duration, r *request) int {
 		return -1
 	}
 	r.attempt = attempt
-	return numberOf(attempt.Address)
+	return numberOf(attempt.Address())
 }
 
 func (u *ufc) done(_ time.Duration, r *request, o outcome) {

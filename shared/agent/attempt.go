@@ -11,13 +11,11 @@ import (
 
 // Attempt is one instance chosen for a call.
 type Attempt struct {
-	Address  netip.AddrPort
-	HostPort string // Address as text
+	HostPort string // address of the instance
 	IDC      string // physical IDC of the instance
-	Weight   int
-	Number   int  // 0 for the call's first
-	Panic    bool // chosen although everybody is banned
-	Hedge    bool // made beside another one that was late
+	Number   int    // 0 for the call's first
+	Panic    bool   // chosen although everybody is banned
+	Hedge    bool   // made beside another one that was late
 
 	call       *Call
 	plan       *plan
@@ -51,7 +49,7 @@ func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
 	if c.attempts > 0 {
 		attempt = &Attempt{}
 	}
-	attempt.Address, attempt.HostPort, attempt.IDC, attempt.Weight = chosen.address, chosen.hostPort, chosen.idc, int(chosen.weight)
+	attempt.HostPort, attempt.IDC = chosen.hostPort, chosen.idc
 	attempt.Number, attempt.Panic, attempt.before = c.attempts, panicking, c.last
 	attempt.call, attempt.plan, attempt.begun = c, c.plan, c.request.Now
 	attempt.instance, attempt.generation = chosen, chosen.pulse.Generation()
@@ -75,7 +73,6 @@ func (t *Attempt) Done(outcome Outcome) bool {
 		return false
 	}
 	s, now := t.call.service, t.begun+latency
-	s.attempts.at(t.call.stripe)[outcome.Result].Add(1)
 	t.record(outcome)
 	t.teach(now, outcome)
 	if t.plan.service.Hedge != nil {
@@ -92,7 +89,7 @@ func (t *Attempt) Done(outcome Outcome) bool {
 // record tells package health.
 func (t *Attempt) record(outcome Outcome) {
 	o := health.Observation{
-		Instance: t.instance.health, Slot: t.instance.slot, Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
+		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
 		Result: outcome.Result, Code: uint16(min(max(outcome.Code, 0), maxCode)), Latency: outcome.Latency,
 	}
 	if t.call.keyed {
@@ -128,6 +125,12 @@ func (t *Attempt) Report(outcome Outcome) {
 		t.call.line.count(t.call.stripe, t.call.agent.now(), requestKey{t.IDC, outcome.Code}, outcome.Latency)
 	}
 }
+
+// Address returns the address of the instance.
+func (t *Attempt) Address() netip.AddrPort { return t.instance.Address }
+
+// Weight returns the weight of the instance.
+func (t *Attempt) Weight() int { return t.instance.Weight }
 
 // Callee returns the name of the service that the attempt is on.
 func (t *Attempt) Callee() string { return t.call.Callee }

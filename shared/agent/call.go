@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -50,7 +51,7 @@ type Call struct {
 	plan        *plan
 	view, route int // indexes into the plan
 	split       int
-	key         uint64 // hash of the key
+	key         uint64 // hash of the key, or a random number instead
 	keyed       bool   // there is a key, and the policy goes by it
 
 	attempts int
@@ -134,7 +135,7 @@ func (a *Agent) Begin(call *Call) error {
 	if call.plan.checks {
 		s.health.Asked()
 	}
-	call.request = balance.Request{Hash: call.key, Tried: call.triedBuf[:0], Stripe: call.stripe, Now: call.begun}
+	call.request.Tried, call.request.Stripe, call.request.Now = call.triedBuf[:0], call.stripe, call.begun
 	if call.Timeout < 0 {
 		return a.Refuse(call, ReasonDeadline, overUnsent)
 	}
@@ -155,18 +156,26 @@ func (c *Call) direct() {
 	default:
 		c.key, c.keyed = c.plan.key.Hash(&c.Attributes)
 	}
+	if c.keyed {
+		c.request.Hash, c.request.Seed = c.key, 0
+	} else {
+		c.draw()
+	}
 	var v *view
 	c.view, v = c.plan.view(c.Caller)
 	c.route, c.split = len(v.paths)-1, 0
 	if c.route > 0 {
-		if matched := v.routes.Match(&c.Attributes, c.key, c.keyed); matched >= 0 {
+		if matched := v.routes.Match(&c.Attributes, c.key); matched >= 0 {
 			c.route = matched
-			c.split = max(0, v.paths[matched].route.Split(c.key, c.keyed))
+			c.split = max(0, v.paths[matched].route.Split(c.key))
 		}
 	}
-	if c.plan.hashes && !c.keyed {
-		c.key = route.Uniform(0, 0, false)
-	}
+}
+
+// draw takes a random number where others have a key.
+func (c *Call) draw() {
+	c.key = rand.Uint64()
+	c.request.Hash, c.request.Seed = c.key, c.key
 }
 
 // Pick chooses an instance for the first attempt of a call and, called again, another one for the next. Its error is a
@@ -238,7 +247,8 @@ func (c *Call) refresh() {
 	other := now.service != c.plan.service
 	if c.plan = now; other {
 		c.direct() // its routes may be others
-		c.request.Hash = c.key
+	} else if !c.keyed {
+		c.draw()
 	}
 }
 
@@ -267,7 +277,7 @@ func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
 	t := c.plan.table(to.subsets[split], c.IDC)
 	first, cold := 0, false
 	if len(t.groups) > 1 {
-		first = t.shares.Choose(route.Uniform(c.key, saltIDC, c.keyed))
+		first = t.shares.Choose(route.Uniform(c.key, saltIDC))
 	}
 	if first >= 0 && first < len(t.groups) {
 		g := t.groups[first]

@@ -105,8 +105,8 @@ func (s *service) collect(emit emitter) {
 	for _, l := range lines {
 		l.collect(emit, s.name)
 	}
-	for result := range health.Results {
-		if count := s.attemptsOf(health.Result(result)); count > 0 {
+	for result, count := range s.health.Outcomes() {
+		if count > 0 {
 			emit.counter(attemptsDesc, count, s.name, health.Result(result).String())
 		}
 	}
@@ -131,14 +131,6 @@ func (l *line) collect(emit emitter, callee string) {
 	for reason, count := range l.refused.all() {
 		emit.counter(refusedDesc, count.Load(), l.caller, callee, reason)
 	}
-}
-
-// attemptsOf counts the attempts with a result.
-func (s *service) attemptsOf(result health.Result) (count uint64) {
-	for n := range s.attempts {
-		count += s.attempts[n].value[result].Load()
-	}
-	return count
 }
 
 // banned counts the instances that are banned now, or half open.

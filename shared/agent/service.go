@@ -12,20 +12,16 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// instance is one instance as the agent uses it: its document, and what lives on when the document changes. What an attempt
-// needs comes first, copied out of the document: two cache lines side by side.
+// instance is one instance as the agent uses it: its document, and what lives on when the document changes. What every
+// attempt needs is in here, be it copied out of the document: one cache line.
 type instance struct {
 	target   *balance.Target
 	pulse    *health.Pulse // of health
 	health   *health.Instance
-	slot     int32 // of health
-	weight   int32
 	hostPort string
 	idc      string // physical
-	address  netip.AddrPort
 
 	*model.Instance
-	_ [24]byte // Go aligns what is as large as a power of two
 }
 
 func newInstance(record *model.Instance) *instance {
@@ -36,7 +32,7 @@ func newInstance(record *model.Instance) *instance {
 // with returns the instance under another document.
 func (i *instance) with(record *model.Instance) *instance {
 	next := *i
-	next.Instance, next.weight, next.idc, next.address = record, int32(record.Weight), record.IDC, record.Address
+	next.Instance, next.idc = record, record.IDC
 	return &next
 }
 
@@ -45,7 +41,7 @@ func (i *instance) with(record *model.Instance) *instance {
 type hot struct {
 	target balance.Target
 	pulse  health.Pulse
-	_      [16]byte // Go aligns what is as large as a power of two
+	_      [8]byte // Go aligns what is as large as a power of two
 }
 
 // state is a callee at one moment. It never changes, but for its plan, which is made when it is needed: a change of the
@@ -89,17 +85,16 @@ type service struct {
 	gone     atomic.Bool // no document names it now
 	handEnds *time.Timer // the first end of a ban by hand; nil: none ends by itself
 
-	lines    copyMap[string, *line]
-	attempts tally[[health.Results]atomic.Uint64]
-	retries  atomic.Uint64
-	budget   bucket // of retries
-	hedging  hedging
-	bans     counters[health.Reason]
+	lines   copyMap[string, *line]
+	retries atomic.Uint64
+	budget  bucket // of retries
+	hedging hedging
+	bans    counters[health.Reason]
 }
 
 // newService returns a service that has yet to follow its view.
 func (a *Agent) newService(view *catalog.View) *service {
-	s := &service{name: view.Name, agent: a, attempts: newTally[[health.Results]atomic.Uint64]()}
+	s := &service{name: view.Name, agent: a}
 	s.budget.fill()
 	s.hedging.budget.fill()
 	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict)
@@ -151,7 +146,6 @@ func (s *service) retain(instances []*instance, hand map[netip.AddrPort]*model.H
 	}
 	for n, found := range s.health.Retain(members, func(n int) *health.Pulse { return instances[n].pulse }) {
 		if i := instances[n]; i.health == nil {
-			i.slot = found.Slot()
 			i.health, i.pulse = found, found.Pulse // an older one, if he was banned when he left
 		}
 	}

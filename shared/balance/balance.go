@@ -10,6 +10,7 @@ import (
 type Request struct {
 	Hash   uint64        // what consistent hash goes by; random if the request has no key
 	Tried  []*Target     // already used by this call: never chosen again
+	Seed   uint64        // of what is drawn at random. 0: a random one
 	Stripe uint32        // which of the striped counters to use; any value, best one that differs from core to core
 	Now    time.Duration // since a fixed moment of the process, by a monotonic clock. Policies never ask a clock themselves
 }

@@ -81,7 +81,7 @@ func TestOther(t *testing.T) {
 			}
 			counts := make([]int, len(weights))
 			for range 3000 {
-				if member := table.other(than); member >= 0 {
+				if member := table.other(new(Request), than); member >= 0 {
 					counts[member]++
 				} else if others > 0 {
 					t.Fatalf("%s: nobody but %d", title, than)

@@ -38,7 +38,7 @@ func (p *roundRobin) Pick(r *Request) int {
 		return member
 	}
 	// The turns of those that aren't accepted are spent, so that nobody gets two shares.
-	return p.accept(r, member, func() int { return p.next(r) })
+	return p.accept(r, member, p.next)
 }
 
 // next takes a turn.

@@ -2,7 +2,6 @@ package balance
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 )
 
@@ -35,10 +34,10 @@ func (p *twoChoices) second(r *Request, first, member int) int {
 		}
 		target := p.targets[member]
 		if slices.Contains(r.Tried, target) {
-			member = p.other(first)
+			member = p.other(r, first)
 			continue
 		}
-		if rand.Float64() < target.Factor(r.Now) {
+		if r.fraction() < target.Factor(r.Now) {
 			return member
 		}
 		break
@@ -69,7 +68,7 @@ func (p *leastRequest) Pick(r *Request) int {
 	if load <= 0 { // nobody has less
 		return first
 	}
-	if second := p.second(r, first, p.other(first)); second >= 0 && p.load(second) < load {
+	if second := p.second(r, first, p.other(r, first)); second >= 0 && p.load(second) < load {
 		return second
 	}
 	return first
@@ -84,8 +83,8 @@ type ewma struct{ twoChoices }
 // Two are drawn before either is looked at: after another core has written to both, the processor waits for their two cache
 // lines at one time, not for one after the other.
 func (p *ewma) Pick(r *Request) int {
-	first := p.random()
-	second := p.other(first)
+	first := p.random(r)
+	second := p.other(r, first)
 	if second < 0 || !p.free(first, r) || !p.free(second, r) {
 		return p.unusual(r, first, second)
 	}
@@ -102,7 +101,7 @@ func (p *ewma) unusual(r *Request, first, second int) int {
 		return -1
 	}
 	if settled != first {
-		second = p.other(settled)
+		second = p.other(r, settled)
 	}
 	if second = p.second(r, settled, second); second >= 0 && p.cost(r, second) < p.cost(r, settled) {
 		return second

@@ -129,7 +129,7 @@ func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Val
 			break // fewer instances than were asked for
 		}
 		backends = append(backends, Backend{
-			Backend: attempt.HostPort, ID: h.agent.HandOut(attempt), Weight: attempt.Weight,
+			Backend: attempt.HostPort, ID: h.agent.HandOut(attempt), Weight: attempt.Weight(),
 			Timeouts: newTimeouts(call.Service().Timeouts.Normal),
 		})
 		if attempt.Panic {

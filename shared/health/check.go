@@ -93,5 +93,8 @@ func (s *Service) examine(i *Instance) {
 	if err != nil && OwnFault(err) || s.monitor.ctx.Err() != nil {
 		return
 	}
-	s.Record(0, &o)
+	s.mu.Lock()
+	s.take(&o, s.monitor.now())
+	s.mu.Unlock()
+	s.deliver()
 }

@@ -61,7 +61,7 @@ func (s *Service) drop(t *Stratum) {
 	for c := range t.each {
 		s.settle(c)
 	}
-	t.cells = nil
+	t.cells, t.present = nil, nil
 	delete(s.strata, t)
 }
 

@@ -137,7 +137,7 @@ func (i *Instance) Explain() Explanation {
 func (s *Service) measures(i *Instance) (list []Measure) {
 	now := s.monitor.now()
 	for t := range s.strata {
-		c := t.at(i, i.slot)
+		c := t.at(i)
 		if c == nil {
 			continue
 		}

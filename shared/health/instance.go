@@ -14,7 +14,6 @@ type Instance struct {
 	*Pulse
 
 	// What follows is the judge's, under the service's lock.
-	slot    int32
 	idc     string
 	serving bool
 	gone    bool  // no longer in the callee's list
@@ -31,9 +30,6 @@ type past struct {
 	record   record
 	probing  bool // one probe for proof at a time
 }
-
-// Slot is the instance's number within the callee, for an Observation.
-func (i *Instance) Slot() int32 { return i.slot }
 
 // failures counts the recent failures.
 func (i *Instance) failures() int {
@@ -55,7 +51,11 @@ type Pulse struct {
 	generation atomic.Uint32
 	state      atomic.Uint32
 	trial      atomic.Int64 // when the trial under way began, by the caller's clock; 0: none is
+	slot       int32
 }
+
+// Slot is the instance's number within the callee, for an Observation.
+func (p *Pulse) Slot() int32 { return p.slot }
 
 // State is whether an instance may be chosen.
 type State uint32
@@ -145,10 +145,9 @@ func (i *Instance) Success() float64 {
 func (s *Service) take(o *Observation, now time.Duration) {
 	s.fresh = true
 	if o.Result == OK && o.Stratum != nil && !o.Trial {
-		c := o.Stratum.at(o.Instance, o.Slot)
-		if c != nil && c.generation == o.Generation && !s.dirty[o.Slot] {
+		if p := o.presentOf(); p != nil && !s.dirty[o.Slot] {
 			s.peers.pass(o.Instance)
-			s.compare(c, o, now)
+			s.compare(p, o, now)
 			return // fast path
 		}
 	}
@@ -169,7 +168,7 @@ func (s *Service) takeSlowly(o *Observation, now time.Duration) {
 	s.peers.pass(i)
 	past.record.heal(policy, failed, now)
 	if o.Stratum != nil && !failed {
-		s.compare(s.cell(o, now), o, now) // counts the outcome, too
+		s.compare(s.newPresent(o, now), o, now) // counts the outcome, too
 	} else {
 		past.outcomes[o.Result]++
 		if failed {

@@ -27,6 +27,7 @@ type journal struct {
 	mu      sync.Mutex
 	entries [journalSize]Observation
 	used    int
+	counts  [results]uint64 // ever written down
 	_       [64]byte
 }
 
@@ -47,6 +48,7 @@ func (s *Service) Record(stripe uint32, o *Observation) {
 	j.mu.Lock()
 	j.entries[j.used] = *o
 	j.used++
+	j.counts[o.Result]++
 	read := j.used >= journalSize/2 && s.readSoon(j)
 	j.mu.Unlock()
 	if o.urgent() {
@@ -57,6 +59,23 @@ func (s *Service) Record(stripe uint32, o *Observation) {
 	if !s.awake.Load() {
 		s.wake()
 	}
+}
+
+// Outcomes counts the outcomes of the callee's attempts by result, whatever became of their instances.
+func (s *Service) Outcomes() (total [Results]uint64) {
+	journals := s.journals.Load()
+	if journals == nil {
+		return total
+	}
+	for n := range *journals {
+		j := &(*journals)[n]
+		j.mu.Lock()
+		for result, count := range j.counts {
+			total[result] += count
+		}
+		j.mu.Unlock()
+	}
+	return total
 }
 
 // open returns the journals, which there are since the first outcome only: an agent knows a thousand callees and calls a few.

@@ -143,9 +143,9 @@ func (s *Service) forget(i *Instance) {
 // clean forgets what the instance is compared by.
 func (s *Service) clean(i *Instance) {
 	for t := range s.strata {
-		if c := t.at(i, i.slot); c != nil {
+		if c := t.at(i); c != nil {
 			s.settle(c)
-			*c = cell{}
+			t.cells[i.slot], t.present[i.slot] = nil, present{}
 		}
 	}
 }

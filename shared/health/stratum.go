@@ -12,29 +12,30 @@ type Stratum struct {
 	Name string // for people
 
 	// What follows is the judge's, under the service's lock.
-	cells  []cell // by slot
-	last   time.Duration
-	bad    bool    // an error came since the last judgement
-	slow   bool    // a slow answer came since the last judgement
-	usual  float64 // running mean of ln(ms)
-	shifts [kinds]shift
+	cells   []*cell   // by slot
+	present []present // by slot, too
+	last    time.Duration
+	bad     bool    // an error came since the last judgement
+	slow    bool    // a slow answer came since the last judgement
+	usual   float64 // running mean of ln(ms)
+	shifts  [kinds]shift
 }
 
 // NewStratum returns a stratum without outcomes.
 func NewStratum(name string) *Stratum { return &Stratum{Name: name} }
 
 // at returns the cell of an instance, nil if there was no outcome since it is what it is.
-func (t *Stratum) at(i *Instance, slot int32) *cell {
-	if int(slot) < len(t.cells) && t.cells[slot].instance == i {
-		return &t.cells[slot]
+func (t *Stratum) at(i *Instance) *cell {
+	if slot := int(i.slot); slot < len(t.cells) && t.cells[slot] != nil && t.present[slot].instance == i {
+		return t.cells[slot]
 	}
 	return nil
 }
 
 // each yields the cells that have outcomes.
 func (t *Stratum) each(yield func(*cell) bool) {
-	for n := range t.cells {
-		if c := &t.cells[n]; c.instance != nil && !yield(c) {
+	for _, c := range t.cells {
+		if c != nil && !yield(c) {
 			return
 		}
 	}
@@ -102,17 +103,20 @@ const (
 // coarseOf is how many spans of 10 s a window has, besides the first.
 var coarseOf = [windows]uint32{1: 3, 2: 7}
 
-// cell is what came of a stratum's attempts on one instance: 48 bytes, which are all that a usual outcome touches.
-type cell struct {
+// present is what came of a stratum's attempts on one instance in one second, and isn't in the cell yet: 32 bytes, which
+// are all that a usual outcome touches. Errors are in the cell at once.
+type present struct {
 	instance   *Instance // nil: none
 	generation uint32
-	second     uint32 // that present is of
-	present    counts // not in the rings yet
-	*history
+	second     uint32
+	n, timed   uint32
+	ln, sq     float32
 }
 
-// history is the rest of a cell.
-type history struct {
+// cell is what came of a stratum's attempts on one instance.
+type cell struct {
+	stratum  *Stratum
+	instance *Instance
 	fine     [fineSlots]counts
 	coarse   [coarseSlots]counts
 	baseline baseline      // of what is older than the windows
@@ -133,22 +137,32 @@ func (b *baseline) join(o *baseline, sign float64) {
 	}
 }
 
+func (c *cell) present() *present { return &c.stratum.present[c.instance.slot] }
+
+// at returns the counts of a second, which is in both rings.
+func (c *cell) at(second uint32) (fine, coarse *counts) {
+	return &c.fine[second%fineSlots], &c.coarse[second/coarseSeconds%coarseSlots]
+}
+
 // settle takes what is present into the rings, and into what is known of the instance. The lock is held.
 func (s *Service) settle(c *cell) {
-	if c.present.n == 0 {
+	p := c.present()
+	if p.n == 0 {
 		return
 	}
-	c.fine[c.second%fineSlots].join(&c.present)
-	c.coarse[c.second/coarseSeconds%coarseSlots].join(&c.present)
-	c.instance.past.outcomes[OK] += uint64(c.present.n)
-	s.peers.add(c.instance, c.present.n, 0)
-	c.present = counts{}
+	fine, coarse := c.at(p.second)
+	sum := counts{n: p.n, timed: p.timed, ln: p.ln, sq: p.sq}
+	fine.join(&sum)
+	coarse.join(&sum)
+	c.instance.past.outcomes[OK] += uint64(p.n)
+	s.peers.add(c.instance, p.n, 0)
+	p.n, p.timed, p.ln, p.sq = 0, 0, 0, 0
 }
 
 // settleOf settles the cells of one instance. The lock is held.
 func (s *Service) settleOf(i *Instance) {
 	for t := range s.strata {
-		if c := t.at(i, i.slot); c != nil {
+		if c := t.at(i); c != nil {
 			s.settle(c)
 		}
 	}
@@ -166,16 +180,17 @@ func (s *Service) settleAll() {
 // turn settles, and empties what the rings hold of times that are over. The lock is held.
 func (s *Service) turn(c *cell, second uint32) {
 	s.settle(c)
-	if second <= c.second {
+	p := c.present()
+	if second <= p.second {
 		return
 	}
-	empty(c.fine[:], c.second, second, nil)
-	before, now := c.second/coarseSeconds, second/coarseSeconds
+	empty(c.fine[:], p.second, second, nil)
+	before, now := p.second/coarseSeconds, second/coarseSeconds
 	if now > before {
 		c.baseline.fade(math.Exp2(-float64(now-before) * coarseSeconds / baselineLife.Seconds()))
 		empty(c.coarse[:], before, now, c.baseline.take)
 	}
-	c.second = second
+	p.second = second
 }
 
 // empty clears the slots of a ring between two moments, in slots, after leave has taken what was in them.
@@ -259,42 +274,58 @@ func (c *cell) counts(key uint64, now time.Duration) bool {
 	return true
 }
 
-// cell returns the cell of an outcome's instance in its stratum. The lock is held.
-func (s *Service) cell(o *Observation, now time.Duration) *cell {
-	t, i := o.Stratum, o.Instance
-	if c := t.at(i, i.slot); c != nil && c.generation == o.Generation {
-		return c
+// presentOf returns where an outcome counts; nil if its instance isn't any more what it was when the attempt began, or
+// nothing has come of it yet.
+func (o *Observation) presentOf() *present {
+	if int(o.Slot) < len(o.Stratum.present) {
+		if p := &o.Stratum.present[o.Slot]; p.instance == o.Instance && p.generation == o.Generation {
+			return p
+		}
 	}
+	return nil
+}
+
+// newPresent is presentOf for an outcome that may be the first since its instance is what it is. The lock is held.
+func (s *Service) newPresent(o *Observation, now time.Duration) *present {
+	if p := o.presentOf(); p != nil {
+		return p
+	}
+	t, i := o.Stratum, o.Instance
 	s.strata[t] = struct{}{}
 	if more := int(i.slot) + 1 - len(t.cells); more > 0 {
-		t.cells = slices.Grow(t.cells, len(s.dirty)-len(t.cells))[:int(i.slot)+1]
+		room := len(s.dirty) - len(t.cells)
+		t.cells = slices.Grow(t.cells, room)[:i.slot+1]
+		t.present = slices.Grow(t.present, room)[:i.slot+1]
 	}
-	t.cells[i.slot] = cell{instance: i, generation: o.Generation, second: secondOf(now), history: &history{}}
-	return &t.cells[i.slot]
+	t.cells[i.slot] = &cell{stratum: t, instance: i}
+	t.present[i.slot] = present{instance: i, generation: o.Generation, second: secondOf(now)}
+	return &t.present[i.slot]
 }
 
 // compare takes an outcome for comparison. The lock is held.
-func (s *Service) compare(c *cell, o *Observation, now time.Duration) {
+func (s *Service) compare(p *present, o *Observation, now time.Duration) {
 	t := o.Stratum
 	t.last = now
-	if second := secondOf(now); second > c.second {
-		s.turn(c, second)
+	if second := secondOf(now); second > p.second {
+		s.turn(t.cells[o.Slot], second)
 	}
-	k, bad := kindOf(o.Code)
-	if bad && s.policy.Load().Hashes && !c.counts(o.Key, now) {
-		c.instance.past.outcomes[OK]++
-		return
-	}
-	c.present.n++
-	if bad {
-		c.present.bad[k]++
+	if k, bad := kindOf(o.Code); bad {
+		c := t.cells[o.Slot]
+		if s.policy.Load().Hashes && !c.counts(o.Key, now) {
+			o.Instance.past.outcomes[OK]++
+			return
+		}
+		fine, coarse := c.at(p.second)
+		fine.bad[k]++
+		coarse.bad[k]++
 		t.bad = true
 	}
+	p.n++
 	if o.Latency > 0 {
 		ln := logMilliseconds(o.Latency)
-		c.present.timed++
-		c.present.ln += float32(ln)
-		c.present.sq += float32(ln * ln)
+		p.timed++
+		p.ln += float32(ln)
+		p.sq += float32(ln * ln)
 		t.usual += (ln - t.usual) / 256
 		if ln > t.usual+halfRatio {
 			t.slow = true

@@ -26,19 +26,18 @@ func decisions(tb testing.TB) map[string]func() {
 	idcs := CompileIDCs(&model.Topology{
 		IDCs: map[string]model.IDC{"bj-a": {Logical: "north"}}, Routes: map[string][]model.IDCWeight{"north": {{To: "north", Weight: 100}}},
 	})
-	match := func(table *Table, request *Request, keyed bool) func() {
+	match := func(table *Table, request *Request) func() {
 		return func() {
-			if i := table.Match(request, 4711, keyed); i >= 0 {
-				table.Routes[i].Split(4711, keyed)
+			if i := table.Match(request, 4711); i >= 0 {
+				table.Routes[i].Split(4711)
 			}
 		}
 	}
 	all := map[string]func(){
-		"match":            match(table, request, false),
-		"match keyed":      match(table, request, true),
-		"match encoded":    match(table, encoded, false),
-		"match regex":      match(regexTable, request, false),
-		"no match by path": match(table, other, false),
+		"match":            match(table, request),
+		"match encoded":    match(table, encoded),
+		"match regex":      match(regexTable, request),
+		"no match by path": match(table, other),
 		"globs":            func() { globs.Match("video-web") },
 		"rows":             func() { idcs.Rows(nil, "bj-a"); idcs.Drained("bj-a") },
 		"hash of":          func() { HashOf("4711") },
@@ -49,7 +48,7 @@ func decisions(tb testing.TB) map[string]func() {
 			weights[i] = 100
 		}
 		shares := NewShares(weights)
-		all[fmt.Sprint("shares of ", n)] = func() { shares.Choose(Uniform(0, 0, false)) }
+		all[fmt.Sprint("shares of ", n)] = func() { shares.Choose(Uniform(0, 0)) }
 	}
 	for _, hash := range []string{"header:x-uid", "query:uid", "cookie:uid", "path", "client"} {
 		key := ParseKey(hash)
@@ -95,7 +94,7 @@ func BenchmarkMatchOfMany(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				table.Match(request, 0, false)
+				table.Match(request, 0)
 			}
 		})
 	}

@@ -22,45 +22,35 @@ func FuzzMatch(f *testing.F) {
 	for seed := range byte(200) {
 		data := make([]byte, 500)
 		rand.NewChaCha8([32]byte{seed}).Read(data)
-		f.Add(data, uint64(seed), seed%4 > 0)
+		f.Add(data, uint64(seed))
 	}
-	f.Fuzz(func(t *testing.T, data []byte, key uint64, keyed bool) {
+	f.Fuzz(func(t *testing.T, data []byte, key uint64) {
 		c := chooser{data}
 		routes := c.routes()
 		table, err := Compile(routes)
 		if err != nil {
 			t.Fatalf("%+v: %v", routes, err)
 		}
-		if !keyed { // what is drawn at random can't be compared
-			for i := range routes {
-				if p := routes[i].Match.Percent; p != nil && *p < 100 {
-					routes[i].Match.Percent, table.Routes[i].match.percent = new(0.0), percent{}
-				}
-			}
-		}
 		for range 10 {
-			comparePlain(t, table, routes, c.request(), key, keyed)
+			comparePlain(t, table, routes, c.request(), key)
 		}
 	})
 }
 
-func comparePlain(t *testing.T, table *Table, routes []model.Route, request *Request, key uint64, keyed bool) {
+func comparePlain(t *testing.T, table *Table, routes []model.Route, request *Request, key uint64) {
 	t.Helper()
 	want := slices.IndexFunc(routes, func(r model.Route) bool {
 		return plainMatch(&r.Match, request) && plainPercent(&r, key)
 	})
-	got := table.Match(request, key, keyed)
+	got := table.Match(request, key)
 	if got != want {
 		t.Fatalf("%+v, %+v, key %d: route %d, want %d", routes, request, key, got, want)
 	}
 	if got < 0 {
 		return
 	}
-	split := table.Routes[got].Split(key, keyed)
-	if !keyed && (split < 0) != (len(routes[got].Split) == 0) {
-		t.Errorf("%+v: split %d", routes[got], split)
-	}
-	if want := plainSplit(&routes[got], key); keyed && split != want {
+	split := table.Routes[got].Split(key)
+	if want := plainSplit(&routes[got], key); split != want {
 		t.Errorf("%+v, key %d: split %d, want %d", routes[got], key, split, want)
 	}
 }
@@ -134,7 +124,7 @@ func plainDecode(s string) (decoded []int) {
 
 func plainPercent(r *model.Route, key uint64) bool {
 	if p := r.Match.Percent; p != nil && *p < 100 {
-		return math.Ldexp(float64(Uniform(key, salt(r), true)), -64) < *p/100
+		return math.Ldexp(float64(Uniform(key, salt(r))), -64) < *p/100
 	}
 	return true
 }
@@ -144,7 +134,7 @@ func plainSplit(r *model.Route, key uint64) int {
 	for _, split := range r.Split {
 		total += int64(split.Weight)
 	}
-	at := new(big.Int).SetUint64(Uniform(key, mix(salt(r)), true))
+	at := new(big.Int).SetUint64(Uniform(key, mix(salt(r))))
 	at.Rsh(at.Mul(at, big.NewInt(total)), 64)
 	end := int64(0)
 	for i, split := range r.Split {

@@ -69,7 +69,7 @@ func TestHostIsAHeader(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := table.Match(&Request{Host: host}, 0, false) == 0; got != want {
+		if got := table.Match(&Request{Host: host}, 0) == 0; got != want {
 			t.Errorf("%+v with %q: %v", test, host, got)
 		}
 	}

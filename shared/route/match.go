@@ -82,6 +82,6 @@ func compilePercent(p *float64) (percent, error) {
 }
 
 // takes tells whether a request belongs to the share.
-func (p percent) takes(key, salt uint64, keyed bool) bool {
-	return p.all || p.below > 0 && Uniform(key, salt, keyed) < p.below
+func (p percent) takes(key, salt uint64) bool {
+	return p.all || p.below > 0 && Uniform(key, salt) < p.below
 }

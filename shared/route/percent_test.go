@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"sync"
 	"testing"
 
@@ -54,8 +55,8 @@ func TestPercentIsFair(t *testing.T) {
 		table := compile(t, percentRoute(p))
 		keyed, random := 0, 0
 		users(func(key uint64) {
-			keyed += table.Match(request, key, true) + 1
-			random += table.Match(request, key, false) + 1
+			keyed += table.Match(request, key) + 1
+			random += table.Match(request, rand.Uint64()) + 1
 		})
 		expect(t, fmt.Sprintf("%v%% of the keys", p), keyed, manyKeys, p/100)
 		expect(t, fmt.Sprintf("%v%% of the requests", p), random, manyKeys, p/100)
@@ -77,7 +78,7 @@ func TestRaisedPercentOnlyAddsKeys(t *testing.T) {
 	users(func(key uint64) {
 		in := false
 		for i, table := range tables {
-			now := table.Match(request, key, true) == 0
+			now := table.Match(request, key) == 0
 			if in && !now {
 				t.Fatalf("key %d is lost at the raise to percent %d", key, i)
 			}
@@ -95,17 +96,17 @@ func TestKeysStay(t *testing.T) {
 	weighted.Split[0].Weight, weighted.Split[1].Weight = 50, 50
 	among, changed := compile(t, other, exampleRoute(), other), compile(t, weighted)
 	users(func(key uint64) {
-		matched := alone.Match(request, key, true)
-		if again := alone.Match(request, key, true); again != matched {
+		matched := alone.Match(request, key)
+		if again := alone.Match(request, key); again != matched {
 			t.Fatalf("key %d: route %d, then %d", key, matched, again)
 		}
-		if got := among.Match(request, key, true) == 1; got != (matched == 0) {
+		if got := among.Match(request, key) == 1; got != (matched == 0) {
 			t.Fatalf("key %d: matched %v alone, %v among others", key, matched == 0, got)
 		}
-		if got := changed.Match(request, key, true); got != matched {
+		if got := changed.Match(request, key); got != matched {
 			t.Fatalf("key %d: route %d, with other weights %d", key, matched, got)
 		}
-		if one, two := alone.Routes[0].Split(key, true), among.Routes[1].Split(key, true); one != two {
+		if one, two := alone.Routes[0].Split(key), among.Routes[1].Split(key); one != two {
 			t.Fatalf("key %d: split %d alone, %d among others", key, one, two)
 		}
 	})
@@ -121,15 +122,15 @@ func TestDrawsAreIndependent(t *testing.T) {
 	both, split, matched, next := 0, 0, 0, 0
 	sequence := compile(t, one, two)
 	users(func(key uint64) {
-		inFirst, inSecond := first.Match(request, key, true) == 0, second.Match(request, key, true) == 0
+		inFirst, inSecond := first.Match(request, key) == 0, second.Match(request, key) == 0
 		if inFirst && inSecond {
 			both++
 		}
 		if inFirst {
 			matched++
-			split += first.Routes[0].Split(key, true)
+			split += first.Routes[0].Split(key)
 		}
-		if sequence.Match(request, key, true) == 1 {
+		if sequence.Match(request, key) == 1 {
 			next++
 		}
 	})
@@ -144,8 +145,8 @@ func TestSplitIsFair(t *testing.T) {
 	r := &compile(t, route).Routes[0]
 	var keyed, random [4]int
 	users(func(key uint64) {
-		keyed[r.Split(key, true)]++
-		random[r.Split(key, false)]++
+		keyed[r.Split(key)]++
+		random[r.Split(rand.Uint64())]++
 	})
 	for i, p := range []float64{0.05, 0.45, 0, 0.5} {
 		expect(t, fmt.Sprintf("keys of split %d", i), keyed[i], manyKeys, p)
@@ -168,7 +169,7 @@ func TestSplitMovesOnlyWhatItMust(t *testing.T) {
 		t.Helper()
 		moved := 0
 		users(func(key uint64) {
-			old, now := before.Split(key, true), after.Split(key, true)
+			old, now := before.Split(key), after.Split(key)
 			if old == now {
 				return
 			}

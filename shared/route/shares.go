@@ -2,7 +2,6 @@ package route
 
 import (
 	"math/bits"
-	"math/rand/v2"
 	"sort"
 )
 
@@ -47,14 +46,9 @@ func (s Shares) Choose(u uint64) int {
 	return -1
 }
 
-// Uniform returns a number that is uniform over all uint64: if keyed, always the same one of a key and a salt, and
-// independent between salts; else a random one.
-func Uniform(key, salt uint64, keyed bool) uint64 {
-	if !keyed {
-		return rand.Uint64()
-	}
-	return mix(key ^ salt)
-}
+// Uniform returns a number that is uniform over all uint64, always the same one of a key and a salt, and independent between
+// salts. A request without a key takes a random one for all its draws.
+func Uniform(key, salt uint64) uint64 { return mix(key ^ salt) }
 
 // mix spreads a number over all its bits, one to one: the finalizer of SplitMix64 (Steele, Lea, Flood, Fast Splittable
 // Pseudorandom Number Generators, 2014), with the increment before it, so that 0 is no fixed point.

@@ -95,15 +95,14 @@ func set(list []string) []string {
 }
 
 // Match returns the index of the first route that the request matches, -1 if none does. key is the hash of the balance key,
-// and keyed tells whether there is one: then a percent comes out the same for every request of the key; else each request
-// is drawn for itself.
-func (t *Table) Match(r *Request, key uint64, keyed bool) int {
+// so that a percent comes out the same for every request of the key, or a random number if the request has none.
+func (t *Table) Match(r *Request, key uint64) int {
 	if t == nil {
 		return -1
 	}
 	for i := range t.Routes {
 		route := &t.Routes[i]
-		if route.match.holds(r) && route.match.percent.takes(key, route.percentSalt, keyed) {
+		if route.match.holds(r) && route.match.percent.takes(key, route.percentSalt) {
 			return i
 		}
 	}
@@ -113,9 +112,9 @@ func (t *Table) Match(r *Request, key uint64, keyed bool) int {
 // Split returns the index of the split that a request takes, by weight, -1 if the route has none. A key stays with its
 // split as it stays with its side of a percent; weight given by one split to its neighbour takes keys from the one to the
 // other, and moves no more.
-func (r *Route) Split(key uint64, keyed bool) int {
+func (r *Route) Split(key uint64) int {
 	if len(r.Splits) == 1 {
 		return 0
 	}
-	return r.shares.Choose(Uniform(key, r.splitSalt, keyed))
+	return r.shares.Choose(Uniform(key, r.splitSalt))
 }

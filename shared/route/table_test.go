@@ -53,10 +53,8 @@ func TestMatch(t *testing.T) {
 	f := func(what string, match model.Match, request *Request, want bool) {
 		t.Helper()
 		table := compile(t, model.Route{Match: match})
-		for _, keyed := range []bool{false, true} {
-			if got := table.Match(request, 1, keyed) == 0; got != want {
-				t.Errorf("%s: %v, want %v", what, got, want)
-			}
+		if got := table.Match(request, 1) == 0; got != want {
+			t.Errorf("%s: %v, want %v", what, got, want)
 		}
 	}
 	r, nobody, bypass := exampleRequest(), &Request{}, &Request{Caller: "video-web", CallerIDC: "bj-a", Client: "10.1.2.3"}
@@ -101,13 +99,13 @@ func TestFirstMatchWins(t *testing.T) {
 	path := func(path string) model.Route { return model.Route{Match: model.Match{Path: path}} }
 	table := compile(t, path("/a/b"), path("/a/*"), path("/a/b/*"), path("/*"))
 	for path, want := range map[string]int{"/a/b": 0, "/a/c": 1, "/a/b/c": 1, "/b": 3, "": -1} {
-		if got := table.Match(&Request{Path: path}, 0, false); got != want {
+		if got := table.Match(&Request{Path: path}, 0); got != want {
 			t.Errorf("%q: route %d, want %d", path, got, want)
 		}
 	}
 	var none *Table
 	for _, table := range []*Table{none, {}, compile(t)} {
-		if got := table.Match(exampleRequest(), 0, false); got != -1 {
+		if got := table.Match(exampleRequest(), 0); got != -1 {
 			t.Errorf("no routes: route %d", got)
 		}
 	}
@@ -149,10 +147,8 @@ func TestSplit(t *testing.T) {
 		}
 		var got []int
 		for key := range uint64(1000) {
-			for _, keyed := range []bool{false, true} {
-				if index := table.Routes[0].Split(key, keyed); !slices.Contains(got, index) {
-					got = append(got, index)
-				}
+			if index := table.Routes[0].Split(key); !slices.Contains(got, index) {
+				got = append(got, index)
 			}
 		}
 		if slices.Sort(got); !slices.Equal(got, want) {
@@ -213,16 +209,16 @@ func TestTableIsShared(t *testing.T) {
 	route := exampleRoute()
 	route.Match.Headers["x-uid"] = model.StringMatch{Regex: new("[0-9]+")}
 	table, request, key := compile(t, route), exampleRequest(), ParseKey("query:uid")
-	want := table.Match(request, 3, true)
+	want := table.Match(request, 3)
 	var wait sync.WaitGroup
 	for range 8 {
 		wait.Go(func() {
 			for range 1000 {
-				table.Match(request, 0, false)
+				table.Match(request, 0)
 				if hash, keyed := key.Hash(request); !keyed || hash != HashOf("4711") {
 					t.Error("the key has changed")
 				}
-				if got := table.Match(request, 3, true); got != want {
+				if got := table.Match(request, 3); got != want {
 					t.Errorf("route %d, want %d", got, want)
 				}
 			}
