@@ -78,7 +78,7 @@ func newArc(k int, members []uint32, seeds, weights []uint64, perUnit float64) a
 		counts[i] = int(math.Round(perUnit * float64(weights[member]) / float64(uint64(1)<<(2*k))))
 		total += counts[i]
 	}
-	guideBits := max(bits.Len(uint(total))-2, 1) // two to four points a bucket: half a cache line
+	guideBits := max(bits.Len(uint(total))-3, 1) // four to eight points a bucket: a cache line
 	a := arc{
 		points: make([]uint64, total),
 		guide:  make([]uint32, 1<<guideBits+1),
@@ -134,10 +134,25 @@ func behindOf(a, b uint64, seeds []uint64) bool {
 
 func memberOf(point uint64) int { return int(point & (1<<memberBits - 1)) }
 
+// glance is how many points are compared at once.
+const glance = 8
+
 // from returns the index of the first point at or past a position.
 func (a *arc) from(position uint64) int {
-	i := int(a.guide[position>>a.shift])
-	for i < len(a.points) && a.points[i]>>memberBits < position {
+	i, least := int(a.guide[position>>a.shift]), position<<memberBits
+	for ; i+glance <= len(a.points); i += glance {
+		// How many points of a bucket come before is anybody's guess, and a wrong one costs a processor more than to compare
+		// all of them.
+		before := uint64(0)
+		for _, point := range (*[glance]uint64)(a.points[i:]) {
+			_, less := bits.Sub64(point, least, 0)
+			before += less
+		}
+		if before < glance {
+			return i + int(before)
+		}
+	}
+	for i < len(a.points) && a.points[i] < least {
 		i++
 	}
 	if i == len(a.points) {

@@ -44,6 +44,14 @@ func (w *world) answered(in *Stratum, each int, bad map[int]int, code uint16) {
 	synctest.Wait()
 }
 
+func TestLogMilliseconds(t *testing.T) {
+	for d := time.Duration(1); d > 0 && d < 1<<62; d += d/1000 + 1 {
+		if got, want := logMilliseconds(d), math.Log(float64(d)/float64(time.Millisecond)); math.Abs(got-want) > 1e-7 {
+			t.Fatalf("%v: %v, want %v", d, got, want)
+		}
+	}
+}
+
 func TestStatusDeviation(t *testing.T) {
 	inWorld(t, 4, nil, func(t *testing.T, w *world) {
 		in := NewStratum("caller web")

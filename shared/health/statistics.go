@@ -1,6 +1,41 @@
 package health
 
-import "math"
+import (
+	"math"
+	"time"
+)
+
+// logMilliseconds returns ln(ms) of a duration over 0, within 10⁻⁷. It takes a third of math.Log's time: with
+// d = m·2ᵉ and c the middle of the 128th part of [1, 2) that m is in, ln d = e·ln 2 + ln c + ln(1+r), r = m/c − 1, and of
+// the last one two terms of its series suffice.
+func logMilliseconds(d time.Duration) float64 {
+	word := math.Float64bits(float64(d))
+	part := &logParts[word>>(mantissaBits-logBits)&(1<<logBits-1)]
+	m := math.Float64frombits(word&(1<<mantissaBits-1) | exponentOne<<mantissaBits)
+	r := m*part.inverse - 1
+	return float64(int(word>>mantissaBits)-exponentOne)*math.Ln2 + part.ln + r - r*r/2
+}
+
+// A float64's bits, and how many of them choose the part.
+const (
+	mantissaBits = 52
+	exponentOne  = 1023 // of 1
+	logBits      = 7
+)
+
+// logPart is what logMilliseconds knows of a part of [1, 2).
+type logPart struct {
+	inverse float64 // 1/c
+	ln      float64 // ln c − ln(1 ms)
+}
+
+var logParts = func() (parts [1 << logBits]logPart) {
+	for n := range parts {
+		c := 1 + (float64(n)+0.5)/(1<<logBits)
+		parts[n] = logPart{1 / c, math.Log(c) - math.Log(float64(time.Millisecond))}
+	}
+	return parts
+}()
 
 // wilsonUpper is the upper end of Wilson's score interval for a share of which x in n were seen (Wilson 1927):
 //

@@ -333,10 +333,6 @@ func (s *Service) compare(p *present, o *Observation, now time.Duration) {
 	}
 }
 
-func logMilliseconds(d time.Duration) float64 {
-	return math.Log(float64(d) / float64(time.Millisecond))
-}
-
 // others returns what came of the attempts on the other instances in the longest window, and the latency of those in the
 // same IDC, of ln(ms).
 func (s *Service) others(t *Stratum, than *Instance, now time.Duration) (n, bad float64, latency moments) {
