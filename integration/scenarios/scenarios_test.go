@@ -70,6 +70,7 @@ func (r *row) measure(t *testing.T) entry {
 	e := entry{row: r}
 	f, held := r.run(variants, seeds, func(s *setup, seed uint64) *ledger { return runUFC(t, s, seed) })
 	e.findings = append(e.findings, f)
+	t.Log(f.shows)
 	if !held {
 		t.Errorf("%s: %s; wanted: %s", r.name, e.findings[0].shows, r.wanted)
 	}

@@ -90,18 +90,18 @@ func (c *counts) latency() moments {
 	return moments{float64(c.timed), float64(c.ln), float64(c.sq)}
 }
 
-// The windows: the last 10 s by seconds, the last 30 s and 60 s by spans of 10 s, of which the present one is begun.
+// The windows: the last 10 s by seconds, the last 30 s and 60 s by spans of 5 s, of which the present one is begun.
 const (
 	windows       = 3
 	fineSlots     = 10 // of a second
-	coarseSeconds = 10
-	coarseSlots   = 7
+	coarseSeconds = 5
+	coarseSlots   = 12
 	// baselineLife is the time in which the memory of what came before the windows loses half of its weight.
 	baselineLife = 5 * time.Minute
 )
 
-// coarseOf is how many spans of 10 s a window has, besides the first.
-var coarseOf = [windows]uint32{1: 3, 2: 7}
+// coarseOf is how many spans a window has, besides the first.
+var coarseOf = [windows]uint32{1: 6, 2: 12}
 
 // present is what came of a stratum's attempts on one instance in one second, and isn't in the cell yet: 32 bytes, which
 // are all that a usual outcome touches. Errors are in the cell at once.
