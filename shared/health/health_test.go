@@ -647,3 +647,23 @@ func TestListChangesWhileHalfOpen(t *testing.T) {
 		}
 	})
 }
+
+// Who has left the list is nobody's peer, whatever of his outcomes waited to be counted.
+func TestWhoHasLeftIsNobodysPeer(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		for range 3 {
+			for _, i := range w.all {
+				w.answers(in, i, 200, time.Millisecond, 10)
+			}
+			w.service.catchUp()
+			w.list(0)
+			w.list(4)
+		}
+		w.service.mu.Lock()
+		defer w.service.mu.Unlock()
+		if n := len(w.service.peers.all); n != 0 {
+			t.Errorf("%d instances that left are compared with", n)
+		}
+	})
+}

@@ -134,8 +134,8 @@ func (s *Service) seat(i *Instance) {
 
 // forget takes an instance that has gone out of all that is counted.
 func (s *Service) forget(i *Instance) {
+	s.clean(i) // counts what it had left among the peers: before they drop it
 	s.peers.drop(i)
-	s.clean(i)
 	s.dirty[i.slot] = false
 	s.free = append(s.free, i.slot)
 }
