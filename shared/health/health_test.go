@@ -667,3 +667,31 @@ func TestWhoHasLeftIsNobodysPeer(t *testing.T) {
 		}
 	})
 }
+
+// Trials by traffic have no timer: who leaves the list amid them is forgotten when his ban's time has passed once more.
+func TestWhoLeavesAmidRareTrialsIsForgotten(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		for range 10 {
+			w.answered(in, 5, map[int]int{3: 5}, 404)
+		}
+		time.Sleep(12 * time.Second)
+		i := w.all[3]
+		if i.State() != Rarely {
+			t.Fatalf("state %v", i.State())
+		}
+		w.list(3)
+		time.Sleep(time.Second)
+		w.list(4)
+		time.Sleep(time.Minute)
+		if w.all[3] != i || i.State() != Rarely {
+			t.Fatalf("state %v of who came back at once", w.all[3].State())
+		}
+		w.list(3)
+		time.Sleep(time.Minute)
+		w.list(0)
+		if w.service.Remembers() {
+			t.Error("remembered for ever")
+		}
+	})
+}

@@ -111,12 +111,18 @@ func (s *Service) Retain(members []Member, place func(n int) *Pulse) []*Instance
 		if listed[address] != nil {
 			continue
 		}
-		i.gone = true
-		if i.ban != nil {
-			listed[address] = i
-		} else {
+		if i.ban == nil {
+			i.gone = true
 			s.forget(i)
+			continue
 		}
+		listed[address] = i
+		if !i.gone && i.State() == Rarely { // no timer runs, and no trial will end the ban
+			b := i.ban
+			b.stop()
+			b.timer = s.monitor.after(b.duration, func() { s.left(i, b) })
+		}
+		i.gone = true
 	}
 	s.instances = listed
 	s.regroup()

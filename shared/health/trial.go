@@ -81,6 +81,14 @@ func (s *Service) over(i *Instance, b *ban) bool {
 	return false
 }
 
+// left forgets a half-open instance that has gone from the list, unless it is back.
+func (s *Service) left(i *Instance, b *ban) {
+	s.mu.Lock()
+	s.over(i, b)
+	s.mu.Unlock()
+	s.deliver()
+}
+
 // extend lets a ban go on, since the port didn't answer. The lock is held.
 func (s *Service) extend(i *Instance, b *ban, err error) {
 	again := jittered(b.duration)
