@@ -282,4 +282,8 @@ func (s *Service) end(i *Instance, kind Kind, detail string) {
 		Kind: kind, Reason: b.reason, BannedFor: r.spent, Detail: detail, Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(),
 	})
 	s.panic(s.groups[i.idc])
+	if i.gone { // it was remembered for its ban alone
+		delete(s.instances, i.Address)
+		s.forget(i)
+	}
 }

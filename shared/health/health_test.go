@@ -695,3 +695,15 @@ func TestWhoLeavesAmidRareTrialsIsForgotten(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoHasLeftIsForgottenWhenTheNeighbourTakesHisBanBack(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		w.service.Told(addressOf(3), time.Now().Add(time.Minute), "")
+		w.list(0)
+		w.service.Untold(addressOf(3))
+		time.Sleep(time.Hour)
+		if w.service.Remembers() {
+			t.Error("remembered for ever")
+		}
+	})
+}
