@@ -707,3 +707,25 @@ func TestWhoHasLeftIsForgottenWhenTheNeighbourTakesHisBanBack(t *testing.T) {
 		}
 	})
 }
+
+// A port that answers is no trial of an instance that was banned for what it answers.
+func TestChecksEndNoBanByDeviation(t *testing.T) {
+	check := model.Check{Interval: model.Duration(5 * time.Second), Type: "tcp"}
+	inWorld(t, 4, func(p *Policy) { p.Check = &check }, func(t *testing.T, w *world) {
+		w.service.Asked()
+		in := NewStratum("caller web")
+		for range 10 {
+			w.answered(in, 5, map[int]int{1: 5}, 404)
+		}
+		time.Sleep(3 * time.Minute)
+		if state := w.all[1].State(); state != Rarely {
+			t.Fatalf("state %v by checks alone", state)
+		}
+		w.service.Asked()
+		w.dead.Store(addressOf(1), true)
+		time.Sleep(6 * time.Second)
+		if state := w.all[1].State(); state != Out {
+			t.Errorf("state %v though its port is dead", state)
+		}
+	})
+}
