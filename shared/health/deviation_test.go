@@ -23,6 +23,8 @@ func TestStatistics(t *testing.T) {
 	near(binomialTail(0, 10, 0.3), 1, "0 or more")
 	near(binomialTail(3, 10, 0.1), 0.07019, "3 or more of 10")
 	near(binomialTail(15, 50, 0.045), 3.1435e-9, "15 or more of 50")
+	near(binomialTail(2, 10, 0.4), 0.95364, "2 or more of 10")
+	near(binomialTail(20_000, 100_000, 0.277), 1, "20,000 or more of 100,000, of which 27,700 are to be expected")
 	if p := binomialTail(11, 10, 0.5); p != 0 {
 		t.Errorf("11 of 10 have a probability of %v", p)
 	}
