@@ -293,3 +293,33 @@ func TestManyThatDeviateAreJudgedAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Nor when nearly as many deviate as may be banned, all of which have to be found.
+func TestManyThatMayBeBannedAreFoundInFewRounds(t *testing.T) {
+	inWorld(t, 4000, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		for n, i := range w.all {
+			bad := 0
+			if n%4 == 0 {
+				bad = 15 + n%20
+			}
+			w.answers(in, i, 503, time.Millisecond, bad)
+			w.answers(in, i, 200, time.Millisecond, 40-bad)
+		}
+		w.service.catchUp()
+		w.service.mu.Lock()
+		all, total := w.service.samples(in, w.now())
+		tests := 0
+		found := worst(all, total, w.service.most(), func(one, rest *sample) (finding, bool) {
+			tests++
+			return deviates(one, rest, serverErrors, 4000)
+		})
+		w.service.mu.Unlock()
+		if len(found) != 1000 || tests > 100*4000 {
+			t.Errorf("%d findings of 1,000, %d tests of 4,000 instances", len(found), tests)
+		}
+		if first := found[0].windows[0].bad[serverErrors]; first != 31 {
+			t.Errorf("the first found has %d errors of 40, the worst 31", first)
+		}
+	})
+}
