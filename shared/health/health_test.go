@@ -729,3 +729,26 @@ func TestChecksEndNoBanByDeviation(t *testing.T) {
 		}
 	})
 }
+
+// A list that changes can be the beginning and the end of panic, as a ban and a return can.
+func TestPanicByTheList(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		for _, i := range w.all[:2] {
+			w.dead.Store(i.Address, true)
+			w.observe(i, "r")
+		}
+		if n := len(w.told(Panic)); n != 0 {
+			t.Fatalf("%d panics while half are left", n)
+		}
+		w.list(3)
+		synctest.Wait()
+		if n := len(w.told(Panic)); n != 1 || !w.all[0].Explain().Group.Panic {
+			t.Errorf("%d panics when one of three is left", n)
+		}
+		w.list(10)
+		synctest.Wait()
+		if n := len(w.told(PanicOver)); n != 1 || w.all[0].Explain().Group.Panic {
+			t.Errorf("%d ends of panic when eight of ten are left", n)
+		}
+	})
+}

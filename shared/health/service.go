@@ -126,6 +126,12 @@ func (s *Service) Retain(members []Member, place func(n int) *Pulse) []*Instance
 	}
 	s.instances = listed
 	s.regroup()
+	for _, g := range s.groups {
+		s.panic(g)
+	}
+	if len(s.pending) > 0 {
+		s.monitor.run(s.deliver) // the caller may hold what the listener needs
+	}
 	return result
 }
 
