@@ -323,3 +323,29 @@ func TestManyThatMayBeBannedAreFoundInFewRounds(t *testing.T) {
 		}
 	})
 }
+
+// Of a busy instance more users get errors than are remembered. They count, and one user's still don't.
+func TestErrorsOfManyUsersCountOnABusyInstance(t *testing.T) {
+	f := func(users uint64, banned int) {
+		t.Helper()
+		inWorld(t, 4, func(p *Policy) { p.Hashes = true }, func(t *testing.T, w *world) {
+			in := NewStratum("caller web")
+			time.Sleep(time.Second / 2)
+			for second := range uint64(20) {
+				w.answered(in, 500, nil, 0)
+				i := w.all[1]
+				for n := range uint64(500) {
+					w.service.Record(0, &Observation{
+						Instance: i, Slot: i.Slot(), Stratum: in, Generation: i.Generation(), Code: 500, Key: 1 + (500*second+n)%users,
+					})
+				}
+			}
+			if bans := w.told(Banned); len(bans) != banned {
+				t.Errorf("%d users get 500 of one instance: %d bans, not %d", users, len(bans), banned)
+			}
+		})
+	}
+	f(10_000, 1)
+	f(1, 0)
+	f(10, 0)
+}
