@@ -281,6 +281,9 @@ func (s *Service) end(i *Instance, kind Kind, detail string) {
 	s.decide(i, Decision{
 		Kind: kind, Reason: b.reason, BannedFor: r.spent, Detail: detail, Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(),
 	})
+	if r.level == 0 { // a neighbour's ban, which he tells of: no own one adds to it
+		r.spent = 0
+	}
 	s.panic(s.groups[i.idc])
 	if i.gone { // it was remembered for its ban alone
 		delete(s.instances, i.Address)

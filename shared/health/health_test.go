@@ -752,3 +752,23 @@ func TestPanicByTheList(t *testing.T) {
 		}
 	})
 }
+
+// What a neighbour banned, and told webhooks of, isn't added to an own ban of long after.
+func TestNeighboursBansDontMakeOwnOnesLong(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		i := w.all[0]
+		w.service.Told(i.Address, time.Now().Add(time.Hour), "")
+		time.Sleep(time.Hour)
+		w.service.Untold(i.Address)
+		for range 24 {
+			time.Sleep(time.Hour)
+			w.observe(i, "....................")
+		}
+		w.dead.Store(i.Address, true)
+		w.observe(i, "r")
+		bans := w.told(Banned)
+		if last := bans[len(bans)-1]; last.Reason != ByProof || last.BannedFor != 0 {
+			t.Errorf("a first ban counts as one of %v", last.BannedFor)
+		}
+	})
+}
