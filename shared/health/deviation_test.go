@@ -349,3 +349,23 @@ func TestErrorsOfManyUsersCountOnABusyInstance(t *testing.T) {
 	f(1, 0)
 	f(10, 0)
 }
+
+// Who is alone deviates from nobody: were the last one left banned again and again, its callee would be in panic for ever.
+func TestTrialsWithoutOthersDontDeviate(t *testing.T) {
+	inWorld(t, 2, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		for range 10 {
+			w.answered(in, 10, map[int]int{1: 10}, 404)
+		}
+		time.Sleep(12 * time.Second)
+		i := w.all[1]
+		if i.State() != Rarely {
+			t.Fatalf("state %v", i.State())
+		}
+		w.service.Retain([]Member{{Address: i.Address, Serving: true}}, nil)
+		w.answers(in, i, 404, time.Millisecond, 20)
+		if i.State() != Up {
+			t.Errorf("state %v, and nobody else is there: %+v", i.State(), w.told(Relapsed))
+		}
+	})
+}

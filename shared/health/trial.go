@@ -185,9 +185,6 @@ func (s *Service) tried(i *Instance, o *Observation) {
 
 // weigh compares a trial with the others of its stratum.
 func (s *Service) weigh(t *trials, o *Observation) {
-	if o.Code >= 400 {
-		t.bad++
-	}
 	if o.Latency > 0 {
 		t.latency.add(logMilliseconds(o.Latency))
 	}
@@ -195,8 +192,11 @@ func (s *Service) weigh(t *trials, o *Observation) {
 		return
 	}
 	n, bad, latency := s.others(o.Stratum, o.Instance, s.monitor.now())
-	if n > 0 {
+	if n > 0 { // else nobody tells what is normal
 		t.expected += bad / n
+		if o.Code >= 400 {
+			t.bad++
+		}
 	}
 	if latency.n > 0 {
 		t.others.add(latency.mean())
