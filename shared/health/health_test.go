@@ -772,3 +772,22 @@ func TestNeighboursBansDontMakeOwnOnesLong(t *testing.T) {
 		}
 	})
 }
+
+// A rule that comes back doesn't count what came before it, and while it is away nothing stays for its sake.
+func TestRequestsRuleThatComesBack(t *testing.T) {
+	rule := func(p *Policy) { p.Requests = &model.RequestBan{Failures: 5, Of: 10} }
+	inWorld(t, 4, rule, func(t *testing.T, w *world) {
+		i := w.all[0]
+		w.observe(i, "ffff")
+		w.service.SetPolicy(policyOf(nil))
+		w.observe(i, "..............................")
+		i.Counts() // judges what waits
+		if w.service.dirty[i.slot] {
+			t.Error("something is held against it after 30 successes")
+		}
+		w.service.SetPolicy(policyOf(rule))
+		if w.observe(i, "f"); i.Banned() {
+			t.Error("banned for failures of before 30 successes")
+		}
+	})
+}
