@@ -99,7 +99,7 @@ func (t *Attempt) record(outcome Outcome) {
 		o.Key = t.call.key
 	}
 	if t.trial {
-		t.instance.pulse.Tried()
+		t.instance.pulse.Tried(t.begun)
 	}
 	t.call.service.health.Record(t.call.stripe, &o)
 }

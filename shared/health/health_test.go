@@ -275,6 +275,12 @@ func TestBackByProbeAndTrials(t *testing.T) {
 		if !i.Try(time.Second+1, time.Second) {
 			t.Fatal("a trial of which nobody tells blocks for ever")
 		}
+		if i.Tried(1); i.Try(time.Second+2, time.Second) {
+			t.Fatal("the end of the trial before has ended this one")
+		}
+		if i.Tried(time.Second + 1); !i.Try(time.Second+2, time.Second) {
+			t.Fatal("a trial that has ended blocks the next")
+		}
 		w.observe(i, "..")
 		if i.State() != Trying {
 			t.Fatal("two successes suffice")
