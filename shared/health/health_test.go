@@ -797,3 +797,26 @@ func TestRequestsRuleThatComesBack(t *testing.T) {
 		}
 	})
 }
+
+func TestPeersLeaveInAnyOrder(t *testing.T) {
+	inWorld(t, 50, nil, func(t *testing.T, w *world) {
+		for _, i := range w.all {
+			w.observe(i, ".")
+		}
+		w.service.catchUp()
+		p := &w.service.peers
+		for _, n := range []int{49, 0, 20, 21, 48, 1, 20} {
+			w.service.mu.Lock()
+			p.drop(w.all[n])
+			w.service.mu.Unlock()
+		}
+		if len(p.all) != 44 {
+			t.Errorf("%d peers are left of 50 when six have gone", len(p.all))
+		}
+		for n, i := range p.all {
+			if i.past.recent.place != n+1 {
+				t.Errorf("%s is in place %d, and takes itself to be in %d", i.Address, n+1, i.past.recent.place)
+			}
+		}
+	})
+}
