@@ -820,3 +820,33 @@ func TestPeersLeaveInAnyOrder(t *testing.T) {
 		}
 	})
 }
+
+// The least bad is another one when those that are banned have changed.
+func TestTheLeastBadChangesWithTheBans(t *testing.T) {
+	inWorld(t, 10, func(p *Policy) { p.Requests = &model.RequestBan{Failures: 5, Of: 64} }, func(t *testing.T, w *world) {
+		least := func() *Instance {
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			return w.service.leastBad(w.service.groups[""])
+		}
+		if least() != nil {
+			t.Fatal("nobody is banned, and one is the least bad")
+		}
+		for n, outcomes := range []string{"f..f..f..f..f", "f...f...f...f...f", "f.f.f.f.f"} {
+			w.observe(w.all[n], outcomes)
+		}
+		if least() != w.all[1] {
+			t.Error("not the one with most successes")
+		}
+		w.observe(w.all[3], "fffff") // at the cap: in its place
+		if w.all[1].State() != Up || w.all[3].State() != Out || least() != w.all[0] {
+			t.Errorf("states %v and %v after a worse one came", w.all[1].State(), w.all[3].State())
+		}
+		w.list(11)
+		time.Sleep(12 * time.Second)
+		w.observe(w.all[0], "...")
+		if w.all[0].State() != Up || least() != w.all[2] {
+			t.Errorf("state %v of who was the least bad", w.all[0].State())
+		}
+	})
+}

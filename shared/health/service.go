@@ -65,9 +65,10 @@ type verdict struct {
 // group is what the cap and panic count of a logical IDC.
 type group struct {
 	idc      string
-	serving  int // listed and serving
-	banned   int // of those: by whatever reason
-	suspects int // of those: banned by suspicion
+	serving  int       // listed and serving
+	banned   int       // of those: by whatever reason
+	suspects int       // of those: banned by suspicion
+	least    *Instance // the least bad of the suspects; nil: unknown
 	panicked bool
 }
 
