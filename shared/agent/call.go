@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
@@ -346,8 +347,19 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 		return nil
 	}
 	attempt := call.attempt(now.instances[index], false)
-	attempt.stratum = call.stratum(call.path(), call.split)
+	if split := call.splitOf(attempt.instance); split >= 0 {
+		attempt.stratum = call.stratum(call.path(), split)
+	}
 	return attempt
+}
+
+// splitOf returns the split of the call's route that an instance belongs to, its own if that is one; −1 if none is.
+func (c *Call) splitOf(i *instance) int {
+	to := c.path()
+	if to.route == nil || len(to.route.Splits) == 0 || hasLabels(i, to.route.Splits[c.split].Labels) {
+		return c.split
+	}
+	return slices.IndexFunc(to.route.Splits, func(s route.Split) bool { return hasLabels(i, s.Labels) })
 }
 
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.
