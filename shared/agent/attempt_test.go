@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
@@ -92,4 +93,41 @@ func TestReportsByAddressAreComparedWithinTheirSplit(t *testing.T) {
 	f("10.0.0.1:80", "caller unknown, route 0, split 0")
 	f("10.0.0.2:80", "caller unknown, route 0, split 1")
 	f("10.0.0.3:80")
+}
+
+// Where the policy hashes and requests have no key, they go anywhere: their errors are no one user's.
+func TestErrorsWithoutAKeyCountWhereThePolicyHashes(t *testing.T) {
+	f := func(key string, banned bool) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, append(instances("shop", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"),
+				documented("shop", func(s *model.Service) {
+					s.Balance = model.Balance{Policy: model.ConsistentHash, Hash: "header:X-Uid"}
+				}))...)
+			bad := ""
+			for n := range 2000 {
+				call := r.begin(t, &Call{Callee: "shop", Key: key})
+				attempt, code := r.pick(t, call), 200
+				if bad == "" {
+					bad = attempt.HostPort
+				}
+				if attempt.HostPort == bad {
+					code = 500
+				}
+				attempt.Done(Outcome{Code: code})
+				call.End(code)
+				if key != "" { // the others'
+					other := r.begin(t, &Call{Callee: "shop", Key: fmt.Sprint(n)})
+					r.pick(t, other).Done(Outcome{Code: 200})
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			if bans := r.service("shop").state.Load().banned(); (bans == 1) != banned {
+				t.Errorf("key %q: %d banned", key, bans)
+			}
+			r.Close()
+		})
+	}
+	f("", true)
+	f("one user", false)
 }

@@ -347,6 +347,9 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 		return nil
 	}
 	attempt := call.attempt(now.instances[index], false)
+	if !call.keyed {
+		call.key = 0 // there may have been one when the instance was chosen
+	}
 	if split := call.splitOf(attempt.instance); split >= 0 {
 		attempt.stratum = call.stratum(call.path(), split)
 	}
