@@ -272,7 +272,7 @@ func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
 	}
 	if first >= 0 && first < len(t.groups) {
 		g := t.groups[first]
-		cold = len(t.groups) > 1 && !panicking && !g.takes(g.candidates(c.Family), c.request.Now)
+		cold = len(t.groups) > 1 && !panicking && !g.candidates(c.Family).takes(c.request.Now)
 		if attempt := c.pickFrom(to, split, g, panicking, cold); attempt != nil {
 			return attempt
 		}
