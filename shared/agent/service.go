@@ -191,7 +191,7 @@ func (s *service) apply(of *health.Instance, d *health.Decision) {
 	defer s.mu.Unlock()
 	now := s.state.Load()
 	index, found := now.view.Find(of.Address)
-	if !found {
+	if !found || d.Same { // a new plan takes milliseconds, and the dead are probed again and again
 		return
 	}
 	switch target := now.instances[index].target; d.Kind {

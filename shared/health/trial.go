@@ -97,13 +97,14 @@ func (s *Service) extend(i *Instance, b *ban, err error) {
 	}
 	now := s.monitor.now()
 	first := b.until == b.since+b.duration
+	same := i.State() == Out && b.silent == isTimeout(err)
 	b.lastErr, b.silent, b.until, b.halfOpen, b.trials = err.Error(), isTimeout(err), now+again, false, trials{}
 	if i.State() != Out {
 		i.set(Out)
 	}
 	b.timer = s.monitor.after(again, func() { s.expire(i, b) })
 	d := Decision{
-		Kind: Extended, Reason: b.reason, Duration: again, BannedFor: i.known().record.spent + now - b.since, Detail: err.Error(),
+		Kind: Extended, Reason: b.reason, Duration: again, BannedFor: i.known().record.spent + now - b.since, Detail: err.Error(), Same: same,
 		Rule: "the port must answer a probe when the ban's time is over", Needed: "a probe that succeeds",
 	}
 	if first {
