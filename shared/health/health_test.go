@@ -850,3 +850,16 @@ func TestTheLeastBadChangesWithTheBans(t *testing.T) {
 		}
 	})
 }
+
+func TestNeighboursBanOfThousandsOfYears(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		w.service.Told(addressOf(0), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), "")
+		if !w.all[0].Banned() {
+			t.Fatal("not banned")
+		}
+		time.Sleep(mostTold + silence + time.Second)
+		if w.all[0].Banned() {
+			t.Error("banned for ever by who hasn't been heard for days")
+		}
+	})
+}
