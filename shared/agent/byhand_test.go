@@ -46,3 +46,16 @@ func TestBansByHand(t *testing.T) {
 		}
 	})
 }
+
+func TestNothingIsRememberedOfNeighboursBansThatAreOver(t *testing.T) {
+	r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+	address := netip.MustParseAddrPort("10.0.0.1:80")
+	for _, callee := range []string{"shop", "unknown-yet"} {
+		r.Told(callee, address, &model.ToldBan{Agent: "dns", Until: time.Now().Add(time.Minute)})
+		r.Told(callee, address, nil)
+		r.Told(callee, address, nil)
+	}
+	if len(r.told) != 0 || r.service("shop").state.Load().banned() != 0 {
+		t.Errorf("%v is remembered", r.told)
+	}
+}
