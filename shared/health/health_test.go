@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -861,5 +862,31 @@ func TestNeighboursBanOfThousandsOfYears(t *testing.T) {
 		if w.all[0].Banned() {
 			t.Error("banned for ever by who hasn't been heard for days")
 		}
+	})
+}
+
+// That this machine can't dial doesn't make one of whom nothing was heard one that refuses.
+func TestOwnFaultsBreakNoSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		err := os.ErrDeadlineExceeded
+		var answer atomic.Pointer[error]
+		answer.Store(&err)
+		m := NewMonitor(func(context.Context, netip.AddrPort, time.Duration) error { return *answer.Load() })
+		defer m.Close()
+		s := m.NewService("a", policyOf(nil), func(*Instance, *Decision) {})
+		i := s.Retain([]Member{{Address: addressOf(0), Serving: true}}, func(int) *Pulse { return new(Pulse) })[0]
+		s.Record(0, &Observation{Instance: i, Result: ConnectTimeout})
+		f := func(wait time.Duration, answered error, silent bool) {
+			t.Helper()
+			answer.Store(&answered)
+			time.Sleep(wait)
+			synctest.Wait()
+			if ban, banned := i.Ban(); !banned || ban.Silent != silent {
+				t.Errorf("after %v: %+v, %v", answered, ban, banned)
+			}
+		}
+		f(0, os.ErrDeadlineExceeded, true)
+		f(12*time.Second, fmt.Errorf("dial: %w", syscall.EMFILE), true)
+		f(2*time.Second, syscall.ECONNREFUSED, false)
 	})
 }

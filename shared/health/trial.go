@@ -91,14 +91,14 @@ func (s *Service) left(i *Instance, b *ban) {
 
 // extend lets a ban go on, since the port didn't answer. The lock is held.
 func (s *Service) extend(i *Instance, b *ban, err error) {
-	again := jittered(b.duration)
+	again, silent := jittered(b.duration), isTimeout(err)
 	if OwnFault(err) { // the probe tells nothing of the instance
-		again = min(again, time.Second)
+		again, silent = min(again, time.Second), b.silent
 	}
 	now := s.monitor.now()
 	first := b.until == b.since+b.duration
-	same := i.State() == Out && b.silent == isTimeout(err)
-	b.lastErr, b.silent, b.until, b.halfOpen, b.trials = err.Error(), isTimeout(err), now+again, false, trials{}
+	same := i.State() == Out && b.silent == silent
+	b.lastErr, b.silent, b.until, b.halfOpen, b.trials = err.Error(), silent, now+again, false, trials{}
 	if i.State() != Out {
 		i.set(Out)
 	}
