@@ -59,3 +59,21 @@ func TestNothingIsRememberedOfNeighboursBansThatAreOver(t *testing.T) {
 		t.Errorf("%v is remembered", r.told)
 	}
 }
+
+// An operator bans all instances but those of an IDC that is drained, before or after: somebody must be left.
+func TestHandBansLeaveMoreThanWhatIsDrained(t *testing.T) {
+	north := func(drained ...string) model.Record { return topology(nil, drained...) }
+	r := newRig(t, north("gz-a"), at("shop", "10.0.0.1:80", "bj-a"), at("shop", "10.0.0.2:80", "gz-a"),
+		documented("shop", nil), handBan("shop", "10.0.0.1:80", time.Time{}))
+	f := func(want string) {
+		t.Helper()
+		if address, err := r.try(t, "shop", health.OK); address != want {
+			t.Errorf("%q, want %q: %v", address, want, err)
+		}
+	}
+	f("10.0.0.1:80")
+	r.catalog.Apply(2, []model.Record{north()})
+	f("10.0.0.2:80")
+	r.catalog.Apply(3, []model.Record{north("gz-a")})
+	f("10.0.0.1:80")
+}

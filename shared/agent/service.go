@@ -121,7 +121,7 @@ func (s *service) put(view *catalog.View) {
 	for n, record := range view.Instances {
 		instances[n] = adopt(before, record)
 	}
-	hand, ends := byHand(view, time.Now())
+	hand, ends := byHand(view, s.agent.place.Load().idcs, time.Now())
 	s.awaitEnd(view, ends)
 	s.retain(instances, hand)
 	if before != nil && before.view.Service != view.Service {
