@@ -104,11 +104,8 @@ func (a *Agent) settle(idc string, topology *model.Topology) {
 	if now == nil || now.topology == topology {
 		return
 	}
-	for _, s := range *a.services.Load() { // the cap counts by logical IDC
-		s.mu.Lock()
-		now := s.state.Load()
-		s.retain(now.instances, now.byHand)
-		s.mu.Unlock()
+	for _, s := range *a.services.Load() { // the cap counts by logical IDC, and bans by hand what isn't drained
+		s.follow(s.state.Load().view)
 	}
 }
 

@@ -218,6 +218,11 @@ func TestBannedAreLeftOut(t *testing.T) {
 		if counts := r.spread(t, "redis", 100); counts[dead.String()] != 0 || len(counts) != 2 {
 			t.Errorf("after the list changed: %v", counts)
 		}
+		before := r.service("redis").state.Load()
+		time.Sleep(35 * time.Second)
+		if r.service("redis").state.Load() != before {
+			t.Error("each probe of a dead instance makes a new plan")
+		}
 		r.dead.Delete(dead)
 		time.Sleep(11 * time.Second)
 		synctest.Wait()

@@ -91,12 +91,10 @@ func (t *Attempt) record(outcome Outcome) {
 	o := health.Observation{
 		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
 		Result: outcome.Result, Code: uint16(min(max(outcome.Code, 0), maxCode)), Latency: outcome.Latency,
-	}
-	if t.call.keyed {
-		o.Key = t.call.key
+		Key: t.call.key, // without one a random number, by which the instance was chosen: each a user by himself
 	}
 	if t.trial {
-		t.instance.pulse.Tried()
+		t.instance.pulse.Tried(t.begun)
 	}
 	t.call.service.health.Record(t.call.stripe, &o)
 }

@@ -6,11 +6,12 @@ import (
 
 	"github.com/ufc-mesh/ufc/shared/catalog"
 	"github.com/ufc-mesh/ufc/shared/model"
+	"github.com/ufc-mesh/ufc/shared/route"
 )
 
 // byHand are the bans of a view that an operator made and that are in force now, and when the first of them ends; zero: none
 // does. If they leave nobody who serves, they aren't obeyed: a callee is never refused since everything is banned.
-func byHand(view *catalog.View, now time.Time) (bans map[netip.AddrPort]*model.HandBan, ends time.Time) {
+func byHand(view *catalog.View, idcs *route.IDCs, now time.Time) (bans map[netip.AddrPort]*model.HandBan, ends time.Time) {
 	for address, ban := range view.Bans {
 		if !ban.InForce(now) {
 			continue
@@ -24,7 +25,7 @@ func byHand(view *catalog.View, now time.Time) (bans map[netip.AddrPort]*model.H
 		bans[address] = ban
 	}
 	for _, record := range view.Instances {
-		if record.Serving() && bans[record.Address] == nil {
+		if record.Serving() && !idcs.Drained(record.IDC) && bans[record.Address] == nil {
 			return bans, ends
 		}
 	}

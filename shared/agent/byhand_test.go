@@ -46,3 +46,34 @@ func TestBansByHand(t *testing.T) {
 		}
 	})
 }
+
+func TestNothingIsRememberedOfNeighboursBansThatAreOver(t *testing.T) {
+	r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+	address := netip.MustParseAddrPort("10.0.0.1:80")
+	for _, callee := range []string{"shop", "unknown-yet"} {
+		r.Told(callee, address, &model.ToldBan{Agent: "dns", Until: time.Now().Add(time.Minute)})
+		r.Told(callee, address, nil)
+		r.Told(callee, address, nil)
+	}
+	if len(r.told) != 0 || r.service("shop").state.Load().banned() != 0 {
+		t.Errorf("%v is remembered", r.told)
+	}
+}
+
+// An operator bans all instances but those of an IDC that is drained, before or after: somebody must be left.
+func TestHandBansLeaveMoreThanWhatIsDrained(t *testing.T) {
+	north := func(drained ...string) model.Record { return topology(nil, drained...) }
+	r := newRig(t, north("gz-a"), at("shop", "10.0.0.1:80", "bj-a"), at("shop", "10.0.0.2:80", "gz-a"),
+		documented("shop", nil), handBan("shop", "10.0.0.1:80", time.Time{}))
+	f := func(want string) {
+		t.Helper()
+		if address, err := r.try(t, "shop", health.OK); address != want {
+			t.Errorf("%q, want %q: %v", address, want, err)
+		}
+	}
+	f("10.0.0.1:80")
+	r.catalog.Apply(2, []model.Record{north()})
+	f("10.0.0.2:80")
+	r.catalog.Apply(3, []model.Record{north("gz-a")})
+	f("10.0.0.1:80")
+}

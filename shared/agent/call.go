@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
@@ -281,7 +282,7 @@ func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
 	}
 	if first >= 0 && first < len(t.groups) {
 		g := t.groups[first]
-		cold = len(t.groups) > 1 && !panicking && !g.takes(g.candidates(c.Family), c.request.Now)
+		cold = len(t.groups) > 1 && !panicking && !g.candidates(c.Family).takes(c.request.Now)
 		if attempt := c.pickFrom(to, split, g, panicking, cold); attempt != nil {
 			return attempt
 		}
@@ -356,8 +357,22 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 		return nil
 	}
 	attempt := call.attempt(now.instances[index], false)
-	attempt.stratum = call.stratum(call.path(), call.split)
+	if !call.keyed {
+		call.key = 0 // there may have been one when the instance was chosen
+	}
+	if split := call.splitOf(attempt.instance); split >= 0 {
+		attempt.stratum = call.stratum(call.path(), split)
+	}
 	return attempt
+}
+
+// splitOf returns the split of the call's route that an instance belongs to, its own if that is one; −1 if none is.
+func (c *Call) splitOf(i *instance) int {
+	to := c.path()
+	if to.route == nil || len(to.route.Splits) == 0 || hasLabels(i, to.route.Splits[c.split].Labels) {
+		return c.split
+	}
+	return slices.IndexFunc(to.route.Splits, func(s route.Split) bool { return hasLabels(i, s.Labels) })
 }
 
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.

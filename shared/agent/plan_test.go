@@ -441,3 +441,35 @@ func TestDeadlineIsOver(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A family that most instances of an IDC don't have loses nothing by that while one of its instances starts slowly.
+func TestSlowStartOfAFamilyStaysInItsIDC(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		records := []model.Record{
+			topology(map[string][]model.IDCWeight{"north": {{To: "north", Weight: 100}, {To: "south", Weight: 0}}}),
+			at("shop", "10.0.0.1:80", "bj-a"), at("shop", "10.0.0.2:80", "bj-a"), at("shop", "10.0.0.3:80", "gz-a"),
+		}
+		for n := range 8 {
+			records = append(records, at("shop", fmt.Sprintf("[2001:db8::%d]:80", n+1), "bj-a"))
+		}
+		r := newRig(t, records...)
+		dead := netip.MustParseAddrPort("10.0.0.1:80")
+		r.dead.Store(dead, true)
+		r.PickAddress(r.begin(t, &Call{Callee: "shop", HandOut: true}), dead).Done(Outcome{Result: health.ConnectError})
+		synctest.Wait()
+		r.dead.Delete(dead)
+		for time.Sleep(11 * time.Second); r.service("shop").state.Load().banned() > 0; time.Sleep(time.Second) {
+		}
+		far := 0
+		for range 200 {
+			call := r.begin(t, &Call{Callee: "shop", Family: IPv4})
+			if r.pick(t, call).HostPort == "10.0.0.3:80" {
+				far++
+			}
+		}
+		if far > 0 {
+			t.Errorf("%d of 200 went to another IDC, though one of two is warm", far)
+		}
+		r.Close()
+	})
+}

@@ -116,7 +116,7 @@ func (s *service) put(view *catalog.View) {
 	for n, record := range view.Instances {
 		instances[n] = adopt(before, record)
 	}
-	hand, ends := byHand(view, time.Now())
+	hand, ends := byHand(view, s.agent.place.Load().idcs, time.Now())
 	s.awaitEnd(view, ends)
 	s.retain(instances, hand)
 	if before != nil && before.view.Service != view.Service {
@@ -185,7 +185,7 @@ func (s *service) apply(of *health.Instance, d *health.Decision) {
 	defer s.mu.Unlock()
 	now := s.state.Load()
 	index, found := now.view.Find(of.Address)
-	if !found {
+	if !found || d.Same { // a new plan takes milliseconds, and the dead are probed again and again
 		return
 	}
 	switch target := now.instances[index].target; d.Kind {

@@ -183,7 +183,7 @@ func (g *group) newCandidates(family Family) *candidates {
 		made.instances = mayAnswer(serving)
 		list = bySuccess(made.instances)
 	}
-	made.warmth = newWarmth(made.instances)
+	made.warmth = newWarmth(made.instances, len(serving))
 	key := g.key
 	key.family = family
 	made.memory = g.plan.memories.of(key)

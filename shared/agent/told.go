@@ -16,7 +16,9 @@ func (a *Agent) Told(service string, address netip.AddrPort, ban *model.ToldBan)
 		return
 	}
 	if ban == nil {
-		delete(a.told[service], address)
+		if delete(a.told[service], address); len(a.told[service]) == 0 {
+			delete(a.told, service)
+		}
 	} else {
 		if a.told[service] == nil {
 			a.told[service] = map[netip.AddrPort]*model.ToldBan{}

@@ -12,6 +12,7 @@ import (
 // its instances together get of theirs, doubled, since half of them are enough (health.Under).
 type warmth struct {
 	until time.Duration // the last slow start ends then; never changes
+	of    int           // instances of the family that serve, banned or not
 	at    atomic.Int64  // when share was computed
 	share atomic.Uint64 // float64
 }
@@ -19,16 +20,16 @@ type warmth struct {
 // warmthFresh is how long a computed share holds.
 const warmthFresh = 100 * time.Millisecond
 
-func newWarmth(instances []*instance) *warmth {
-	w := &warmth{}
+func newWarmth(instances []*instance, of int) *warmth {
+	w := &warmth{of: of}
 	for _, i := range instances {
 		w.until = max(w.until, i.target.SlowUntil())
 	}
 	return w
 }
 
-// takes tells whether the group takes one more request, of those that are its own.
-func (g *group) takes(from *candidates, now time.Duration) bool {
+// takes tells whether the group takes one more request of those that are its own, from callers of the candidates' family.
+func (from *candidates) takes(now time.Duration) bool {
 	w := from.warmth
 	if now >= w.until {
 		return true // fast path
@@ -38,7 +39,7 @@ func (g *group) takes(from *candidates, now time.Duration) bool {
 		for _, i := range from.instances {
 			sum += i.target.Factor(now)
 		}
-		w.share.Store(math.Float64bits(2 * sum / float64(len(g.instances))))
+		w.share.Store(math.Float64bits(2 * sum / float64(w.of)))
 		w.at.Store(int64(now))
 	}
 	return rand.Float64() < math.Float64frombits(w.share.Load())

@@ -190,13 +190,19 @@ func (s *Service) elsewhere(than *group) bool {
 // place: else two that are alike would take turns.
 const muchWorse = 0.2
 
-// leastBad returns the least bad suspect of a group; nil if there is none.
-func (s *Service) leastBad(g *group) (least *Instance) {
+// leastBad returns the least bad suspect of a group; nil if there is none. It is remembered until the suspects change, since
+// at the cap each failure asks for it.
+func (s *Service) leastBad(g *group) *Instance {
+	if g.least != nil {
+		return g.least
+	}
+	var least *Instance
 	for _, i := range s.instances {
 		if i.ban != nil && i.ban.reason.suspicion() && i.idc == g.idc && i.serving && !i.gone && (least == nil || i.ban.badness < least.ban.badness) {
 			least = i
 		}
 	}
+	g.least = least
 	return least
 }
 
@@ -247,6 +253,7 @@ func (s *Service) count(i *Instance, reason Reason, more int) {
 	g.banned += more
 	if reason.suspicion() {
 		g.suspects += more
+		g.least = nil
 	}
 }
 
@@ -281,5 +288,12 @@ func (s *Service) end(i *Instance, kind Kind, detail string) {
 	s.decide(i, Decision{
 		Kind: kind, Reason: b.reason, BannedFor: r.spent, Detail: detail, Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(),
 	})
+	if r.level == 0 { // a neighbour's ban, which he tells of: no own one adds to it
+		r.spent = 0
+	}
 	s.panic(s.groups[i.idc])
+	if i.gone { // it was remembered for its ban alone
+		delete(s.instances, i.Address)
+		s.forget(i)
+	}
 }

@@ -81,11 +81,14 @@ func (s *Service) check() {
 // examine makes one check. Its result is an outcome like others; one that failed for want of something on this machine
 // says nothing.
 func (s *Service) examine(i *Instance) {
-	generation := i.Generation()
-	if i.State() == Out {
+	generation, state := i.Generation(), i.State()
+	if state == Out {
 		return // the ban's own probes look after it
 	}
 	err := s.probe(i)
+	if err == nil && state == Rarely {
+		return // that the port answers was never in doubt
+	}
 	o := Observation{Instance: i, Generation: generation, Result: OK}
 	if err != nil {
 		o.Result = ConnectError

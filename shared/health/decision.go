@@ -38,6 +38,7 @@ type Decision struct {
 	Threshold float64            `json:"threshold"`        // that the value is compared with
 	Needed    string             `json:"needed,omitempty"` // what it would have taken for another verdict
 	Detail    string             `json:"detail,omitempty"` // such as a probe's error
+	Same      bool               `json:"-"`                // who may be chosen is as before
 	// Duration is how long the ban is to last, BannedFor how long the instance has been banned without a return worth
 	// the name, in nanoseconds.
 	Duration  time.Duration `json:"duration,omitempty"`

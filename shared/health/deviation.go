@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -20,6 +21,8 @@ const (
 	movedWithin = time.Minute
 	// strataLife is how long a stratum without outcomes is kept.
 	strataLife = 10 * time.Minute
+	// atOnce is what part of those that deviate is taken at once, 1/atOnce.
+	atOnce = 8
 )
 
 const byStatus = "P(errors or more in n, at p0) < alpha, and share >= others' share + 0.2, and odds >= 3 * others' odds"
@@ -150,28 +153,32 @@ func testsOf(all []sample) (tests float64) {
 	return max(tests, 1)
 }
 
-// worst finds those that deviate: the worst, and then who is worst without him. When more than most deviate to begin with,
-// these are all: nobody is banned for it then, and of thousands each had to be compared with each.
+// worst finds those that deviate: the worst, and then who is worst without him. Of many it takes an eighth at once, since who
+// deviates from a rest with worse ones in it does so all the more without them. When more than most deviate to begin with,
+// these are all: nobody is banned for it then. So of thousands not each has to be compared with each.
 func worst(all []sample, total sample, most int, test func(one, rest *sample) (finding, bool)) (found []finding) {
 	all = slices.Clone(all)
 	for len(all) > 1 && len(found) <= most {
 		var these []finding
-		at := 0
 		for n := range all {
 			rest := total.without(&all[n])
 			if f, ok := test(&all[n], &rest); ok {
 				f.sample = all[n]
-				if these = append(these, f); f.p < these[at].p {
-					at = len(these) - 1
-				}
+				these = append(these, f)
 			}
 		}
 		if len(these) == 0 || len(found) == 0 && len(these) > most {
 			return append(found, these...)
 		}
-		found = append(found, these[at])
-		total = total.without(&these[at].sample)
-		all = slices.DeleteFunc(all, func(one sample) bool { return one.of == these[at].of })
+		slices.SortStableFunc(these, func(a, b finding) int { return cmp.Compare(a.p, b.p) })
+		these = these[:max(1, len(these)/atOnce)]
+		taken := make(map[*Instance]bool, len(these))
+		for n := range these {
+			total = total.without(&these[n].sample)
+			taken[these[n].of] = true
+		}
+		found = append(found, these...)
+		all = slices.DeleteFunc(all, func(one sample) bool { return taken[one.of] })
 	}
 	return found
 }

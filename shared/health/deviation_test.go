@@ -23,6 +23,8 @@ func TestStatistics(t *testing.T) {
 	near(binomialTail(0, 10, 0.3), 1, "0 or more")
 	near(binomialTail(3, 10, 0.1), 0.07019, "3 or more of 10")
 	near(binomialTail(15, 50, 0.045), 3.1435e-9, "15 or more of 50")
+	near(binomialTail(2, 10, 0.4), 0.95364, "2 or more of 10")
+	near(binomialTail(20_000, 100_000, 0.277), 1, "20,000 or more of 100,000, of which 27,700 are to be expected")
 	if p := binomialTail(11, 10, 0.5); p != 0 {
 		t.Errorf("11 of 10 have a probability of %v", p)
 	}
@@ -296,6 +298,82 @@ func TestManyThatDeviateAreJudgedAtOnce(t *testing.T) {
 		w.service.mu.Unlock()
 		if len(found) != 2000 || tests != 4000 {
 			t.Errorf("%d findings, %d tests", len(found), tests)
+		}
+	})
+}
+
+// Nor when nearly as many deviate as may be banned, all of which have to be found.
+func TestManyThatMayBeBannedAreFoundInFewRounds(t *testing.T) {
+	inWorld(t, 4000, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		for n, i := range w.all {
+			bad := 0
+			if n%4 == 0 {
+				bad = 15 + n%20
+			}
+			w.answers(in, i, 503, time.Millisecond, bad)
+			w.answers(in, i, 200, time.Millisecond, 40-bad)
+		}
+		w.service.catchUp()
+		w.service.mu.Lock()
+		all, total := w.service.samples(in, w.now())
+		tests := 0
+		found := worst(all, total, w.service.most(), func(one, rest *sample) (finding, bool) {
+			tests++
+			return deviates(one, rest, serverErrors, 4000)
+		})
+		w.service.mu.Unlock()
+		if len(found) != 1000 || tests > 100*4000 {
+			t.Errorf("%d findings of 1,000, %d tests of 4,000 instances", len(found), tests)
+		}
+		if first := found[0].windows[0].bad[serverErrors]; first != 31 {
+			t.Errorf("the first found has %d errors of 40, the worst 31", first)
+		}
+	})
+}
+
+// Of a busy instance more users get errors than are remembered. They count, and one user's still don't.
+func TestErrorsOfManyUsersCountOnABusyInstance(t *testing.T) {
+	f := func(users uint64, banned int) {
+		t.Helper()
+		inWorld(t, 4, func(p *Policy) { p.Hashes = true }, func(t *testing.T, w *world) {
+			in := NewStratum("caller web")
+			time.Sleep(time.Second / 2)
+			for second := range uint64(20) {
+				w.answered(in, 500, nil, 0)
+				i := w.all[1]
+				for n := range uint64(500) {
+					w.service.Record(0, &Observation{
+						Instance: i, Slot: i.Slot(), Stratum: in, Generation: i.Generation(), Code: 500, Key: 1 + (500*second+n)%users,
+					})
+				}
+			}
+			if bans := w.told(Banned); len(bans) != banned {
+				t.Errorf("%d users get 500 of one instance: %d bans, not %d", users, len(bans), banned)
+			}
+		})
+	}
+	f(10_000, 1)
+	f(1, 0)
+	f(10, 0)
+}
+
+// Who is alone deviates from nobody: were the last one left banned again and again, its callee would be in panic for ever.
+func TestTrialsWithoutOthersDontDeviate(t *testing.T) {
+	inWorld(t, 2, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		for range 10 {
+			w.answered(in, 10, map[int]int{1: 10}, 404)
+		}
+		time.Sleep(12 * time.Second)
+		i := w.all[1]
+		if i.State() != Rarely {
+			t.Fatalf("state %v", i.State())
+		}
+		w.service.Retain([]Member{{Address: i.Address, Serving: true}}, nil)
+		w.answers(in, i, 404, time.Millisecond, 20)
+		if i.State() != Up {
+			t.Errorf("state %v, and nobody else is there: %+v", i.State(), w.told(Relapsed))
 		}
 	})
 }

@@ -122,7 +122,7 @@ func (i *Instance) Explain() Explanation {
 	}
 	test := past.test
 	test.p0 = leastShare
-	if past.recent.listed {
+	if past.recent.place > 0 {
 		test.p0 = s.p0(i)
 	}
 	e.Sequential = Sequential{Rule: sequentially, Score: test.score, Threshold: banScore, P0: test.p0, Needed: test.needed()}

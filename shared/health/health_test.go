@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -274,6 +275,12 @@ func TestBackByProbeAndTrials(t *testing.T) {
 		}
 		if !i.Try(time.Second+1, time.Second) {
 			t.Fatal("a trial of which nobody tells blocks for ever")
+		}
+		if i.Tried(1); i.Try(time.Second+2, time.Second) {
+			t.Fatal("the end of the trial before has ended this one")
+		}
+		if i.Tried(time.Second + 1); !i.Try(time.Second+2, time.Second) {
+			t.Fatal("a trial that has ended blocks the next")
 		}
 		w.observe(i, "..")
 		if i.State() != Trying {
@@ -645,5 +652,241 @@ func TestListChangesWhileHalfOpen(t *testing.T) {
 		if g := i.Explain().Group; g.Left != 5 || g.Suspects != 0 || g.Serving != 5 {
 			t.Errorf("after its return: %+v", g)
 		}
+	})
+}
+
+// Who has left the list is nobody's peer, whatever of his outcomes waited to be counted.
+func TestWhoHasLeftIsNobodysPeer(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		for range 3 {
+			for _, i := range w.all {
+				w.answers(in, i, 200, time.Millisecond, 10)
+			}
+			w.service.catchUp()
+			w.list(0)
+			w.list(4)
+		}
+		w.service.mu.Lock()
+		defer w.service.mu.Unlock()
+		if n := len(w.service.peers.all); n != 0 {
+			t.Errorf("%d instances that left are compared with", n)
+		}
+	})
+}
+
+// Trials by traffic have no timer: who leaves the list amid them is forgotten when his ban's time has passed once more.
+func TestWhoLeavesAmidRareTrialsIsForgotten(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		for range 10 {
+			w.answered(in, 5, map[int]int{3: 5}, 404)
+		}
+		time.Sleep(12 * time.Second)
+		i := w.all[3]
+		if i.State() != Rarely {
+			t.Fatalf("state %v", i.State())
+		}
+		w.list(3)
+		time.Sleep(time.Second)
+		w.list(4)
+		time.Sleep(time.Minute)
+		if w.all[3] != i || i.State() != Rarely {
+			t.Fatalf("state %v of who came back at once", w.all[3].State())
+		}
+		w.list(3)
+		time.Sleep(time.Minute)
+		w.list(0)
+		if w.service.Remembers() {
+			t.Error("remembered for ever")
+		}
+	})
+}
+
+func TestWhoHasLeftIsForgottenWhenTheNeighbourTakesHisBanBack(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		w.service.Told(addressOf(3), time.Now().Add(time.Minute), "")
+		w.list(0)
+		w.service.Untold(addressOf(3))
+		time.Sleep(time.Hour)
+		if w.service.Remembers() {
+			t.Error("remembered for ever")
+		}
+	})
+}
+
+// A port that answers is no trial of an instance that was banned for what it answers.
+func TestChecksEndNoBanByDeviation(t *testing.T) {
+	check := model.Check{Interval: model.Duration(5 * time.Second), Type: "tcp"}
+	inWorld(t, 4, func(p *Policy) { p.Check = &check }, func(t *testing.T, w *world) {
+		w.service.Asked()
+		in := NewStratum("caller web")
+		for range 10 {
+			w.answered(in, 5, map[int]int{1: 5}, 404)
+		}
+		time.Sleep(3 * time.Minute)
+		if state := w.all[1].State(); state != Rarely {
+			t.Fatalf("state %v by checks alone", state)
+		}
+		w.service.Asked()
+		w.dead.Store(addressOf(1), true)
+		time.Sleep(6 * time.Second)
+		if state := w.all[1].State(); state != Out {
+			t.Errorf("state %v though its port is dead", state)
+		}
+	})
+}
+
+// A list that changes can be the beginning and the end of panic, as a ban and a return can.
+func TestPanicByTheList(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		for _, i := range w.all[:2] {
+			w.dead.Store(i.Address, true)
+			w.observe(i, "r")
+		}
+		if n := len(w.told(Panic)); n != 0 {
+			t.Fatalf("%d panics while half are left", n)
+		}
+		w.list(3)
+		synctest.Wait()
+		if n := len(w.told(Panic)); n != 1 || !w.all[0].Explain().Group.Panic {
+			t.Errorf("%d panics when one of three is left", n)
+		}
+		w.list(10)
+		synctest.Wait()
+		if n := len(w.told(PanicOver)); n != 1 || w.all[0].Explain().Group.Panic {
+			t.Errorf("%d ends of panic when eight of ten are left", n)
+		}
+	})
+}
+
+// What a neighbour banned, and told webhooks of, isn't added to an own ban of long after.
+func TestNeighboursBansDontMakeOwnOnesLong(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		i := w.all[0]
+		w.service.Told(i.Address, time.Now().Add(time.Hour), "")
+		time.Sleep(time.Hour)
+		w.service.Untold(i.Address)
+		for range 24 {
+			time.Sleep(time.Hour)
+			w.observe(i, "....................")
+		}
+		w.dead.Store(i.Address, true)
+		w.observe(i, "r")
+		bans := w.told(Banned)
+		if last := bans[len(bans)-1]; last.Reason != ByProof || last.BannedFor != 0 {
+			t.Errorf("a first ban counts as one of %v", last.BannedFor)
+		}
+	})
+}
+
+// A rule that comes back doesn't count what came before it, and while it is away nothing stays for its sake.
+func TestRequestsRuleThatComesBack(t *testing.T) {
+	rule := func(p *Policy) { p.Requests = &model.RequestBan{Failures: 5, Of: 10} }
+	inWorld(t, 4, rule, func(t *testing.T, w *world) {
+		i := w.all[0]
+		w.observe(i, "ffff")
+		w.service.SetPolicy(policyOf(nil))
+		w.observe(i, "..............................")
+		i.Counts() // judges what waits
+		if w.service.dirty[i.slot] {
+			t.Error("something is held against it after 30 successes")
+		}
+		w.service.SetPolicy(policyOf(rule))
+		if w.observe(i, "f"); i.Banned() {
+			t.Error("banned for failures of before 30 successes")
+		}
+	})
+}
+
+func TestPeersLeaveInAnyOrder(t *testing.T) {
+	inWorld(t, 50, nil, func(t *testing.T, w *world) {
+		for _, i := range w.all {
+			w.observe(i, ".")
+		}
+		w.service.catchUp()
+		p := &w.service.peers
+		for _, n := range []int{49, 0, 20, 21, 48, 1, 20} {
+			w.service.mu.Lock()
+			p.drop(w.all[n])
+			w.service.mu.Unlock()
+		}
+		if len(p.all) != 44 {
+			t.Errorf("%d peers are left of 50 when six have gone", len(p.all))
+		}
+		for n, i := range p.all {
+			if i.past.recent.place != n+1 {
+				t.Errorf("%s is in place %d, and takes itself to be in %d", i.Address, n+1, i.past.recent.place)
+			}
+		}
+	})
+}
+
+// The least bad is another one when those that are banned have changed.
+func TestTheLeastBadChangesWithTheBans(t *testing.T) {
+	inWorld(t, 10, func(p *Policy) { p.Requests = &model.RequestBan{Failures: 5, Of: 64} }, func(t *testing.T, w *world) {
+		least := func() *Instance {
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			return w.service.leastBad(w.service.groups[""])
+		}
+		if least() != nil {
+			t.Fatal("nobody is banned, and one is the least bad")
+		}
+		for n, outcomes := range []string{"f..f..f..f..f", "f...f...f...f...f", "f.f.f.f.f"} {
+			w.observe(w.all[n], outcomes)
+		}
+		if least() != w.all[1] {
+			t.Error("not the one with most successes")
+		}
+		w.observe(w.all[3], "fffff") // at the cap: in its place
+		if w.all[1].State() != Up || w.all[3].State() != Out || least() != w.all[0] {
+			t.Errorf("states %v and %v after a worse one came", w.all[1].State(), w.all[3].State())
+		}
+		w.list(11)
+		time.Sleep(12 * time.Second)
+		w.observe(w.all[0], "...")
+		if w.all[0].State() != Up || least() != w.all[2] {
+			t.Errorf("state %v of who was the least bad", w.all[0].State())
+		}
+	})
+}
+
+func TestNeighboursBanOfThousandsOfYears(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		w.service.Told(addressOf(0), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), "")
+		if !w.all[0].Banned() {
+			t.Fatal("not banned")
+		}
+		time.Sleep(mostTold + silence + time.Second)
+		if w.all[0].Banned() {
+			t.Error("banned for ever by who hasn't been heard for days")
+		}
+	})
+}
+
+// That this machine can't dial doesn't make one of whom nothing was heard one that refuses.
+func TestOwnFaultsBreakNoSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		err := os.ErrDeadlineExceeded
+		var answer atomic.Pointer[error]
+		answer.Store(&err)
+		m := NewMonitor(func(context.Context, netip.AddrPort, time.Duration) error { return *answer.Load() })
+		defer m.Close()
+		s := m.NewService("a", policyOf(nil), func(*Instance, *Decision) {})
+		i := s.Retain([]Member{{Address: addressOf(0), Serving: true}}, func(int) *Pulse { return new(Pulse) })[0]
+		s.Record(0, &Observation{Instance: i, Result: ConnectTimeout})
+		f := func(wait time.Duration, answered error, silent bool) {
+			t.Helper()
+			answer.Store(&answered)
+			time.Sleep(wait)
+			synctest.Wait()
+			if ban, banned := i.Ban(); !banned || ban.Silent != silent {
+				t.Errorf("after %v: %+v, %v", answered, ban, banned)
+			}
+		}
+		f(0, os.ErrDeadlineExceeded, true)
+		f(12*time.Second, fmt.Errorf("dial: %w", syscall.EMFILE), true)
+		f(2*time.Second, syscall.ECONNREFUSED, false)
 	})
 }

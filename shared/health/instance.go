@@ -87,8 +87,8 @@ func (p *Pulse) Try(now, patience time.Duration) bool {
 	return p.trial.CompareAndSwap(began, max(int64(now), 1))
 }
 
-// Tried ends a trial.
-func (p *Pulse) Tried() { p.trial.Store(0) }
+// Tried ends the trial that began then, unless patience with it was over and another one has begun.
+func (p *Pulse) Tried(began time.Duration) { p.trial.CompareAndSwap(max(int64(began), 1), 0) }
 
 // set changes the state, and the generation with it.
 func (p *Pulse) set(state State) {

@@ -9,13 +9,17 @@ import (
 // died, or etcd has.
 const silence = 30 * time.Second
 
+// mostTold bounds a neighbour's ban: no policy has longer ones.
+const mostTold = 48 * time.Hour
+
 // Told takes a ban by another agent of this machine: what it has found is as true here. It holds until Untold, or until
 // silence after its end; told again with a later end, until then. An instance that isn't listed, or that this agent has
 // banned by itself, isn't touched.
 func (s *Service) Told(address netip.AddrPort, until time.Time, detail string) {
 	s.mu.Lock()
 	if i := s.instances[address]; i != nil && !i.gone && !s.closed {
-		until := until.Add(silence).Sub(s.monitor.epoch)
+		// By what is left of it now: the machine's clock may have been set since the monitor's began.
+		until := s.monitor.now() + min(time.Until(until), mostTold) + silence
 		switch b := i.ban; {
 		case b != nil && b.reason == ByNeighbour:
 			b.stop()

@@ -37,7 +37,7 @@ const (
 type recent struct {
 	epoch   uint64
 	n, fail [2]uint32
-	listed  bool  // in peers.all
+	place   int   // in peers.all, from 1; 0: not in it
 	pooled  tally // its part in the last sum
 	short   int   // scratch of peers.short: its place there, from 1
 }
@@ -73,9 +73,9 @@ func (p *peers) pass(i *Instance) {
 func (p *peers) add(i *Instance, successes uint32, failures uint32) {
 	r := &i.past.recent
 	r.turn(p.epoch())
-	if !r.listed {
-		r.listed = true
+	if r.place == 0 {
 		p.all = append(p.all, i)
+		r.place = len(p.all)
 	}
 	r.n[0] += successes + failures
 	r.fail[0] += failures
@@ -86,11 +86,14 @@ func (p *peers) add(i *Instance, successes uint32, failures uint32) {
 
 // drop forgets an instance.
 func (p *peers) drop(i *Instance) {
-	if i.past == nil || !i.past.recent.listed {
+	if i.past == nil || i.past.recent.place == 0 {
 		return
 	}
+	last := len(p.all) - 1
+	moved := p.all[last] // into the place that is free now: thousands may leave at once
+	p.all[i.past.recent.place-1], p.all[last] = moved, nil
+	moved.past.recent.place, p.all = i.past.recent.place, p.all[:last]
 	i.past.recent = recent{}
-	p.all = slices.DeleteFunc(p.all, func(other *Instance) bool { return other == i })
 	for n := range p.ring {
 		if p.ring[n].instance == i {
 			p.ring[n] = outcome{}

@@ -81,6 +81,8 @@ func (s *Service) byRequests(i *Instance, failed bool, now time.Duration) {
 	past, rule := i.past, s.policy.Load().Requests
 	if rule != nil {
 		past.window.shift(failed, now)
+	} else {
+		past.window = window{} // of an older policy
 	}
 	if !failed {
 		past.test.success(now)

@@ -65,9 +65,10 @@ type verdict struct {
 // group is what the cap and panic count of a logical IDC.
 type group struct {
 	idc      string
-	serving  int // listed and serving
-	banned   int // of those: by whatever reason
-	suspects int // of those: banned by suspicion
+	serving  int       // listed and serving
+	banned   int       // of those: by whatever reason
+	suspects int       // of those: banned by suspicion
+	least    *Instance // the least bad of the suspects; nil: unknown
 	panicked bool
 }
 
@@ -111,15 +112,27 @@ func (s *Service) Retain(members []Member, place func(n int) *Pulse) []*Instance
 		if listed[address] != nil {
 			continue
 		}
-		i.gone = true
-		if i.ban != nil {
-			listed[address] = i
-		} else {
+		if i.ban == nil {
+			i.gone = true
 			s.forget(i)
+			continue
 		}
+		listed[address] = i
+		if !i.gone && i.State() == Rarely { // no timer runs, and no trial will end the ban
+			b := i.ban
+			b.stop()
+			b.timer = s.monitor.after(b.duration, func() { s.left(i, b) })
+		}
+		i.gone = true
 	}
 	s.instances = listed
 	s.regroup()
+	for _, g := range s.groups {
+		s.panic(g)
+	}
+	if len(s.pending) > 0 {
+		s.monitor.run(s.deliver) // the caller may hold what the listener needs
+	}
 	return result
 }
 
@@ -134,8 +147,8 @@ func (s *Service) seat(i *Instance) {
 
 // forget takes an instance that has gone out of all that is counted.
 func (s *Service) forget(i *Instance) {
+	s.clean(i) // counts what it had left among the peers: before they drop it
 	s.peers.drop(i)
-	s.clean(i)
 	s.dirty[i.slot] = false
 	s.free = append(s.free, i.slot)
 }

@@ -58,6 +58,8 @@ func binomialTail(x, n int, p float64) float64 {
 		return 1
 	case x > n || p <= 0:
 		return 0
+	case float64(x) < float64(n)*p: // its terms would begin with a rise out of what a float64 can't tell from 0
+		return 1 - binomialTail(n-x+1, n, 1-p)
 	}
 	logChoose := logGamma(n+1) - logGamma(x+1) - logGamma(n-x+1)
 	term := math.Exp(logChoose + float64(x)*math.Log(p) + float64(n-x)*math.Log1p(-p))

@@ -255,7 +255,8 @@ const (
 )
 
 // counts tells whether an error of a user counts: where requests of one user all go to one instance, his bad day isn't
-// the instance's.
+// the instance's. When there are more than can be remembered, the oldest is forgotten: of so many users it is no one's bad
+// day, and were the rest not counted, a busy instance's successes would hide them.
 func (c *cell) counts(key uint64, now time.Duration) bool {
 	kept, mine := c.errors[:0], 0
 	for _, e := range c.errors {
@@ -267,8 +268,11 @@ func (c *cell) counts(key uint64, now time.Duration) bool {
 		}
 	}
 	c.errors = kept
-	if mine >= errorsPerKey || len(kept) >= mostKeyed {
+	if mine >= errorsPerKey {
 		return false
+	}
+	if len(kept) >= mostKeyed {
+		c.errors = slices.Delete(kept, 0, 1)
 	}
 	c.errors = append(c.errors, keyed{key, now})
 	return true

@@ -81,21 +81,30 @@ func (s *Service) over(i *Instance, b *ban) bool {
 	return false
 }
 
+// left forgets a half-open instance that has gone from the list, unless it is back.
+func (s *Service) left(i *Instance, b *ban) {
+	s.mu.Lock()
+	s.over(i, b)
+	s.mu.Unlock()
+	s.deliver()
+}
+
 // extend lets a ban go on, since the port didn't answer. The lock is held.
 func (s *Service) extend(i *Instance, b *ban, err error) {
-	again := jittered(b.duration)
+	again, silent := jittered(b.duration), isTimeout(err)
 	if OwnFault(err) { // the probe tells nothing of the instance
-		again = min(again, time.Second)
+		again, silent = min(again, time.Second), b.silent
 	}
 	now := s.monitor.now()
 	first := b.until == b.since+b.duration
-	b.lastErr, b.silent, b.until, b.halfOpen, b.trials = err.Error(), isTimeout(err), now+again, false, trials{}
+	same := i.State() == Out && b.silent == silent
+	b.lastErr, b.silent, b.until, b.halfOpen, b.trials = err.Error(), silent, now+again, false, trials{}
 	if i.State() != Out {
 		i.set(Out)
 	}
 	b.timer = s.monitor.after(again, func() { s.expire(i, b) })
 	d := Decision{
-		Kind: Extended, Reason: b.reason, Duration: again, BannedFor: i.known().record.spent + now - b.since, Detail: err.Error(),
+		Kind: Extended, Reason: b.reason, Duration: again, BannedFor: i.known().record.spent + now - b.since, Detail: err.Error(), Same: same,
 		Rule: "the port must answer a probe when the ban's time is over", Needed: "a probe that succeeds",
 	}
 	if first {
@@ -177,9 +186,6 @@ func (s *Service) tried(i *Instance, o *Observation) {
 
 // weigh compares a trial with the others of its stratum.
 func (s *Service) weigh(t *trials, o *Observation) {
-	if o.Code >= 400 {
-		t.bad++
-	}
 	if o.Latency > 0 {
 		t.latency.add(logMilliseconds(o.Latency))
 	}
@@ -187,8 +193,11 @@ func (s *Service) weigh(t *trials, o *Observation) {
 		return
 	}
 	n, bad, latency := s.others(o.Stratum, o.Instance, s.monitor.now())
-	if n > 0 {
+	if n > 0 { // else nobody tells what is normal
 		t.expected += bad / n
+		if o.Code >= 400 {
+			t.bad++
+		}
 	}
 	if latency.n > 0 {
 		t.others.add(latency.mean())
