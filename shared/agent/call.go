@@ -127,7 +127,7 @@ func (a *Agent) Begin(call *Call) error {
 		}
 		return a.Refuse(call, ReasonUnknownService, "no document names it")
 	}
-	call.service, call.line, call.plan = s, s.line(call.Caller), s.current()
+	call.service, call.line, call.plan = s, s.line(call.Caller), s.current(call.begun)
 	if call.IDC == "" {
 		call.IDC = call.plan.place.idc
 	}
@@ -235,16 +235,29 @@ func (c *Call) pick() *Attempt {
 	if c.attempts > 0 {
 		c.refresh()
 	}
+	attempt := c.pickByPlan()
+	if attempt == nil && c.service.state.Load().plan.Load() != c.plan { // whom it knows is banned by now
+		c.follow(c.service.newest())
+		attempt = c.pickByPlan()
+	}
+	return attempt
+}
+
+func (c *Call) pickByPlan() *Attempt {
 	if attempt := c.pickOf(c.path(), false); attempt != nil {
 		return attempt
 	}
 	return c.pickOf(c.path(), true)
 }
 
-// refresh takes the plan in force now, since instances may have been banned, or have gone, after the call began.
+// refresh goes by what is known now: instances may have been banned, or have gone, after the call began.
 func (c *Call) refresh() {
 	c.request.Now = c.agent.now()
-	now := c.service.current()
+	c.follow(c.service.current(c.request.Now))
+}
+
+// follow goes by another plan from now on.
+func (c *Call) follow(now *plan) {
 	other := now.service != c.plan.service
 	if c.plan = now; other {
 		c.direct() // its routes may be others
@@ -311,14 +324,36 @@ func (c *Call) pickFrom(to *path, split int, g *group, panicking, cold bool) *At
 	if from.panic != panicking || cold {
 		return nil
 	}
-	index := from.policy.Pick(&c.request)
-	if index < 0 {
+	chosen := c.choose(from)
+	if chosen == nil {
 		return nil
 	}
-	attempt := c.attempt(from.instances[index], panicking)
+	attempt := c.attempt(chosen, panicking)
 	attempt.stratum = c.stratum(to, split)
 	c.track(attempt, from)
 	return attempt
+}
+
+// mostPassed bounds how many instances a choice passes by that were banned after the plan was made.
+const mostPassed = 16
+
+// choose lets the policy choose; nil if there is nobody.
+func (c *Call) choose(from *candidates) *instance {
+	tried := c.request.Tried
+	for range mostPassed {
+		index := from.policy.Pick(&c.request)
+		if index < 0 {
+			break
+		}
+		chosen := from.instances[index]
+		if from.panic || chosen.pulse.State() == health.Up {
+			c.request.Tried = tried
+			return chosen
+		}
+		c.request.Tried = append(c.request.Tried, chosen.target)
+	}
+	c.request.Tried = tried
+	return nil
 }
 
 // track notes that an attempt is in flight, if the policy goes by that.

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
 	"github.com/ufc-mesh/ufc/shared/model"
@@ -25,12 +27,23 @@ type plan struct {
 	memories *memories
 	size     int // instances of the callee, whoever may be chosen
 	key      route.Key
-	hashes   bool      // the policy goes by a key
-	tracks   bool      // the policy goes by what is in flight
-	learns   bool      // the policy goes by latency
-	checks   bool      // the agent checks the instances by itself
-	badCodes []badCode // by code
-	views    []view    // the line view; the last one takes every caller
+	hashes   bool          // the policy goes by a key
+	tracks   bool          // the policy goes by what is in flight
+	learns   bool          // the policy goes by latency
+	checks   bool          // the agent checks the instances by itself
+	badCodes []badCode     // by code
+	views    []view        // the line view; the last one takes every caller
+	made     time.Duration // by the agent's clock
+	cost     atomic.Int64  // time that it took to make, lists of candidates included
+}
+
+// rest is how many times as long as it took to make, a plan serves at least, though bans have changed: making plans takes a
+// tenth of a core at most, when thousands of instances die one after another. Who was banned since is passed by.
+const rest = 9
+
+// rested tells whether another plan may take the place of this one, which bans have outdated.
+func (p *plan) rested(now time.Duration) bool {
+	return now-p.made >= rest*time.Duration(p.cost.Load())
 }
 
 // view is what holds for some callers.
@@ -70,15 +83,23 @@ type badCode struct {
 	factor float64
 }
 
-// current returns the plan in force.
-func (s *service) current() *plan {
+// current returns the plan to go by, which may be one that doesn't know of the last bans yet.
+func (s *service) current(at time.Duration) *plan {
 	now, here := s.state.Load(), s.agent.place.Load()
 	if p := now.plan.Load(); p != nil && p.place == here {
 		return p
 	}
+	if p := now.outdated; p != nil && p.place == here && !p.rested(at) {
+		return p
+	}
+	return s.newest()
+}
+
+// newest returns the plan of what is known now.
+func (s *service) newest() *plan {
 	s.planning.Lock()
 	defer s.planning.Unlock()
-	now, here = s.state.Load(), s.agent.place.Load()
+	now, here := s.state.Load(), s.agent.place.Load()
 	p := now.plan.Load()
 	if p == nil || p.place != here {
 		p = s.compile(now, here)
@@ -89,7 +110,7 @@ func (s *service) current() *plan {
 
 // compile makes the plan of a state.
 func (s *service) compile(now *state, here *place) *plan {
-	document := now.view.Service
+	document, begun := now.view.Service, s.agent.now()
 	p := &plan{
 		service: document, place: here, memories: &s.memories, size: len(now.instances),
 		key:    route.ParseKey(document.Balance.Hash),
@@ -110,6 +131,8 @@ func (s *service) compile(now *state, here *place) *plan {
 	}
 	p.views = append(p.views, c.view(document))
 	s.memories.keep(document.Balance.Policy, c.subsets)
+	p.made = s.agent.now()
+	p.cost.Store(int64(p.made - begun))
 	return p
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -472,4 +473,51 @@ func TestSlowStartOfAFamilyStaysInItsIDC(t *testing.T) {
 		}
 		r.Close()
 	})
+}
+
+// When many instances are banned one after another, a plan serves until its making is paid for, and passes the banned by.
+func TestAnOutdatedPlanPassesTheBannedBy(t *testing.T) {
+	for _, policy := range policies {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, append(instances("shop", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"), documented("shop", func(s *model.Service) {
+				s.Balance.Policy = policy
+			}))...)
+			r.spread(t, "shop", 10)
+			s := r.service("shop")
+			costly := s.current(r.now())
+			costly.cost.Store(int64(time.Second))
+			ban := func(address string) {
+				r.dead.Store(netip.MustParseAddrPort(address), true)
+				for _, i := range s.state.Load().instances {
+					if i.hostPort == address {
+						s.health.Record(0, &health.Observation{Instance: i.health, Slot: i.pulse.Slot(), Result: health.ConnectError})
+					}
+				}
+				synctest.Wait()
+			}
+			dead := []string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"}
+			for n, address := range dead[:2] {
+				ban(address)
+				if s.current(r.now()) != costly {
+					t.Fatalf("%s: ban %d: a new plan at once", policy, n+1)
+				}
+				for other := range r.spread(t, "shop", 50) {
+					if slices.Contains(dead[:n+1], other) {
+						t.Errorf("%s: %s is banned, and chosen", policy, other)
+					}
+				}
+			}
+			ban(dead[2])
+			ban("10.0.0.4:80") // nobody is left whom the old plan knows
+			r.spread(t, "shop", 10)
+			if s.current(r.now()) == costly {
+				t.Errorf("%s: the old plan still serves, which knows nobody", policy)
+			}
+			time.Sleep(rest * time.Second)
+			r.spread(t, "shop", 1)
+			if now := s.state.Load(); now.plan.Load() != s.current(r.now()) {
+				t.Errorf("%s: the plan is outdated still", policy)
+			}
+		})
+	}
 }

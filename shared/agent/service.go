@@ -51,11 +51,16 @@ type state struct {
 	instances []*instance                       // in the view's order
 	byHand    map[netip.AddrPort]*model.HandBan // obeyed; mostly nil
 	plan      atomic.Pointer[plan]
+	outdated  *plan // of the same documents, made before bans changed; nil: none
 }
 
 // again is the same state without a plan, for when bans have changed.
 func (st *state) again() *state {
-	return &state{view: st.view, instances: st.instances, byHand: st.byHand}
+	next := &state{view: st.view, instances: st.instances, byHand: st.byHand, outdated: st.plan.Load()}
+	if next.outdated == nil {
+		next.outdated = st.outdated
+	}
+	return next
 }
 
 // Family is an IP version, for callers that can use an address of one only.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
 	"github.com/ufc-mesh/ufc/shared/health"
@@ -151,8 +152,10 @@ func (g *group) candidates(family Family) *candidates {
 	defer g.mu.Unlock()
 	made := g.lists[family].Load()
 	if made == nil {
+		begun := time.Now()
 		made = g.newCandidates(family)
 		g.lists[family].Store(made)
+		g.plan.cost.Add(int64(time.Since(begun)))
 	}
 	return made
 }
