@@ -118,7 +118,7 @@ func (s *service) collect(emit emitter) {
 	now := s.state.Load()
 	emit.gauge(bannedDesc, float64(now.banned()), s.name)
 	panicking := 0.0
-	if now.panicking() {
+	if now.panicking(s.agent.place.Load().idcs) {
 		panicking = 1
 	}
 	emit.gauge(panicDesc, panicking, s.name)

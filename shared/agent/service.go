@@ -10,6 +10,7 @@ import (
 	"github.com/ufc-mesh/ufc/shared/catalog"
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
+	"github.com/ufc-mesh/ufc/shared/route"
 )
 
 // instance is one instance as the agent uses it: its document, and what lives on when the document changes. What every
@@ -124,11 +125,6 @@ func (s *service) put(view *catalog.View) {
 	hand, ends := byHand(view, s.agent.place.Load().idcs, time.Now())
 	s.awaitEnd(view, ends)
 	s.retain(instances, hand)
-	if before != nil && before.view.Service != view.Service {
-		for _, l := range s.lines.all() { // their routes may be others now
-			l.strata.reset()
-		}
-	}
 	s.state.Store(&state{view: view, instances: instances, byHand: hand})
 }
 
@@ -220,10 +216,10 @@ func (s *service) warmUp(idc string) {
 }
 
 // panicking tells whether so few instances are left that the others are chosen all the same.
-func (st *state) panicking() bool {
+func (st *state) panicking(idcs *route.IDCs) bool {
 	serving, left := 0, 0
 	for _, i := range st.instances {
-		if i.Serving() && st.byHand[i.Address] == nil {
+		if i.Serving() && !idcs.Drained(i.IDC) && st.byHand[i.Address] == nil {
 			serving++
 			if i.pulse.State() == health.Up {
 				left++

@@ -2,53 +2,60 @@ package agent
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
 )
 
 // strata are the attempts of one line that may be compared with each other, by route and split.
 type strata struct {
-	list atomic.Pointer[[]*health.Stratum] // by path.first + split; immutable
-	mu   sync.Mutex                        // of the writers
+	list atomic.Pointer[strataOf]
+	mu   sync.Mutex // of the writers
 }
 
-// reset forgets them: routes have changed, and numbers mean something else.
-func (t *strata) reset() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.list.Store(nil)
+// strataOf are the strata of one document of the callee: in another one a route's number may mean something else. It never
+// changes.
+type strataOf struct {
+	service *model.Service
+	strata  []*health.Stratum // by path.first + split; nil: none yet
 }
 
-func (t *strata) at(number int) *health.Stratum {
-	if list := t.list.Load(); list != nil && number < len(*list) {
-		return (*list)[number]
+func (o *strataOf) at(service *model.Service, number int) *health.Stratum {
+	if o != nil && o.service == service && number < len(o.strata) {
+		return o.strata[number]
 	}
 	return nil
 }
 
-// stratum returns what an attempt on the nth split of the call's route is compared with.
+// stratum returns what an attempt on the nth split of the call's route is compared with; nil: nothing any more, since the
+// callee's document has changed after the call began.
 func (c *Call) stratum(to *path, split int) *health.Stratum {
-	t, number := &c.line.strata, to.first+split
-	if known := t.at(number); known != nil {
+	t, of, number := &c.line.strata, c.plan.service, to.first+split
+	if known := t.list.Load().at(of, number); known != nil {
 		return known // fast path
+	}
+	if c.service.state.Load().view.Service != of {
+		return nil
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if known := t.at(number); known != nil {
+	old := t.list.Load()
+	if known := old.at(of, number); known != nil {
 		return known
 	}
-	var list []*health.Stratum
-	if old := t.list.Load(); old != nil {
-		list = append(list, *old...)
+	next := &strataOf{service: of}
+	if old != nil && old.service == of {
+		next.strata = slices.Clone(old.strata)
 	}
-	for len(list) <= number {
-		list = append(list, nil)
+	for len(next.strata) <= number {
+		next.strata = append(next.strata, nil)
 	}
-	list[number] = health.NewStratum(nameOfStratum(c.line.caller, c.Route(), len(to.subsets), split))
-	t.list.Store(&list)
-	return list[number]
+	next.strata[number] = health.NewStratum(nameOfStratum(c.line.caller, c.Route(), len(to.subsets), split))
+	t.list.Store(next)
+	return next.strata[number]
 }
 
 func nameOfStratum(caller string, route, splits, split int) string {

@@ -226,7 +226,7 @@ func bySuccess(instances []*instance) []balance.Member {
 		if i.pulse.State() != health.Up {
 			success = i.health.Success()
 		}
-		all[n].Weight = min(all[n].Weight, mostScaled) * int(math.Round(success*successScale))
+		all[n].Weight = min(all[n].Weight, mostScaled) * max(int(math.Round(success*successScale)), 1)
 	}
 	return all
 }

@@ -78,7 +78,6 @@ type record struct {
 const (
 	healSuccesses = 20
 	healTime      = time.Minute
-	mostLevel     = 40
 )
 
 // next returns how long the next ban is to be.
@@ -235,7 +234,9 @@ func (s *Service) begin(i *Instance, kind Kind, badness float64, evidence Decisi
 	b := &ban{reason: evidence.Reason, since: now, until: now + d, duration: d, badness: badness, lastErr: evidence.Detail}
 	i.ban = b
 	r.bans++
-	r.level = min(r.level+1, mostLevel)
+	if r.next(policy) < max(policy.MaxDuration.Std(), policy.Duration.Std()) { // more to forget would change nothing
+		r.level++
+	}
 	s.clean(i) // outcomes of attempts that began before it change nothing
 	i.set(Out)
 	evidence.Kind, evidence.Duration, evidence.BannedFor = kind, d, r.spent

@@ -675,7 +675,7 @@ func TestWhoHasLeftIsNobodysPeer(t *testing.T) {
 	})
 }
 
-// Trials by traffic have no timer: who leaves the list amid them is forgotten when his ban's time has passed once more.
+// Who leaves the list amid trials by traffic is forgotten when nobody has told of one for long.
 func TestWhoLeavesAmidRareTrialsIsForgotten(t *testing.T) {
 	inWorld(t, 4, nil, func(t *testing.T, w *world) {
 		in := NewStratum("caller web")
@@ -695,10 +695,70 @@ func TestWhoLeavesAmidRareTrialsIsForgotten(t *testing.T) {
 			t.Fatalf("state %v of who came back at once", w.all[3].State())
 		}
 		w.list(3)
-		time.Sleep(time.Minute)
+		time.Sleep(forget)
 		w.list(0)
 		if w.service.Remembers() {
 			t.Error("remembered for ever")
+		}
+	})
+}
+
+// Trials by traffic that nobody tells of don't go on for ever.
+func TestRareTrialsThatNobodyTellsOfEnd(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		for range 10 {
+			w.answered(in, 5, map[int]int{3: 5}, 404)
+		}
+		time.Sleep(12 * time.Second)
+		w.answered(in, 1, nil, 0) // a trial, too
+		time.Sleep(forget)
+		if state := w.all[3].State(); state != Rarely {
+			t.Fatalf("state %v when the last trial is not long ago", state)
+		}
+		time.Sleep(forget)
+		if state := w.all[3].State(); state != Up {
+			t.Errorf("state %v after 10 minutes without a trial", state)
+		}
+	})
+}
+
+// A ban that is the longest already counts for no more doublings: what is never used must not have to be forgotten.
+func TestDoublingsEndAtTheLongestBan(t *testing.T) {
+	r, policy := record{}, policyOf(nil)
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		for range 50 {
+			w.service.mu.Lock()
+			w.service.begin(w.all[0], Relapsed, 1, Decision{Reason: ByRequests})
+			w.service.mu.Unlock()
+		}
+		r = w.all[0].past.record
+	})
+	if r.next(policy) != policy.MaxDuration.Std() {
+		t.Errorf("the next ban would be %v", r.next(policy))
+	}
+	if r.level--; r.next(policy) == policy.MaxDuration.Std() {
+		t.Errorf("one step forgotten of %d, and the next ban is as long", r.level+1)
+	}
+}
+
+// What is compared of a callee that nobody calls any more is forgotten.
+func TestASilentCalleesStrataAreForgotten(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		in := NewStratum("caller web")
+		w.answered(in, 5, nil, 0)
+		time.Sleep(strataLife)
+		if len(in.cells) == 0 {
+			t.Fatal("forgotten too soon")
+		}
+		time.Sleep(quiet * 2 * time.Second)
+		if w.service.mu.Lock(); len(in.cells) > 0 || len(w.service.strata) > 0 {
+			t.Error("never forgotten")
+		}
+		w.service.mu.Unlock()
+		w.answered(in, 5, nil, 0)
+		if w.service.catchUp(); len(in.cells) == 0 {
+			t.Error("not known again")
 		}
 	})
 }

@@ -117,13 +117,7 @@ func (s *Service) Retain(members []Member, place func(n int) *Pulse) []*Instance
 			s.forget(i)
 			continue
 		}
-		listed[address] = i
-		if !i.gone && i.State() == Rarely { // no timer runs, and no trial will end the ban
-			b := i.ban
-			b.stop()
-			b.timer = s.monitor.after(b.duration, func() { s.left(i, b) })
-		}
-		i.gone = true
+		i.gone, listed[address] = true, i
 	}
 	s.instances = listed
 	s.regroup()
@@ -225,6 +219,9 @@ func (s *Service) wake() {
 		return
 	}
 	s.idle = 0
+	if s.ticker != nil {
+		s.ticker.Stop()
+	}
 	s.ticker = s.monitor.after(s.interval(), s.tick)
 }
 
@@ -240,9 +237,25 @@ func (s *Service) tick() {
 	} else if s.idle++; s.idle >= quiet {
 		s.awake.Store(false)
 	}
-	if s.awake.Load() && !s.closed {
+	switch {
+	case s.closed:
+	case s.awake.Load():
 		s.ticker = s.monitor.after(s.interval(), s.tick)
+	default:
+		s.ticker = s.monitor.after(strataLife, s.dropAll)
 	}
 	s.mu.Unlock()
 	s.deliver()
+}
+
+// dropAll forgets what is compared of a callee that nobody calls any more.
+func (s *Service) dropAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.awake.Load() {
+		return
+	}
+	for t := range s.strata {
+		s.drop(t)
+	}
 }

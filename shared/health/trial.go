@@ -75,18 +75,12 @@ func (s *Service) over(i *Instance, b *ban) bool {
 		}
 		return true
 	case b.reason == ByNeighbour:
-		s.end(i, Reopened, "its time is over")
+		if s.monitor.now() >= b.until { // else he has just prolonged it, and another timer runs
+			s.end(i, Reopened, "its time is over")
+		}
 		return true
 	}
 	return false
-}
-
-// left forgets a half-open instance that has gone from the list, unless it is back.
-func (s *Service) left(i *Instance, b *ban) {
-	s.mu.Lock()
-	s.over(i, b)
-	s.mu.Unlock()
-	s.deliver()
 }
 
 // extend lets a ban go on, since the port didn't answer. The lock is held.
@@ -123,12 +117,20 @@ func (s *Service) halfOpen(i *Instance, b *ban) {
 	}
 	i.set(state)
 	s.decide(i, Decision{Kind: HalfOpen, Reason: b.reason, Rule: "the port answered a probe", Needed: b.trials.rule(b.reason)})
-	if state == Trying {
-		b.timer = s.monitor.after(s.policy.Load().TrialTimeout, func() { s.unheard(i, b) })
-	}
+	b.timer = s.monitor.after(s.patience(b), func() { s.unheard(i, b) })
 }
 
-// unheard looks whether trials were told of. Where there are none, or nobody tells, probes stand for them.
+// patience is how long nobody need tell of a trial. What an instance answered is forgotten after a while, and so is that it
+// deviated, if nobody tells any more.
+func (s *Service) patience(b *ban) time.Duration {
+	if b.reason.deviation() {
+		return forget
+	}
+	return s.policy.Load().TrialTimeout
+}
+
+// unheard looks whether trials were told of. Where there are none, or nobody tells, probes stand for them; after a ban by
+// deviation one, which proves that there is a port at least.
 func (s *Service) unheard(i *Instance, b *ban) {
 	s.mu.Lock()
 	if s.over(i, b) {
@@ -138,7 +140,7 @@ func (s *Service) unheard(i *Instance, b *ban) {
 	}
 	if b.trials.heard {
 		b.trials.heard = false
-		b.timer = s.monitor.after(s.policy.Load().TrialTimeout, func() { s.unheard(i, b) })
+		b.timer = s.monitor.after(s.patience(b), func() { s.unheard(i, b) })
 		s.mu.Unlock()
 		return
 	}
@@ -149,6 +151,8 @@ func (s *Service) unheard(i *Instance, b *ban) {
 	case s.over(i, b) || s.monitor.ctx.Err() != nil:
 	case err != nil:
 		s.extend(i, b, err)
+	case b.reason.deviation():
+		s.end(i, Reopened, "nobody has told of a trial for "+forget.String())
 	default:
 		if b.trials.probes++; b.trials.successes+b.trials.probes >= trialSuccesses {
 			s.end(i, Reopened, "")
