@@ -8,5 +8,5 @@
 // judge (judge.go) reads off the ledgers. The report (report.go, plots.go) is docs/scenarios.
 //
 // The agent's timers run in the same virtual time, that of a testing/synctest bubble: the world sleeps until the next
-// event's moment.
+// event's moment. All random numbers come from a seed, so that a run can be repeated: exactly with GOMAXPROCS=1.
 package scenarios

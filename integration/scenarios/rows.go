@@ -87,8 +87,9 @@ func deviating() (list []row) {
 				seeds:  200, variants: notFound(n, rate, 1, 2*limit), judge: withinTime(limit, 0.95),
 			}
 			if n == 20 && rate == 2 {
-				// The faulty one is asked six times in the minute, give or take, and that is about what certainty takes.
-				r.insists = withinTime(limit, 0.8)
+				// The faulty one is asked six times in the minute, give or take, and five are what certainty takes: 97 % of the seeds
+				// find it in time, so that by chance 200 may show a little under 95 %.
+				r.insists = withinTime(limit, 0.9)
 			}
 			if n == 4 && rate == 200 {
 				r.plot = &curve{y: "share of calls with a good answer", value: successShare,

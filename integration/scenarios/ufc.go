@@ -2,9 +2,11 @@ package scenarios
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -29,6 +31,7 @@ func runUFC(t *testing.T, s *setup, seed uint64) (result *ledger) {
 			options := agent.Options{IDC: s.idc, Probe: func(ctx context.Context, address netip.AddrPort, timeout time.Duration) error {
 				return w.probe(ctx, time.Since(begun)-w.onset, address, timeout)
 			}}
+			options.Random = dice(seed, uint64(n))
 			listen(&options, begun, n, w.ledger)
 			a := agent.New(views, options)
 			defer a.Close()
@@ -37,6 +40,17 @@ func runUFC(t *testing.T, s *setup, seed uint64) (result *ledger) {
 		result = w.run(time.Sleep)
 	})
 	return result
+}
+
+// dice returns an agent's own random numbers, which are the same again for a seed.
+func dice(seed, of uint64) func() uint64 {
+	var mu sync.Mutex
+	numbers := rand.NewPCG(seed, 1<<32+of)
+	return func() uint64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return numbers.Uint64()
+	}
 }
 
 func (u *ufc) pick(_ time.Duration, r *request) int {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,9 @@ type Options struct {
 	// Decided is told each decision on an instance or a callee, those of one callee in their order, under no lock. It must
 	// not block. Default: nobody is told.
 	Decided func(health.Decision)
+	// Random returns a random number, for several goroutines at once. Default rand.Uint64; a simulation gives one that can be
+	// repeated.
+	Random func() uint64
 }
 
 // Agent follows a catalog and serves calls. It is used by many goroutines at once.
@@ -31,6 +35,7 @@ type Agent struct {
 	epoch   time.Time // the agent's clock begins here
 	place   atomic.Pointer[place]
 	tell    func(health.Decision) // nil: nobody
+	random  func() uint64
 
 	services atomic.Pointer[map[string]*service] // the map is immutable
 	mu       sync.Mutex                          // of its writers, and of what follows
@@ -51,11 +56,15 @@ func New(views *catalog.Catalog, options Options) *Agent {
 	if options.Probe == nil {
 		options.Probe = health.DialProbe
 	}
+	if options.Random == nil {
+		options.Random = rand.Uint64
+	}
 	a := &Agent{
 		catalog:   views,
-		monitor:   health.NewMonitor(options.Probe),
+		monitor:   health.NewMonitor(options.Probe, options.Random),
 		epoch:     time.Now(),
 		tell:      options.Decided,
+		random:    options.Random,
 		duration:  newDurationHistogram(),
 		strangers: newLine(unknown, nil, nil),
 		departed:  map[string]*service{},

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -175,7 +174,7 @@ func (c *Call) direct() {
 
 // draw takes a random number where others have a key.
 func (c *Call) draw() {
-	c.key = rand.Uint64()
+	c.key = c.agent.random()
 	c.request.Hash, c.request.Seed = c.key, c.key
 }
 
@@ -295,7 +294,7 @@ func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
 	}
 	if first >= 0 && first < len(t.groups) {
 		g := t.groups[first]
-		cold = len(t.groups) > 1 && !panicking && !g.candidates(c.Family).takes(c.request.Now)
+		cold = len(t.groups) > 1 && !panicking && !g.candidates(c.Family).takes(&c.request)
 		if attempt := c.pickFrom(to, split, g, panicking, cold); attempt != nil {
 			return attempt
 		}

@@ -25,6 +25,7 @@ type plan struct {
 	service  *model.Service
 	place    *place
 	memories *memories
+	random   func() uint64
 	size     int // instances of the callee, whoever may be chosen
 	key      route.Key
 	hashes   bool          // the policy goes by a key
@@ -112,7 +113,7 @@ func (s *service) newest() *plan {
 func (s *service) compile(now *state, here *place) *plan {
 	document, begun := now.view.Service, s.agent.now()
 	p := &plan{
-		service: document, place: here, memories: &s.memories, size: len(now.instances),
+		service: document, place: here, memories: &s.memories, random: s.agent.random, size: len(now.instances),
 		key:    route.ParseKey(document.Balance.Hash),
 		hashes: document.Balance.Policy == model.ConsistentHash, tracks: balance.Tracks(document.Balance.Policy),
 		learns:   document.Balance.Policy == model.EWMA,

@@ -189,7 +189,7 @@ func (g *group) newCandidates(family Family) *candidates {
 	made.warmth = newWarmth(made.instances, len(serving))
 	key := g.key
 	key.family = family
-	made.memory = g.plan.memories.of(key)
+	made.memory = g.plan.memories.of(key, g.plan.random)
 	made.policy = balance.New(key.policy, list, g.plan.size, made.memory)
 	return made
 }
@@ -255,7 +255,7 @@ func (m *memories) keep(policy model.BalancePolicy, subsets map[string]*subset) 
 }
 
 // of returns the memory of a list.
-func (m *memories) of(key memoryKey) *balance.Memory {
+func (m *memories) of(key memoryKey, random func() uint64) *balance.Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.byList == nil {
@@ -263,7 +263,7 @@ func (m *memories) of(key memoryKey) *balance.Memory {
 	}
 	memory := m.byList[key]
 	if memory == nil {
-		memory = balance.NewMemory()
+		memory = balance.NewMemory(random())
 		m.byList[key] = memory
 	}
 	return memory

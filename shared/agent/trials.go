@@ -1,8 +1,6 @@
 package agent
 
 import (
-	"math/rand/v2"
-
 	"github.com/ufc-mesh/ufc/shared/health"
 )
 
@@ -16,8 +14,8 @@ func (c *Call) try(to *path, split int, from *candidates) *Attempt {
 	if c.attempts > 0 {
 		return nil
 	}
-	rare := rand.Float64() < trialShare
-	begin := rand.IntN(len(from.trials))
+	rare := c.request.Fraction() < trialShare
+	begin := int(c.request.Fraction() * float64(len(from.trials)))
 	for n := range from.trials {
 		i := from.trials[(begin+n)%len(from.trials)]
 		state := i.pulse.State()

@@ -2,9 +2,10 @@ package agent
 
 import (
 	"math"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
+
+	"github.com/ufc-mesh/ufc/shared/balance"
 )
 
 // warmth is how much of its traffic a group can take after it was lost. An IDC that comes back has all of its instances in
@@ -29,8 +30,8 @@ func newWarmth(instances []*instance, of int) *warmth {
 }
 
 // takes tells whether the group takes one more request of those that are its own, from callers of the candidates' family.
-func (from *candidates) takes(now time.Duration) bool {
-	w := from.warmth
+func (from *candidates) takes(r *balance.Request) bool {
+	w, now := from.warmth, r.Now
 	if now >= w.until {
 		return true // fast path
 	}
@@ -42,5 +43,5 @@ func (from *candidates) takes(now time.Duration) bool {
 		w.share.Store(math.Float64bits(2 * sum / float64(w.of)))
 		w.at.Store(int64(now))
 	}
-	return rand.Float64() < math.Float64frombits(w.share.Load())
+	return r.Fraction() < math.Float64frombits(w.share.Load())
 }

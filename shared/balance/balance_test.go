@@ -72,7 +72,7 @@ func likely(t *testing.T, title any, counts []int, weights ...float64) {
 func TestSharesGoByWeight(t *testing.T) {
 	for _, name := range policies[:4] { // consistent hash has tests of its own
 		list := members(5, 50, 10, 10, 30, 0)
-		policy := New(name, list, 5, NewMemory())
+		policy := New(name, list, 5, NewMemory(rand.Uint64()))
 		likely(t, name, picks(policy, 5, 40_000, Request{}), 5, 1, 1, 3, 0)
 	}
 }
@@ -81,7 +81,7 @@ func TestSharesGoByWeight(t *testing.T) {
 func TestRetriesSpread(t *testing.T) {
 	for _, name := range policies {
 		list := members(4, 100)
-		policy := New(name, list, 4, NewMemory())
+		policy := New(name, list, 4, NewMemory(rand.Uint64()))
 		counts := picks(policy, 4, 30_000, Request{Tried: []*Target{list[1].Target}})
 		if name != model.ConsistentHash {
 			likely(t, name, counts, 1, 0, 1, 1)
@@ -95,7 +95,7 @@ func TestRetriesSpread(t *testing.T) {
 func TestRetriesBesideADominantMember(t *testing.T) {
 	for _, name := range policies[:4] {
 		list := members(4, 900_000, 100, 100, 200)
-		policy := New(name, list, 4, NewMemory())
+		policy := New(name, list, 4, NewMemory(rand.Uint64()))
 		counts := picks(policy, 4, 20_000, Request{Tried: []*Target{list[0].Target}})
 		likely(t, name, counts, 0, 1, 1, 2)
 	}
@@ -106,7 +106,7 @@ func TestEachMemberIsTriedOnce(t *testing.T) {
 		for _, weights := range [][]int{{100}, {1, 1_000_000, 30}, {0}} {
 			for size := 1; size <= 7; size++ {
 				list := members(size, weights...)
-				policy := New(name, list, size, NewMemory())
+				policy := New(name, list, size, NewMemory(rand.Uint64()))
 				r := Request{Hash: 7}
 				seen := map[int]bool{}
 				for range size {
@@ -127,7 +127,7 @@ func TestEachMemberIsTriedOnce(t *testing.T) {
 
 func TestNobody(t *testing.T) {
 	for _, name := range policies {
-		if member := New(name, nil, 3, NewMemory()).Pick(&Request{}); member != -1 {
+		if member := New(name, nil, 3, NewMemory(rand.Uint64())).Pick(&Request{}); member != -1 {
 			t.Errorf("%s picked %d of nobody", name, member)
 		}
 	}
@@ -135,14 +135,14 @@ func TestNobody(t *testing.T) {
 
 func TestWeightsOfZero(t *testing.T) {
 	for _, name := range policies {
-		none := New(name, members(3, 0), 3, NewMemory())
+		none := New(name, members(3, 0), 3, NewMemory(rand.Uint64()))
 		for member, count := range picks(none, 3, 3000, Request{}) {
 			if count < 500 {
 				t.Errorf("%s: all have a weight of 0, and member %d got %d of 3000", name, member, count)
 			}
 		}
 		list := members(3, 1, 0, -5)
-		some := New(name, list, 3, NewMemory())
+		some := New(name, list, 3, NewMemory(rand.Uint64()))
 		if counts := picks(some, 3, 1000, Request{}); counts[0] != 1000 {
 			t.Errorf("%s: weights 1, 0, −5 got %v", name, counts)
 		}
@@ -156,11 +156,11 @@ func TestPenaltyCutsTheShare(t *testing.T) {
 	for _, name := range policies[:4] {
 		list := members(4, 100)
 		list[2].Target.Penalize(time.Second, 0.25)
-		policy := New(name, list, 4, NewMemory())
+		policy := New(name, list, 4, NewMemory(rand.Uint64()))
 		likely(t, name, picks(policy, 4, 30_000, Request{Now: time.Second}), 1, 1, 0.25, 1)
 		list = members(3, 20, 10)
 		list[0].Target.Penalize(time.Second, 0.5)
-		policy = New(name, list, 3, NewMemory())
+		policy = New(name, list, 3, NewMemory(rand.Uint64()))
 		counts := picks(policy, 3, 30_000, Request{Now: time.Second, Tried: []*Target{list[1].Target}})
 		likely(t, name, counts, 1, 0, 2)
 	}
@@ -173,7 +173,7 @@ func TestAllInSlowStart(t *testing.T) {
 		for _, m := range list {
 			m.Target.SlowStart(time.Second)
 		}
-		policy := New(name, list, 4, NewMemory())
+		policy := New(name, list, 4, NewMemory(rand.Uint64()))
 		counts := picks(policy, 4, 8000, Request{Now: time.Second})
 		for member, count := range counts {
 			if count < 1000 {
@@ -190,7 +190,7 @@ func TestPickAllocatesNothing(t *testing.T) {
 			busy(list)
 			list[3].Target.SlowStart(time.Second)
 			list[4].Target.Penalize(time.Second, 0.1)
-			memory := NewMemory()
+			memory := NewMemory(rand.Uint64())
 			policy := New(name, list, 30, memory)
 			tried := []*Target{list[0].Target, list[1].Target}
 			r := Request{Now: time.Second}
@@ -215,7 +215,7 @@ func TestManyAtOnce(t *testing.T) {
 	const workers, calls = 8, 3000
 	for _, name := range policies {
 		list := members(20, 100, 50, 300)
-		memory := NewMemory()
+		memory := NewMemory(rand.Uint64())
 		var current atomic.Pointer[Policy]
 		change := func(length int) {
 			policy := New(name, list[:length], len(list), memory)

@@ -25,7 +25,7 @@ func BenchmarkPick(b *testing.B) {
 			for kind, weights := range map[string][]int{"equal": {100}, "weighted": {100, 70, 130, 50}} {
 				list := members(size, weights...)
 				busy(list)
-				memory := NewMemory()
+				memory := NewMemory(rand.Uint64())
 				for range 2 * size {
 					memory.Began(0)
 				}
@@ -62,7 +62,7 @@ func pickParallel(b *testing.B, policy Policy) {
 
 func BenchmarkTrack(b *testing.B) {
 	b.ReportAllocs()
-	memory := NewMemory()
+	memory := NewMemory(rand.Uint64())
 	list := members(10_000, 100)
 	now, i := time.Duration(0), 0
 	for b.Loop() {
@@ -81,7 +81,7 @@ func BenchmarkNew(b *testing.B) {
 			list := members(size, 100, 70, 130, 50)
 			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
 				b.ReportAllocs()
-				memory := NewMemory()
+				memory := NewMemory(rand.Uint64())
 				for b.Loop() {
 					New(name, list, size, memory)
 				}

@@ -105,8 +105,8 @@ func (r *Request) number() uint64 {
 	return mix(r.Seed)
 }
 
-// fraction returns a random number from 0 to 1.
-func (r *Request) fraction() float64 { return float64(r.number()>>11) / (1 << 53) }
+// Fraction returns a random number from 0 to 1.
+func (r *Request) Fraction() float64 { return float64(r.number()>>11) / (1 << 53) }
 
 // random draws a member by weight.
 func (t *table) random(r *Request) int { return t.at(scaled(r.number(), t.total)) }
@@ -188,7 +188,7 @@ func (l *list) accept(r *Request, member int, draw func(*Request) int) int {
 		target := l.targets[member]
 		if !slices.Contains(r.Tried, target) {
 			factor := target.Factor(r.Now)
-			if factor == 1 || r.fraction() < factor {
+			if factor == 1 || r.Fraction() < factor {
 				return member
 			}
 			if factor > bestFactor {
@@ -212,7 +212,7 @@ func (l *list) scan(r *Request) int {
 	for member := range l.targets {
 		sum += share(member)
 	}
-	point, last := r.fraction()*sum, -1
+	point, last := r.Fraction()*sum, -1
 	for member := range l.targets {
 		if part := share(member); part > 0 {
 			if point -= part; point < 0 {

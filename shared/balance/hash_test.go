@@ -14,7 +14,7 @@ const keys = 20_000
 
 // owners returns the names of the members that idle members' policy picks for many keys.
 func owners(list []Member, size int) []string {
-	policy := New(model.ConsistentHash, list, size, NewMemory())
+	policy := New(model.ConsistentHash, list, size, NewMemory(rand.Uint64()))
 	names := make([]string, keys)
 	for key := range names {
 		names[key] = list[policy.Pick(&Request{Hash: uint64(key)})].Name
@@ -118,7 +118,7 @@ func TestTheOrderOfMembersDoesNotMatter(t *testing.T) {
 // All agents of all versions must agree. If this fails, a new version would move the keys of all who use it.
 func TestOwnersStayTheSame(t *testing.T) {
 	list := members(10, 1, 10, 100, 1000)
-	policy := New(model.ConsistentHash, list, 10, NewMemory())
+	policy := New(model.ConsistentHash, list, 10, NewMemory(rand.Uint64()))
 	var got []int
 	for key := range 32 {
 		got = append(got, policy.Pick(&Request{Hash: uint64(key)}))
@@ -134,7 +134,7 @@ func TestKeysGoByWeight(t *testing.T) {
 	f := func(n int, off float64, weights ...int) {
 		t.Helper()
 		list := members(n, weights...)
-		policy := New(model.ConsistentHash, list, n, NewMemory())
+		policy := New(model.ConsistentHash, list, n, NewMemory(rand.Uint64()))
 		groups := make([]float64, len(weights)) // members of the same weight
 		wants := make([]float64, len(weights))
 		sum := 0.0
@@ -161,7 +161,7 @@ func TestKeysGoByWeight(t *testing.T) {
 	f(1000, 0.08, 1, 2, 3, 4, 5)
 	f(8000, 0.04, 100, 100, 100, 400)
 	worst, list := 0.0, members(100, 100)
-	for _, count := range picks(New(model.ConsistentHash, list, 100, NewMemory()), 100, 300_000, Request{}) {
+	for _, count := range picks(New(model.ConsistentHash, list, 100, NewMemory(rand.Uint64())), 100, 300_000, Request{}) {
 		worst = math.Max(worst, math.Abs(float64(count)/3000-1))
 	}
 	if worst > 0.35 { // 7 % is the standard deviation
@@ -178,7 +178,7 @@ func TestLoadIsBounded(t *testing.T) {
 		for i := range list {
 			total += list[i].Weight
 		}
-		memory := NewMemory()
+		memory := NewMemory(rand.Uint64())
 		policy := New(model.ConsistentHash, list, n, memory)
 		for before := range requests {
 			r := Request{Hash: 42, Stripe: uint32(before)}
@@ -201,7 +201,7 @@ func TestLoadIsBounded(t *testing.T) {
 // With more overloaded members than a walk meets, the requests of one key still spread.
 func TestLoadOfAKeyInALongList(t *testing.T) {
 	list := members(5000, 100)
-	memory := NewMemory()
+	memory := NewMemory(rand.Uint64())
 	policy := New(model.ConsistentHash, list, 5000, memory)
 	most := 0
 	for range 2000 {
@@ -217,7 +217,7 @@ func TestLoadOfAKeyInALongList(t *testing.T) {
 
 func TestAnIdleKeyStays(t *testing.T) {
 	list := members(50, 100)
-	memory := NewMemory()
+	memory := NewMemory(rand.Uint64())
 	policy := New(model.ConsistentHash, list, 50, memory)
 	r := Request{Hash: 99}
 	owner := policy.Pick(&r)
@@ -238,7 +238,7 @@ func TestKeysComeBackGradually(t *testing.T) {
 	list := members(10, 100)
 	before := owners(list, 10)
 	list[4].Target.SlowStart(0)
-	policy := New(model.ConsistentHash, list, 10, NewMemory())
+	policy := New(model.ConsistentHash, list, 10, NewMemory(rand.Uint64()))
 	back := make([]bool, keys)
 	for now := time.Duration(0); now <= SlowStartTime; now += time.Second {
 		own, here := 0, 0
@@ -267,7 +267,7 @@ func TestKeysComeBackGradually(t *testing.T) {
 // The second choice of a key is always the same, and those of a member's keys are all others.
 func TestRetriesOfAKey(t *testing.T) {
 	list := members(10, 100)
-	policy := New(model.ConsistentHash, list, 10, NewMemory())
+	policy := New(model.ConsistentHash, list, 10, NewMemory(rand.Uint64()))
 	seconds := map[int]int{}
 	for key := range uint64(10_000) {
 		r := Request{Hash: key}
@@ -288,7 +288,7 @@ func TestRetriesOfAKey(t *testing.T) {
 
 func TestPointsAreInOrder(t *testing.T) {
 	for title, list := range lists() {
-		policy := New(model.ConsistentHash, list, len(list), NewMemory()).(*consistentHash)
+		policy := New(model.ConsistentHash, list, len(list), NewMemory(rand.Uint64())).(*consistentHash)
 		for i := range policy.ring.arcs {
 			arc := &policy.ring.arcs[i]
 			if !slices.IsSorted(arc.points) {
@@ -321,7 +321,7 @@ func TestPointsAtOnePosition(t *testing.T) {
 // The walk meets every point once, the nearest first.
 func TestAWalkMeetsAll(t *testing.T) {
 	list := members(12, 1, 10, 100, 1000)
-	policy := New(model.ConsistentHash, list, 12, NewMemory()).(*consistentHash)
+	policy := New(model.ConsistentHash, list, 12, NewMemory(rand.Uint64())).(*consistentHash)
 	way, points := policy.ring.walk(1<<63), 0
 	counts := make([]int, len(list))
 	for member := way.next(); member >= 0; member = way.next() {

@@ -2,7 +2,6 @@ package balance
 
 import (
 	"math/bits"
-	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -30,13 +29,11 @@ type stripe struct {
 }
 
 // NewMemory returns a Memory with a stripe for each core that Go uses now, at most 16. Round robin begins anywhere: of the
-// agents that start together, each would else send its first requests to the same instances.
-func NewMemory() *Memory { return newMemory(rand.Uint64N(1 << 32)) }
-
-func newMemory(turn uint64) *Memory {
+// agents that start together, each would else send its first requests to the same instances: turn is a random number.
+func NewMemory(turn uint64) *Memory {
 	cores := min(runtime.GOMAXPROCS(0), mostStripes)
 	m := &Memory{stripes: make([]stripe, 1<<bits.Len(uint(cores-1)))}
-	m.turns.Store(turn)
+	m.turns.Store(turn >> 32)
 	return m
 }
 

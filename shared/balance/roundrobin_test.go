@@ -21,14 +21,14 @@ func turns(policy Policy, n int, stripe uint32) []int {
 }
 
 func TestEqualWeightsTakeTurns(t *testing.T) {
-	policy := New(model.RoundRobin, members(3, 100), 3, newMemory(0))
+	policy := New(model.RoundRobin, members(3, 100), 3, NewMemory(0<<32))
 	if got := turns(policy, 7, 5); !slices.Equal(got, []int{0, 1, 2, 0, 1, 2, 0}) {
 		t.Errorf("%v", got)
 	}
 }
 
 func TestTheTurnSurvivesAChange(t *testing.T) {
-	memory := newMemory(0)
+	memory := NewMemory(0 << 32)
 	turns(New(model.RoundRobin, members(5, 100), 5, memory), 3, 0)
 	if got := turns(New(model.RoundRobin, members(5, 100), 5, memory), 3, 0); !slices.Equal(got, []int{3, 4, 0}) {
 		t.Errorf("after 0, 1, 2 came %v", got)
@@ -67,7 +67,7 @@ func TestEachTurnIsGivenOnce(t *testing.T) {
 }
 
 func TestStripesOfAMemory(t *testing.T) {
-	n := len(NewMemory().stripes)
+	n := len(NewMemory(rand.Uint64()).stripes)
 	if n < 1 || n > mostStripes || n&(n-1) != 0 {
 		t.Errorf("%d stripes", n)
 	}
@@ -81,7 +81,7 @@ func TestACycleIsExact(t *testing.T) {
 		for i := range list {
 			list[i].Weight = (1 + random.IntN(40)) * 10
 		}
-		policy := New(model.RoundRobin, list, 12, NewMemory()).(*roundRobin)
+		policy := New(model.RoundRobin, list, 12, NewMemory(rand.Uint64())).(*roundRobin)
 		turns(policy, random.IntN(100), 0)
 		counts := make([]uint64, len(list))
 		for _, member := range turns(policy, int(policy.total), 0) {
@@ -96,7 +96,7 @@ func TestACycleIsExact(t *testing.T) {
 }
 
 func TestTurnsAreSpread(t *testing.T) {
-	policy := New(model.RoundRobin, members(3, 50, 10, 10), 3, NewMemory())
+	policy := New(model.RoundRobin, members(3, 50, 10, 10), 3, NewMemory(rand.Uint64()))
 	got := turns(policy, 70, 0)
 	for i := 1; i < len(got); i++ {
 		if got[i] == got[i-1] && got[i] != 0 {
@@ -114,7 +114,7 @@ func TestNobodyWaitsLong(t *testing.T) {
 		for i := range list {
 			list[i].Weight = 1 + random.IntN(most)
 		}
-		policy := newRoundRobin(list, NewMemory())
+		policy := newRoundRobin(list, NewMemory(rand.Uint64()))
 		total := int(policy.total)
 		last := map[int]int{}
 		for turn, member := range turns(policy, min(2*total, 50_000), 0) {
@@ -133,7 +133,7 @@ func TestALongCycleIsFairEarly(t *testing.T) {
 	for i := range list {
 		list[i].Weight = mostWeight - i
 	}
-	policy := newRoundRobin(list, NewMemory())
+	policy := newRoundRobin(list, NewMemory(rand.Uint64()))
 	counts := make([]int, len(list))
 	for _, member := range turns(policy, 50_000, 0) {
 		counts[member]++
@@ -162,7 +162,7 @@ func TestGoldenStepIsCoprime(t *testing.T) {
 
 func TestManyTakeTurns(t *testing.T) {
 	const n, cycles, workers = 7, 300, 8
-	policy := New(model.RoundRobin, members(n, 100), n, NewMemory())
+	policy := New(model.RoundRobin, members(n, 100), n, NewMemory(rand.Uint64()))
 	var chosen [n]atomic.Int64
 	var wg sync.WaitGroup
 	for range workers {

@@ -37,7 +37,7 @@ func (p *twoChoices) second(r *Request, first, member int) int {
 			member = p.other(r, first)
 			continue
 		}
-		if r.fraction() < target.Factor(r.Now) {
+		if r.Fraction() < target.Factor(r.Now) {
 			return member
 		}
 		break

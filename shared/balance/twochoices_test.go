@@ -23,7 +23,7 @@ func TestTheLessLoadedOfTwo(t *testing.T) {
 			list[i].Target.observe(time.Second, float32(time.Millisecond))
 			began(list[i].Target, inFlight[i])
 		}
-		counts := picks(New(name, list, len(list), NewMemory()), len(list), 500, Request{Now: time.Second})
+		counts := picks(New(name, list, len(list), NewMemory(rand.Uint64())), len(list), 500, Request{Now: time.Second})
 		if counts[want] != 500 {
 			t.Errorf("%s: weights %v with %v in flight: %v", name, weights, inFlight, counts)
 		}
@@ -43,7 +43,7 @@ func TestLeastRequestOfMany(t *testing.T) {
 	for i, n := range []int{1, 1, 1, 5} {
 		began(list[i].Target, n)
 	}
-	counts := picks(New(model.LeastRequest, list, 4, NewMemory()), 4, 30_000, Request{})
+	counts := picks(New(model.LeastRequest, list, 4, NewMemory(rand.Uint64())), 4, 30_000, Request{})
 	likely(t, "1, 1, 1 and 5 in flight", counts, 1, 1, 1, 0)
 }
 
@@ -52,7 +52,7 @@ func TestTwoChoicesLevel(t *testing.T) {
 	fullest := func(name model.BalancePolicy) int {
 		const bins, each = 200, 20
 		list := members(bins, 100)
-		policy := New(name, list, bins, NewMemory())
+		policy := New(name, list, bins, NewMemory(rand.Uint64()))
 		for range bins * each {
 			list[policy.Pick(&Request{})].Target.Began()
 		}
@@ -75,7 +75,7 @@ func TestSlowStartOfOneOfTwoUnderLoad(t *testing.T) {
 		list[0].Target.observe(time.Second, float32(time.Millisecond))
 		list[1].Target.SlowStart(time.Second)
 		now := time.Second + SlowStartTime/10
-		counts := picks(New(name, list, 2, NewMemory()), 2, 20_000, Request{Now: now})
+		counts := picks(New(name, list, 2, NewMemory(rand.Uint64())), 2, 20_000, Request{Now: now})
 		if counts[1] < 1000 || counts[1] > 5000 { // chosen twice as often as drawn at most
 			t.Errorf("%s: at a tenth of its share it gets %v", name, counts)
 		}
@@ -87,7 +87,7 @@ func TestEWMAPrefersTheFast(t *testing.T) {
 	for i, latency := range []time.Duration{10 * time.Millisecond, time.Millisecond, 5 * time.Millisecond} {
 		list[i].Target.observe(time.Second, float32(latency))
 	}
-	counts := picks(New(model.EWMA, list, 3, NewMemory()), 3, 30_000, Request{Now: time.Second})
+	counts := picks(New(model.EWMA, list, 3, NewMemory(rand.Uint64())), 3, 30_000, Request{Now: time.Second})
 	likely(t, "10, 1 and 5 ms", counts, 0, 2, 1)
 }
 
@@ -95,7 +95,7 @@ func TestEWMATriesANewOneWithOneRequest(t *testing.T) {
 	list := members(2, 100)
 	list[0].Target.observe(time.Second, float32(50*time.Millisecond))
 	began(list[0].Target, 1)
-	policy := New(model.EWMA, list, 2, NewMemory())
+	policy := New(model.EWMA, list, 2, NewMemory(rand.Uint64()))
 	r := Request{Now: time.Second}
 	if counts := picks(policy, 2, 500, r); counts[1] != 500 {
 		t.Errorf("a new one gets %v", counts)
@@ -113,7 +113,7 @@ func TestEWMATriesANewOneWithOneRequest(t *testing.T) {
 func TestEWMATriesASlowOneAgain(t *testing.T) {
 	list := members(2, 100)
 	list[1].Target.observe(0, float32(time.Second))
-	policy := New(model.EWMA, list, 2, NewMemory())
+	policy := New(model.EWMA, list, 2, NewMemory(rand.Uint64()))
 	for now := time.Duration(0); ; now += 100 * time.Millisecond {
 		list[0].Target.observe(now, float32(10*time.Millisecond))
 		if counts := picks(policy, 2, 20, Request{Now: now}); counts[1] > 0 {
@@ -131,7 +131,7 @@ func TestEWMATriesASlowOneAgain(t *testing.T) {
 // A failing member answers at once. That must not make it the best.
 func TestEWMAShunsTheFailing(t *testing.T) {
 	list := members(4, 100)
-	policy := New(model.EWMA, list, 4, NewMemory())
+	policy := New(model.EWMA, list, 4, NewMemory(rand.Uint64()))
 	counts := make([]int, len(list))
 	for call := range 4000 {
 		r := Request{Now: time.Duration(call) * 5 * time.Millisecond}
@@ -158,7 +158,7 @@ func TestSlowMembersGetLess(t *testing.T) {
 			member    int
 		}
 		list := members(10, 100)
-		policy := New(name, list, 10, NewMemory())
+		policy := New(name, list, 10, NewMemory(rand.Uint64()))
 		random := rand.New(rand.NewPCG(11, 12))
 		var underway []answer
 		var sum time.Duration

@@ -224,7 +224,7 @@ func (s *Service) capped(i *Instance, g *group, evidence Decision) {
 // begin bans an instance. The lock is held.
 func (s *Service) begin(i *Instance, kind Kind, badness float64, evidence Decision) {
 	now, policy, r := s.monitor.now(), s.policy.Load(), &i.known().record
-	d := jittered(r.next(policy))
+	d := s.monitor.jittered(r.next(policy))
 	if i.ban == nil {
 		s.count(i, evidence.Reason, 1)
 	} else {

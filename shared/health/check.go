@@ -71,7 +71,7 @@ func (s *Service) check() {
 		i, pause = s.instances[c.order[c.next]], pause/time.Duration(len(c.order))
 		c.next++
 	}
-	c.timer = s.monitor.after(jittered(pause), s.check)
+	c.timer = s.monitor.after(s.monitor.jittered(pause), s.check)
 	s.mu.Unlock()
 	if i != nil {
 		s.examine(i)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"sync"
@@ -54,7 +55,7 @@ func inWorld(t *testing.T, size int, change func(*Policy), test func(t *testing.
 
 func newWorld(size int, change func(*Policy)) *world {
 	w := &world{}
-	w.Monitor = NewMonitor(w.answer)
+	w.Monitor = NewMonitor(w.answer, rand.Uint64)
 	w.service = w.NewService("redis-main", policyOf(change), func(_ *Instance, d *Decision) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -493,7 +494,7 @@ func TestCloseWaitsForProbes(t *testing.T) {
 			time.Sleep(time.Second)
 			ended.Store(true)
 			return ctx.Err()
-		})
+		}, rand.Uint64)
 		s := m.NewService("a", policyOf(nil), func(_ *Instance, d *Decision) { t.Errorf("a closed monitor judges: %+v", d) })
 		i := s.Retain([]Member{{Address: addressOf(0), Serving: true}}, func(int) *Pulse { return new(Pulse) })[0]
 		s.Record(0, &Observation{Instance: i, Result: ConnectError})
@@ -931,7 +932,7 @@ func TestOwnFaultsBreakNoSilence(t *testing.T) {
 		err := os.ErrDeadlineExceeded
 		var answer atomic.Pointer[error]
 		answer.Store(&err)
-		m := NewMonitor(func(context.Context, netip.AddrPort, time.Duration) error { return *answer.Load() })
+		m := NewMonitor(func(context.Context, netip.AddrPort, time.Duration) error { return *answer.Load() }, rand.Uint64)
 		defer m.Close()
 		s := m.NewService("a", policyOf(nil), func(*Instance, *Decision) {})
 		i := s.Retain([]Member{{Address: addressOf(0), Serving: true}}, func(int) *Pulse { return new(Pulse) })[0]

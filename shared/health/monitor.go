@@ -3,7 +3,6 @@ package health
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -32,6 +31,7 @@ func isTimeout(err error) bool {
 // Monitor owns the timers and probes of all bans of an agent.
 type Monitor struct {
 	probe  Probe
+	random func() uint64
 	epoch  time.Time // the monitor's clock begins here
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -41,10 +41,10 @@ type Monitor struct {
 	running sync.WaitGroup
 }
 
-// NewMonitor returns a monitor that probes with probe. Close it.
-func NewMonitor(probe Probe) *Monitor {
+// NewMonitor returns a monitor that probes with probe, and throws its dice with random. Close it.
+func NewMonitor(probe Probe, random func() uint64) *Monitor {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Monitor{probe: probe, epoch: time.Now(), ctx: ctx, cancel: cancel}
+	return &Monitor{probe: probe, random: random, epoch: time.Now(), ctx: ctx, cancel: cancel}
 }
 
 // Close ends all probes and waits for them. No verdict changes afterwards.
@@ -74,6 +74,7 @@ func (m *Monitor) after(d time.Duration, f func()) *time.Timer {
 }
 
 // jittered returns the duration ±10 %, so that what happened to many agents at once doesn't happen to them at once again.
-func jittered(d time.Duration) time.Duration {
-	return d + time.Duration((rand.Float64()*0.2-0.1)*float64(d))
+func (m *Monitor) jittered(d time.Duration) time.Duration {
+	fraction := float64(m.random()>>11) / (1 << 53)
+	return d + time.Duration((fraction*0.2-0.1)*float64(d))
 }

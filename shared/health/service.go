@@ -225,7 +225,9 @@ func (s *Service) wake() {
 	s.ticker = s.monitor.after(s.interval(), s.tick)
 }
 
-func (s *Service) interval() time.Duration { return jittered(s.policy.Load().Deviation.Interval.Std()) }
+func (s *Service) interval() time.Duration {
+	return s.monitor.jittered(s.policy.Load().Deviation.Interval.Std())
+}
 
 // tick judges by deviation what has come since the last tick.
 func (s *Service) tick() {

@@ -85,7 +85,7 @@ func (s *Service) over(i *Instance, b *ban) bool {
 
 // extend lets a ban go on, since the port didn't answer. The lock is held.
 func (s *Service) extend(i *Instance, b *ban, err error) {
-	again, silent := jittered(b.duration), isTimeout(err)
+	again, silent := s.monitor.jittered(b.duration), isTimeout(err)
 	if OwnFault(err) { // the probe tells nothing of the instance
 		again, silent = min(again, time.Second), b.silent
 	}
