@@ -9,6 +9,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ufc-mesh/ufc/shared/model"
 )
 
 func TestBoard(t *testing.T) {
@@ -257,4 +259,52 @@ func TestBoardIsRenamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.published("fresh/shop/10.0.0.1:80 again: refused", "fresh/shop/10.0.0.3:80 b: fresh", "old/shop/10.0.0.2:80 a: old")
+}
+
+// A callee whose instances stay dead makes no agent write for ever: bans that only go on are written together, with the
+// lease's renewal, and in time.
+func TestBoardBansThatGoOn(t *testing.T) {
+	e := startEtcd(t)
+	cfg := configOf(e, DefaultPrefix)
+	w := newWriter(t, e, cfg.Prefix)
+	agent := newBoard(t, cfg, "host", "agent", func(b *Board) { b.timing.renew = time.Second })
+	const dead = 60
+	for n := range dead {
+		agent.ban(n, "refused")
+	}
+	eventually(t, "all bans", 10*time.Second, func() bool { bans, _ := w.boards(); return len(bans) == dead })
+	before := w.put("mark", "")
+	began := time.Now()
+	for time.Since(began) < 3*time.Second { // each for itself, as their probes fail
+		for n := range dead {
+			agent.ban(n, "refused")
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	took := time.Since(began)
+	writes, most := w.put("mark", "")-before-1, int64(took/(900*time.Millisecond))+1
+	if t.Logf("%d writes in %v", writes, took); writes > most {
+		t.Errorf("%d writes in %v, want %d at most", writes, took, most)
+	}
+
+	w.root = cfg.Prefix + "/bans/host/"
+	written := func() model.ToldBan {
+		value, _ := w.get("shop/" + instance(0).String())
+		ban, _, err := model.ParseToldBan("shop", instance(0).String(), value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *ban
+	}
+	longer := banned("refused")
+	agent.Publish("shop", instance(0), longer)
+	eventually(t, "the new end", 3*time.Second, func() bool { return written().Until.Equal(longer.Tidy().Until) })
+	// What has been over for a while is told at once: the neighbours are about to give it up.
+	b := agent.Board
+	past, more := banned("refused"), banned("refused")
+	for ago, want := range map[time.Duration]bool{0: true, b.timing.renew: false} {
+		if past.Until = time.Now().Add(-ago); b.prolongs(past, more) != want {
+			t.Errorf("over for %v, and then longer: told later is %v", ago, !want)
+		}
+	}
 }

@@ -71,6 +71,7 @@ func (p *publisher) renew(ctx context.Context) error {
 	}
 	p.complain.over()
 	p.nextRenewal(began)
+	p.board.hurry()
 	return nil
 }
 
