@@ -40,10 +40,12 @@ type Board struct {
 	wanted map[spot]model.ToldBan
 	dirty  map[spot]int64     // what must be looked at, and the revision at which its key was found gone; 0: it wasn't
 	later  map[spot]struct{}  // what only lasts longer: it becomes dirty when the lease is renewed
+	remind map[spot]struct{}  // withdrawn: what others say of them is to be told again
 	leases []clientv3.LeaseID // of this Board, the newest last
 
 	wake  chan struct{} // dirty has grown, or the host has changed
 	moved chan struct{} // the host has changed
+	asked chan struct{} // remind has grown
 
 	start, close sync.Once
 	ctx          context.Context
@@ -51,8 +53,9 @@ type Board struct {
 	running      sync.WaitGroup
 }
 
-// ToldFunc takes a ban by another agent of this host, the first time and when it changes; nil: it is over. Calls come from
-// one goroutine, and must not wait for the Board.
+// ToldFunc takes a ban by another agent of this host, the first time, when it changes, and again when this agent has
+// withdrawn its own one, beside which it may have been of no account; nil: it is over. Calls come from one goroutine, and
+// must not wait for the Board.
 type ToldFunc func(service string, address netip.AddrPort, ban *model.ToldBan)
 
 // spot is one instance of one service: one key of a host's.
@@ -106,7 +109,8 @@ func NewBoard(follower *Follower, host, agent string, told ToldFunc) (*Board, er
 	return &Board{
 		follower: follower, keys: follower.keys, logger: follower.cfg.Logger, told: told, timing: defaultBoardTiming,
 		host: host, agent: agent, wanted: map[spot]model.ToldBan{}, dirty: map[spot]int64{}, later: map[spot]struct{}{},
-		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
+		remind: map[spot]struct{}{}, wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), asked: make(chan struct{}, 1),
+		ctx: ctx, cancel: cancel,
 	}, nil
 }
 
@@ -163,6 +167,8 @@ func (b *Board) Withdraw(service string, address netip.AddrPort) {
 	if _, ok := b.wanted[at]; ok {
 		delete(b.wanted, at)
 		b.mark(at, 0)
+		b.remind[at] = struct{}{}
+		poke(b.asked)
 	}
 }
 

@@ -308,3 +308,29 @@ func TestBoardBansThatGoOn(t *testing.T) {
 		}
 	}
 }
+
+// Who takes back his own ban is told again of another agent's: beside his own it may have been of no account.
+func TestBoardReminds(t *testing.T) {
+	t.Parallel()
+	cfg := commonConfig(t)
+	one, two := newBoard(t, cfg, "host", "one"), newBoard(t, cfg, "host", "two")
+	calls := func(want int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%d calls", want), 5*time.Second, func() bool {
+			two.mu.Lock()
+			defer two.mu.Unlock()
+			return two.calls == want
+		})
+	}
+	one.ban(1, "first")
+	calls(1)
+	two.ban(1, "second")
+	two.back(1)
+	calls(2)
+	two.told("shop 10.0.0.1:80 one: first")
+	two.ban(2, "his alone")
+	two.back(2)
+	one.back(1)
+	calls(3)
+	two.told()
+}

@@ -69,6 +69,7 @@ func (l *listener) run(ctx context.Context) {
 func (l *listener) wait(ctx context.Context, left time.Duration) {
 	for ; left > 0 && ctx.Err() == nil; left -= time.Second {
 		l.expire()
+		l.remind()
 		sleep(ctx, min(left, time.Second))
 	}
 }
@@ -140,6 +141,8 @@ func (l *listener) watch(ctx context.Context, folder string) error {
 		select {
 		case <-l.board.moved:
 			return errMoved
+		case <-l.board.asked:
+			l.remind()
 		case <-progress.C:
 			if err := l.ask(ctx); err != nil {
 				l.complain.about(explain(err))
@@ -214,6 +217,20 @@ func (l *listener) take(at spot, kv *mvccpb.KeyValue) {
 	if known, ok := l.known[at]; !ok || known != *ban {
 		l.known[at] = *ban
 		l.board.told(at.service, at.address, ban)
+	}
+}
+
+// remind tells again of what is known of the spots whose own ban was withdrawn.
+func (l *listener) remind() {
+	b := l.board
+	b.mu.Lock()
+	spots := b.remind
+	b.remind = map[spot]struct{}{}
+	b.mu.Unlock()
+	for at := range spots {
+		if ban, ok := l.known[at]; ok {
+			b.told(at.service, at.address, &ban)
+		}
 	}
 }
 
