@@ -186,6 +186,13 @@ func (m *Mesh) Listen(hear func(health.Decision)) (stop func()) {
 	}
 }
 
+var (
+	toldDesc   = prometheus.NewDesc("ufc_bans_told", "Bans of this agent's that etcd has, for the other agents of the machine.", nil, nil)
+	waitDesc   = prometheus.NewDesc("ufc_bans_waiting", "Bans and returns of this agent's that etcd doesn't have yet.", nil, nil)
+	heardDesc  = prometheus.NewDesc("ufc_bans_heard", "Bans by the other agents of the machine.", nil, nil)
+	leasesDesc = prometheus.NewDesc("ufc_ban_leases_lost_total", "Leases that ended while bans were told under them.", nil, nil)
+)
+
 // Metrics returns the collector of all metrics of the attachment, the same for all holds on it.
 func (m *Mesh) Metrics() prometheus.Collector { return m.attachment }
 
@@ -193,10 +200,21 @@ func (m *Mesh) Metrics() prometheus.Collector { return m.attachment }
 func (a *attachment) Describe(descs chan<- *prometheus.Desc) {
 	a.Agent.Describe(descs)
 	a.decisions.webhooks.Describe(descs)
+	for _, d := range []*prometheus.Desc{toldDesc, waitDesc, heardDesc, leasesDesc} {
+		descs <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
 func (a *attachment) Collect(metrics chan<- prometheus.Metric) {
 	a.Agent.Collect(metrics)
 	a.decisions.webhooks.Collect(metrics)
+	board := a.board.Status()
+	gauge := func(d *prometheus.Desc, value int) {
+		metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value))
+	}
+	gauge(toldDesc, board.Told)
+	gauge(waitDesc, board.Waiting)
+	gauge(heardDesc, board.Heard)
+	metrics <- prometheus.MustNewConstMetric(leasesDesc, prometheus.CounterValue, float64(board.LeasesLost))
 }

@@ -42,6 +42,7 @@ type Board struct {
 	later  map[spot]struct{}  // what only lasts longer: it becomes dirty when the lease is renewed
 	remind map[spot]struct{}  // withdrawn: what others say of them is to be told again
 	leases []clientv3.LeaseID // of this Board, the newest last
+	status BoardStatus        // but for Waiting
 
 	wake  chan struct{} // dirty has grown, or the host has changed
 	moved chan struct{} // the host has changed
@@ -254,6 +255,39 @@ func (b *Board) link(ctx context.Context) *link {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// BoardStatus tells how a Board stands to etcd.
+type BoardStatus struct {
+	Told       int    `json:"told"`    // bans of this agent's that etcd has
+	Waiting    int    `json:"waiting"` // bans and returns that are yet to be written
+	Heard      int    `json:"heard"`   // bans of the other agents of this host
+	LeasesLost uint64 `json:"leases_lost"`
+	WriteError string `json:"write_error,omitempty"` // why what waits can't be written
+	ReadError  string `json:"read_error,omitempty"`  // why the others aren't heard
+}
+
+// Status tells how the Board stands to etcd.
+func (b *Board) Status() BoardStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	status := b.status
+	status.Waiting = len(b.dirty)
+	return status
+}
+
+// note changes the status.
+func (b *Board) note(change func(*BoardStatus)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change(&b.status)
+}
+
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // poke wakes who waits on the channel, if not now, then when he comes to it.

@@ -31,8 +31,16 @@ func TestBoardOutage(t *testing.T) {
 	}
 	time.Sleep(2 * time.Second)
 	dns.told("shop 10.0.0.1:80 agent: stays", "shop 10.0.0.2:80 agent: goes") // until etcd says otherwise
+	eventually(t, "a status that tells of it", 10*time.Second, func() bool {
+		writing, reading := agent.Status(), dns.Status()
+		return writing.Waiting == 2 && writing.WriteError != "" && reading.Heard == 2 && reading.ReadError != ""
+	})
 	e.start(t)
 	dns.told("shop 10.0.0.1:80 agent: stays", "shop 10.0.0.3:80 agent: comes")
+	eventually(t, "a status without errors", 10*time.Second, func() bool {
+		writing, reading := agent.Status(), dns.Status()
+		return writing == BoardStatus{Told: 2, LeasesLost: writing.LeasesLost} && reading == BoardStatus{Heard: 2}
+	})
 	e.close()
 	began = time.Now()
 	agent.Close()

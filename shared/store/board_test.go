@@ -209,6 +209,9 @@ func TestBoardLosesItsLease(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if status := agent.Status(); status.Told != 150 || status.LeasesLost != 0 || status.WriteError != "" || status.ReadError != "" {
+		t.Errorf("before: %+v", status)
+	}
 	agent.back(0)
 	eventually(t, "149 bans under a new lease", 10*time.Second, func() bool {
 		bans, now := w.boards()
@@ -218,6 +221,9 @@ func TestBoardLosesItsLease(t *testing.T) {
 		dns.mu.Lock()
 		defer dns.mu.Unlock()
 		return len(dns.bans) == 149
+	})
+	eventually(t, "the status", 10*time.Second, func() bool {
+		return agent.Status() == BoardStatus{Told: 149, LeasesLost: 1} && dns.Status() == BoardStatus{Heard: 149}
 	})
 }
 

@@ -79,8 +79,14 @@ func (p *publisher) nextRenewal(began time.Time) {
 	p.renewal = began.Add(time.Duration(float64(p.board.timing.renew) * (0.9 + 0.2*rand.Float64())))
 }
 
-// lost begins anew without a lease: what was published is gone with it, and is to be published again.
+// lost begins anew without the lease, which has ended by itself.
 func (p *publisher) lost() {
+	p.board.note(func(status *BoardStatus) { status.LeasesLost++ })
+	p.anew()
+}
+
+// anew begins anew without a lease: what was published is gone with it, and is to be published again.
+func (p *publisher) anew() {
 	p.lease, p.idle = 0, time.Time{}
 	clear(p.written)
 	b := p.board

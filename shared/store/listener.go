@@ -60,9 +60,20 @@ func (l *listener) run(ctx context.Context) {
 		if l.heard {
 			failures = 0
 		}
-		l.complain.about(err)
+		l.failed(err)
 		l.wait(ctx, pause(failures, away(err) || errors.Is(err, errSilent) || errors.Is(err, errBehind), rand.Float64()))
 	}
+}
+
+// failed notes and logs that the others aren't heard, hears that they are.
+func (l *listener) failed(err error) {
+	l.complain.about(err)
+	l.board.note(func(status *BoardStatus) { status.ReadError = err.Error() })
+}
+
+func (l *listener) hears() {
+	l.complain.over()
+	l.board.note(func(status *BoardStatus) { status.ReadError = "" })
 }
 
 // wait waits, while etcd isn't heard.
@@ -119,7 +130,7 @@ func (l *listener) session(ctx context.Context) error {
 	}
 	l.board.vacantBut(present, l.revision)
 	l.heard = true
-	l.complain.over()
+	l.hears()
 	return l.watch(ctx, folder)
 }
 
@@ -145,7 +156,7 @@ func (l *listener) watch(ctx context.Context, folder string) error {
 			l.remind()
 		case <-progress.C:
 			if err := l.ask(ctx); err != nil {
-				l.complain.about(explain(err))
+				l.failed(explain(err))
 			}
 			progress.Reset(quiet)
 		case response, ok := <-responses:
@@ -159,7 +170,7 @@ func (l *listener) watch(ctx context.Context, folder string) error {
 			}
 			silence.Reset(l.board.timing.silence)
 			progress.Reset(quiet)
-			l.complain.over()
+			l.hears()
 			l.apply(response.Events)
 		}
 	}
@@ -216,6 +227,7 @@ func (l *listener) take(at spot, kv *mvccpb.KeyValue) {
 	}
 	if known, ok := l.known[at]; !ok || known != *ban {
 		l.known[at] = *ban
+		l.count()
 		l.board.told(at.service, at.address, ban)
 	}
 }
@@ -238,6 +250,11 @@ func (l *listener) remind() {
 func (l *listener) over(at spot) {
 	if _, ok := l.known[at]; ok {
 		delete(l.known, at)
+		l.count()
 		l.board.told(at.service, at.address, nil)
 	}
+}
+
+func (l *listener) count() {
+	l.board.note(func(status *BoardStatus) { status.Heard = len(l.known) })
 }

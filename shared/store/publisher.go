@@ -62,6 +62,7 @@ func (p *publisher) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
+		p.board.note(func(status *BoardStatus) { status.Told, status.WriteError = len(p.written), textOf(err) })
 		if err != nil {
 			p.complain.about(err)
 			sleep(ctx, pause(failures, away(err), rand.Float64()))
@@ -101,7 +102,7 @@ func (p *publisher) step(ctx context.Context) (time.Duration, error) {
 				return p.link.Revoke(ctx, p.lease)
 			})
 		}
-		p.lost()
+		p.anew()
 		p.host = host
 	}
 	if p.lease != 0 && !time.Now().Before(p.renewal) {
