@@ -77,3 +77,30 @@ func TestHandBansLeaveMoreThanWhatIsDrained(t *testing.T) {
 	r.catalog.Apply(3, []model.Record{north("gz-a")})
 	f("10.0.0.1:80")
 }
+
+// explain tells of a ban by hand too: package health knows nothing of it, and holds the instance for up.
+func TestExplainOfABanByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+		defer r.Close()
+		until := time.Now().Add(time.Minute)
+		r.catalog.Apply(2, []model.Record{handBan("shop", "10.0.0.1:80", until)})
+		f := func(selector ...string) {
+			t.Helper()
+			answer, err := r.Query(append([]string{"explain", "shop"}, selector...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := answer.(Explanation).Instances
+			if len(all) != 1 || all[0].State != "banned" || all[0].Reason != health.ByHand || all[0].Until == nil || !all[0].Until.Equal(until) {
+				t.Errorf("explain %q: %+v", selector, all)
+			}
+		}
+		f("10.0.0.1:80")
+		f()
+		r.catalog.Apply(3, []model.Record{handBan("shop", "10.0.0.1:80", time.Time{})})
+		if answer, err := r.Query([]string{"explain", "shop"}); err != nil || answer.(Explanation).Instances[0].Until != nil {
+			t.Errorf("until it is lifted: %+v, %v", answer, err)
+		}
+	})
+}
