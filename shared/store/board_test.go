@@ -340,3 +340,16 @@ func TestBoardReminds(t *testing.T) {
 	calls(3)
 	two.told()
 }
+
+// An agent may have any name: what it tells must be readable.
+func TestBoardOfAnOddName(t *testing.T) {
+	t.Parallel()
+	cfg := commonConfig(t)
+	one, two := newBoard(t, cfg, "host", "a\tb"+strings.Repeat("x", 2000)), newBoard(t, cfg, "host", "two")
+	one.ban(1, "refused")
+	two.told("shop 10.0.0.1:80 a b" + strings.Repeat("x", 1021) + ": refused")
+	if err := one.Identify("host", "c\nd"); err != nil {
+		t.Fatal(err)
+	}
+	two.told("shop 10.0.0.1:80 c d: refused")
+}

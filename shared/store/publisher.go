@@ -170,7 +170,8 @@ func (p *publisher) take() []task {
 		ban, wanted := b.wanted[at]
 		switch {
 		case wanted:
-			if ban.Agent = b.agent; known.ban != ban {
+			ban.Agent = b.agent
+			if ban = ban.Tidy(); known.ban != ban {
 				tasks = append(tasks, task{at, &ban, known.revision})
 			}
 		case ours:
