@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -144,6 +145,37 @@ func TestBoardReadOnly(t *testing.T) {
 		defer dns.Board.mu.Unlock()
 		return len(dns.dirty) == 0
 	})
+}
+
+// An etcd without space takes no more writes, but keeps what it has.
+func TestBoardRefusedWritesCostNoLease(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	cfg := configOf(e, DefaultPrefix)
+	w := newWriter(t, e, DefaultPrefix)
+	agent := newBoard(t, cfg, "host", "agent", func(b *Board) { b.timing.ttl, b.timing.renew = 2, 500*time.Millisecond })
+	dns := newBoard(t, cfg, "host", "dns")
+	agent.ban(1, "refused")
+	dns.told("shop 10.0.0.1:80 agent: refused")
+	alarm := func(action pb.AlarmRequest_AlarmAction) {
+		t.Helper()
+		request := &pb.AlarmRequest{Action: action, Alarm: pb.AlarmType_NOSPACE, MemberID: uint64(e.server.Server.MemberID())}
+		if _, err := pb.NewMaintenanceClient(w.client.ActiveConnection()).Alarm(testContext(t), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alarm(pb.AlarmRequest_ACTIVATE)
+	agent.ban(2, "told later")
+	for began := time.Now(); time.Since(began) < 8*time.Second; time.Sleep(100 * time.Millisecond) {
+		dns.mu.Lock()
+		lost := len(dns.bans) != 1
+		dns.mu.Unlock()
+		if lost {
+			t.Fatalf("the ban that was told is gone after %v: %+v", time.Since(began), agent.Status())
+		}
+	}
+	alarm(pb.AlarmRequest_DEACTIVATE)
+	dns.told("shop 10.0.0.1:80 agent: refused", "shop 10.0.0.2:80 agent: told later")
 }
 
 func TestBoardNeedsAHost(t *testing.T) {

@@ -65,7 +65,7 @@ func (p *publisher) run(ctx context.Context) {
 		p.board.note(func(status *BoardStatus) { status.Told, status.WriteError = len(p.written), textOf(err) })
 		if err != nil {
 			p.complain.about(err)
-			sleep(ctx, pause(failures, away(err), rand.Float64()))
+			sleep(ctx, p.untilRenewal(pause(failures, away(err), rand.Float64())))
 			failures++
 			continue
 		}
@@ -79,6 +79,14 @@ func (p *publisher) run(ctx context.Context) {
 		defer cancel()
 		_, _ = p.link.Revoke(ctx, p.lease)
 	}
+}
+
+// untilRenewal shortens a pause so that refused writes don't cost the lease, and with it what was written before.
+func (p *publisher) untilRenewal(pause time.Duration) time.Duration {
+	if left := time.Until(p.renewal); p.lease != 0 && left > 0 {
+		return min(pause, left)
+	}
+	return pause // the renewal itself was refused
 }
 
 // rest waits for something to do.
