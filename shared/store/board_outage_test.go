@@ -178,6 +178,46 @@ func TestBoardRefusedWritesCostNoLease(t *testing.T) {
 	dns.told("shop 10.0.0.1:80 agent: refused", "shop 10.0.0.2:80 agent: told later")
 }
 
+// Signing in costs etcd a tenth of a second and a write: a renewal must not do it, but when etcd has forgotten who one is.
+func TestBoardRenewsWithoutSigningIn(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	cfg := configOf(e, DefaultPrefix)
+	admin, ctx := newWriter(t, e, DefaultPrefix).client, testContext(t)
+	_, err := admin.UserAdd(ctx, "root", "geheim")
+	if err == nil {
+		_, err = admin.UserGrantRole(ctx, "root", "root")
+	}
+	if err == nil {
+		_, err = admin.AuthEnable(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Username, cfg.Password = "root", "geheim"
+	agent := newBoard(t, cfg, "host", "agent", hastyBoard, func(b *Board) { b.timing.renew = 100 * time.Millisecond })
+	dns := newBoard(t, cfg, "host", "dns", hastyBoard)
+	renewals := func() {
+		t.Helper()
+		dns.told("shop 10.0.0.1:80 agent: refused")
+		time.Sleep(time.Second) // all have signed in
+		before := e.server.Server.AppliedIndex()
+		time.Sleep(3 * time.Second)
+		if writes := e.server.Server.AppliedIndex() - before; writes > 3 {
+			t.Errorf("%d writes while thirty renewals were due", writes)
+		}
+		if status := agent.Status(); status != (BoardStatus{Told: 1}) {
+			t.Errorf("%+v", status)
+		}
+	}
+	agent.ban(1, "refused")
+	renewals()
+	e.close()
+	e.start(t) // which knows no token any more
+	eventually(t, "a renewal", 10*time.Second, func() bool { return agent.Status().WriteError == "" })
+	renewals()
+}
+
 func TestBoardNeedsAHost(t *testing.T) {
 	f, _ := follow(t, commonConfig(t))
 	for _, host := range []string{"", "a/b", "a b"} {

@@ -36,28 +36,14 @@ func (p *publisher) grant(ctx context.Context, tasks []task) error {
 	return nil
 }
 
-// renew renews the lease, and takes back what is overdue. Etcd's client could do the first by itself, over a stream that it
-// never closes: that is 18 KB of etcd's memory for each agent that ever had a ban, more than a renewal each 10 s costs. Its
-// single renewal, on the other hand, tries without a pause for as long as etcd refuses the connection.
+// renew renews the lease, and takes back what is overdue.
 func (p *publisher) renew(ctx context.Context) error {
 	p.expire()
 	began := time.Now()
-	ttl, err := call(ctx, p.link, "renew the lease of the bans", func(ctx context.Context) (int64, error) {
-		ctx, cancel := context.WithCancel(ctx) // which ends the stream
-		defer cancel()
-		stream, err := clientv3.RetryLeaseClient(p.link.Client).LeaseKeepAlive(ctx)
-		if err == nil {
-			err = stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(p.lease)})
-		}
-		if err != nil {
-			return 0, clientv3.ContextError(ctx, err)
-		}
-		answer, err := stream.Recv()
-		if err != nil {
-			return 0, clientv3.ContextError(ctx, err)
-		}
-		return answer.TTL, nil
-	})
+	ttl, err := p.keepAlive(ctx)
+	if err != nil && p.link.token.Swap(nil) != nil { // the last sign-in may be no good any more
+		ttl, err = p.keepAlive(ctx)
+	}
 	if err == nil && ttl <= 0 {
 		err = rpctypes.ErrLeaseNotFound
 	}
@@ -73,6 +59,28 @@ func (p *publisher) renew(ctx context.Context) error {
 	p.nextRenewal(began)
 	p.board.hurry()
 	return nil
+}
+
+// keepAlive renews the lease once, and returns its time to live. Etcd's client could do it by itself, over a stream that it
+// never closes: that is 18 KB of etcd's memory for each agent that ever had a ban, more than a renewal each 10 s costs. Its
+// single renewal, on the other hand, tries without a pause for as long as etcd refuses the connection.
+func (p *publisher) keepAlive(ctx context.Context) (ttl int64, err error) {
+	return call(ctx, p.link, "renew the lease of the bans", func(ctx context.Context) (int64, error) {
+		ctx, cancel := context.WithCancel(context.WithValue(ctx, signedIn{}, true)) // which ends the stream
+		defer cancel()
+		stream, err := clientv3.RetryLeaseClient(p.link.Client).LeaseKeepAlive(ctx)
+		if err == nil {
+			err = stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(p.lease)})
+		}
+		if err != nil {
+			return 0, clientv3.ContextError(ctx, err)
+		}
+		answer, err := stream.Recv()
+		if err != nil {
+			return 0, clientv3.ContextError(ctx, err)
+		}
+		return answer.TTL, nil
+	})
 }
 
 func (p *publisher) nextRenewal(began time.Time) {
