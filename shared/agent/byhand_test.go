@@ -104,3 +104,22 @@ func TestExplainOfABanByHand(t *testing.T) {
 		}
 	})
 }
+
+// What a neighbour said of his ban is no error of a probe of this agent's.
+func TestBanInfoOfANeighboursBan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+		defer r.Close()
+		r.Told("shop", netip.MustParseAddrPort("10.0.0.1:80"), &model.ToldBan{
+			Agent: "dns", Reason: "proof", Detail: "refused", Until: time.Now().Add(time.Minute),
+		})
+		answer, err := r.Query([]string{"ban_info", "shop"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bans := answer.(map[string][]*BanInfo)["shop"]
+		if len(bans) != 1 || bans[0].Reason != health.ByNeighbour || bans[0].Why != "dns: proof refused" || bans[0].ProbeError != "" {
+			t.Errorf("%+v", bans[0])
+		}
+	})
+}
