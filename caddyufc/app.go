@@ -68,7 +68,8 @@ type Etcd struct {
 	// An etcd that runs within this process, for a single machine. Not together with endpoints. Default: none.
 	ServerRaw json.RawMessage `json:"server,omitempty" caddy:"namespace=ufc.etcd inline_key=module"`
 
-	// The user, if etcd has authentication enabled. Needs read permission for the prefix. Default: none.
+	// The user, if etcd has authentication enabled. Needs read permission for the prefix, and write permission for what
+	// begins with prefix/bans/, if the other agents of the machine are to hear of this one's bans. Default: none.
 	Username string `json:"username,omitempty"`
 
 	// The user's password. Prefer a placeholder: configurations are printed and stored.

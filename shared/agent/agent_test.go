@@ -338,6 +338,31 @@ ufc_services 2
 	}
 }
 
+// That the cap is reached is an alert: what it keeps in the choice is counted.
+func TestCapIsAMetric(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, append(instances("shop", "10.0.0.1:80", "10.0.0.2:80"), documented("shop", func(s *model.Service) {
+			s.Ban.Requests = &model.RequestBan{Failures: 2, Of: 2}
+		}))...)
+		for range 8 {
+			call := r.begin(t, &Call{Callee: "shop"})
+			r.PickAddress(call, netip.MustParseAddrPort("10.0.0.1:80")).Done(Outcome{Result: health.Reset})
+			r.PickAddress(call, netip.MustParseAddrPort("10.0.0.2:80")).Done(Outcome{Result: health.Reset})
+		}
+		want := `
+# HELP ufc_bans_total Bans of instances by reason.
+# TYPE ufc_bans_total counter
+ufc_bans_total{callee="shop",reason="requests"} 1
+# HELP ufc_capped_total Bans that the cap didn't allow, by reason; of an instance at most one a minute.
+# TYPE ufc_capped_total counter
+ufc_capped_total{callee="shop",reason="requests"} 1
+`
+		if err := testutil.CollectAndCompare(r, strings.NewReader(want), "ufc_bans_total", "ufc_capped_total"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestHandOuts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, instances("shop", "10.0.0.1:80")...)

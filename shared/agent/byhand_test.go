@@ -77,3 +77,49 @@ func TestHandBansLeaveMoreThanWhatIsDrained(t *testing.T) {
 	r.catalog.Apply(3, []model.Record{north("gz-a")})
 	f("10.0.0.1:80")
 }
+
+// explain tells of a ban by hand too: package health knows nothing of it, and holds the instance for up.
+func TestExplainOfABanByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+		defer r.Close()
+		until := time.Now().Add(time.Minute)
+		r.catalog.Apply(2, []model.Record{handBan("shop", "10.0.0.1:80", until)})
+		f := func(selector ...string) {
+			t.Helper()
+			answer, err := r.Query(append([]string{"explain", "shop"}, selector...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := answer.(Explanation).Instances
+			if len(all) != 1 || all[0].State != "banned" || all[0].Reason != health.ByHand || all[0].Until == nil || !all[0].Until.Equal(until) {
+				t.Errorf("explain %q: %+v", selector, all)
+			}
+		}
+		f("10.0.0.1:80")
+		f()
+		r.catalog.Apply(3, []model.Record{handBan("shop", "10.0.0.1:80", time.Time{})})
+		if answer, err := r.Query([]string{"explain", "shop"}); err != nil || answer.(Explanation).Instances[0].Until != nil {
+			t.Errorf("until it is lifted: %+v, %v", answer, err)
+		}
+	})
+}
+
+// What a neighbour said of his ban is no error of a probe of this agent's.
+func TestBanInfoOfANeighboursBan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+		defer r.Close()
+		r.Told("shop", netip.MustParseAddrPort("10.0.0.1:80"), &model.ToldBan{
+			Agent: "dns", Reason: "proof", Detail: "refused", Until: time.Now().Add(time.Minute),
+		})
+		answer, err := r.Query([]string{"ban_info", "shop"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		bans := answer.(map[string][]*BanInfo)["shop"]
+		if len(bans) != 1 || bans[0].Reason != health.ByNeighbour || bans[0].Why != "dns: proof refused" || bans[0].ProbeError != "" {
+			t.Errorf("%+v", bans[0])
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
 )
 
 // Explanation is the answer to explain^SERVICE[^INSTANCE]: what was decided, and how things stand.
@@ -30,13 +31,27 @@ func (a *Agent) explain(args []string) (any, error) {
 		}
 	}
 	answer := Explanation{Service: s.name, Decisions: s.health.Decisions(of), Instances: []health.Explanation{}}
-	for _, i := range s.state.Load().instances {
-		if of == i.Address || !of.IsValid() && len(answer.Instances) < mostExplained && i.health.Suspect() {
-			answer.Instances = append(answer.Instances, i.health.Explain())
+	now := s.state.Load()
+	for _, i := range now.instances {
+		hand := now.byHand[i.Address]
+		if of == i.Address || !of.IsValid() && len(answer.Instances) < mostExplained && (hand != nil || i.health.Suspect()) {
+			answer.Instances = append(answer.Instances, explainOne(i, hand))
 		}
 	}
 	if of.IsValid() && len(answer.Instances) == 0 {
 		return nil, fmt.Errorf("%w: service %q has no instance %q", ErrSelector, s.name, args[1])
 	}
 	return answer, nil
+}
+
+// explainOne tells how an instance stands. A ban by hand, which package health doesn't know, goes before its own.
+func explainOne(i *instance, hand *model.HandBan) health.Explanation {
+	explanation := i.health.Explain()
+	if hand != nil {
+		explanation.State, explanation.Reason, explanation.Until = "banned", health.ByHand, nil
+		if !hand.Until.IsZero() {
+			explanation.Until = &hand.Until
+		}
+	}
+	return explanation
 }

@@ -32,6 +32,7 @@ var (
 	hedgesDesc         = desc("ufc_hedges_total", "Second attempts beside a late first one: won, lost (the first one was quicker) or failed.", "callee", "outcome")
 	refusedDesc        = desc("ufc_refused_total", "Calls that UFC itself refused, by reason.", "caller", "callee", "reason")
 	bansDesc           = desc("ufc_bans_total", "Bans of instances by reason.", "callee", "reason")
+	cappedDesc         = desc("ufc_capped_total", "Bans that the cap didn't allow, by reason; of an instance at most one a minute.", "callee", "reason")
 	bannedDesc         = desc("ufc_banned_instances", "Instances banned now.", "callee")
 	panicDesc          = desc("ufc_panic", "1 while every serving instance is banned, and one is chosen all the same.", "callee")
 	callbacksDesc      = desc("ufc_callbacks_total", "Results reported by programs.", "callee", "result")
@@ -56,7 +57,7 @@ func (a *Agent) CountCallback(callee, result string) {
 func (a *Agent) Describe(descs chan<- *prometheus.Desc) {
 	a.duration.Describe(descs)
 	for _, d := range []*prometheus.Desc{
-		requestsDesc, attemptsDesc, retriesDesc, hedgesDesc, refusedDesc, bansDesc, bannedDesc, panicDesc, callbacksDesc,
+		requestsDesc, attemptsDesc, retriesDesc, hedgesDesc, refusedDesc, bansDesc, cappedDesc, bannedDesc, panicDesc, callbacksDesc,
 		configRevisionDesc, configAgeDesc, configRejectedDesc, servicesDesc, instancesDesc,
 	} {
 		descs <- d
@@ -112,6 +113,9 @@ func (s *service) collect(emit emitter) {
 	}
 	for reason, count := range s.bans.all() {
 		emit.counter(bansDesc, count.Load(), s.name, string(reason))
+	}
+	for reason, count := range s.capped.all() {
+		emit.counter(cappedDesc, count.Load(), s.name, string(reason))
 	}
 	emit.counter(retriesDesc, s.retries.Load(), s.name)
 	s.hedging.collect(emit, s.name)

@@ -114,14 +114,18 @@ type BanInfo struct {
 	Failures   int           `json:"failures"`
 	ProbeError string        `json:"probe_error,omitempty"`
 	By         string        `json:"by,omitempty"`  // who banned it by hand
-	Why        string        `json:"why,omitempty"` // what he said
+	Why        string        `json:"why,omitempty"` // what he said, or the neighbour
 }
 
 func newBanInfo(backend string, ban health.BanInfo) *BanInfo {
-	return &BanInfo{
+	info := &BanInfo{
 		Backend: backend, Reason: ban.Reason, Since: ban.Since.UTC(), Until: ban.Until.UTC(), Failures: ban.Failures,
 		HalfOpen: ban.HalfOpen, ProbeError: ban.LastErr,
 	}
+	if ban.Reason == health.ByNeighbour { // what he said, not what a probe did
+		info.Why, info.ProbeError = info.ProbeError, ""
+	}
+	return info
 }
 
 func handBanInfo(backend string, ban *model.HandBan) *BanInfo {

@@ -96,6 +96,7 @@ type service struct {
 	budget  bucket // of retries
 	hedging hedging
 	bans    counters[health.Reason]
+	capped  counters[health.Reason] // of the bans that the cap didn't allow
 }
 
 // newService returns a service that has yet to follow its view.
@@ -168,8 +169,11 @@ func adopt(before *state, record *model.Instance) *instance {
 
 // verdict is told by package health what was decided.
 func (s *service) verdict(of *health.Instance, d *health.Decision) {
-	if d.Kind == health.Banned || d.Kind == health.Relapsed {
+	switch d.Kind {
+	case health.Banned, health.Relapsed:
 		s.bans.add(d.Reason)
+	case health.Capped:
+		s.capped.add(d.Reason)
 	}
 	switch {
 	case of != nil:

@@ -29,7 +29,8 @@ type decisions struct {
 	queue     []health.Decision // the oldest first
 	lost      int               // since the last one was taken out
 	closed    bool
-	listeners []*listener // the newest last
+	listeners []*listener   // the newest last
+	call      chan struct{} // the busy of the last one called; nil: none was
 }
 
 type listener struct {
@@ -139,6 +140,7 @@ func (d *decisions) next() (of health.Decision, newest *listener, lost int, left
 	if n := len(d.listeners); n > 0 {
 		newest = d.listeners[n-1]
 		newest.busy = make(chan struct{})
+		d.call = newest.busy
 	}
 	return of, newest, lost, true
 }
@@ -154,18 +156,36 @@ func (d *decisions) close() {
 	d.closed = true
 	d.wake()
 	d.mu.Unlock()
-	<-d.done
+	d.await()
 	d.logger.Close()
 	d.webhooks.Close()
 }
 
-// stopPatience is how long to wait for a call that is under way when its listener stops. No longer, since what it does may
-// be what waits for the stop, such as a reload.
+// await waits until what is queued is passed on, or a call takes too long.
+func (d *decisions) await() {
+	for before := (chan struct{})(nil); ; {
+		select {
+		case <-d.done:
+			return
+		case <-time.After(stopPatience):
+		}
+		d.mu.Lock()
+		call := d.call
+		d.mu.Unlock()
+		if call != nil && call == before {
+			return
+		}
+		before = call
+	}
+}
+
+// stopPatience is how long to wait for a call that is under way when its listener stops, or all ends. No longer, since what
+// it does may be what waits for that, such as a reload.
 const stopPatience = 2 * time.Second
 
 // Listen has hear told each decision, in a goroutine that it may hold up, until it listens no more. Of several listeners the
 // newest is told: while a configuration replaces another, each decision is told once. stop waits for a call that is under
-// way, but not for more than two seconds; the last Release waits for as long as it takes.
+// way, but not for more than two seconds; the last Release waits for those to come, too, but for none for longer than four.
 func (m *Mesh) Listen(hear func(health.Decision)) (stop func()) {
 	d, l := m.decisions, &listener{hear: hear}
 	d.mu.Lock()
@@ -186,6 +206,13 @@ func (m *Mesh) Listen(hear func(health.Decision)) (stop func()) {
 	}
 }
 
+var (
+	toldDesc   = prometheus.NewDesc("ufc_bans_told", "Bans of this agent's that etcd has, for the other agents of the machine.", nil, nil)
+	waitDesc   = prometheus.NewDesc("ufc_bans_waiting", "Bans and returns of this agent's that etcd doesn't have yet.", nil, nil)
+	heardDesc  = prometheus.NewDesc("ufc_bans_heard", "Bans by the other agents of the machine.", nil, nil)
+	leasesDesc = prometheus.NewDesc("ufc_ban_leases_lost_total", "Leases that ended while bans were told under them.", nil, nil)
+)
+
 // Metrics returns the collector of all metrics of the attachment, the same for all holds on it.
 func (m *Mesh) Metrics() prometheus.Collector { return m.attachment }
 
@@ -193,10 +220,21 @@ func (m *Mesh) Metrics() prometheus.Collector { return m.attachment }
 func (a *attachment) Describe(descs chan<- *prometheus.Desc) {
 	a.Agent.Describe(descs)
 	a.decisions.webhooks.Describe(descs)
+	for _, d := range []*prometheus.Desc{toldDesc, waitDesc, heardDesc, leasesDesc} {
+		descs <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
 func (a *attachment) Collect(metrics chan<- prometheus.Metric) {
 	a.Agent.Collect(metrics)
 	a.decisions.webhooks.Collect(metrics)
+	board := a.board.Status()
+	gauge := func(d *prometheus.Desc, value int) {
+		metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value))
+	}
+	gauge(toldDesc, board.Told)
+	gauge(waitDesc, board.Waiting)
+	gauge(heardDesc, board.Heard)
+	metrics <- prometheus.MustNewConstMetric(leasesDesc, prometheus.CounterValue, float64(board.LeasesLost))
 }

@@ -163,6 +163,7 @@ func TestStopWaitsForACallUnderWay(t *testing.T) {
 			if stop(); takes < stopPatience && time.Since(begun) != want {
 				t.Errorf("a call of %s: the second stop waited, too", takes)
 			}
+			time.Sleep(takes) // its end
 		}
 		f(time.Second, time.Second)
 		f(time.Hour, stopPatience)
@@ -185,6 +186,28 @@ func TestAListenerMayStopItself(t *testing.T) {
 		time.Sleep(time.Minute)
 		if synctest.Wait(); calls != 1 {
 			t.Errorf("%d calls", calls)
+		}
+	})
+}
+
+// A listener that reloads or stops the program waits for the end of what it is called by.
+func TestAListenerMayEndTheMesh(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := hub(t)
+		begun, calls := time.Now(), 0
+		m.Listen(func(health.Decision) {
+			if calls++; calls == 1 {
+				m.decisions.close()
+			}
+		})
+		for range 2 {
+			m.decisions.take(health.Decision{Kind: health.Reopened})
+		}
+		synctest.Wait()
+		time.Sleep(stopPatience)
+		m.decisions.close()
+		if took := time.Since(begun); took > 2*stopPatience || calls != 2 {
+			t.Errorf("%d calls, and %s until the end", calls, took)
 		}
 	})
 }

@@ -184,6 +184,7 @@ type SyncInfo struct {
 	Services    int                 `json:"services"`
 	Instances   int                 `json:"instances"`
 	Rejected    []catalog.Rejection `json:"rejected"`
+	Bans        store.BoardStatus   `json:"bans"`
 }
 
 func (m *Mesh) syncInfo() SyncInfo {
@@ -194,6 +195,7 @@ func (m *Mesh) syncInfo() SyncInfo {
 		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC, Endpoints: config.Store.Endpoints, Prefix: config.Store.Prefix,
 		Source: status.Source, Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
 		Services: services, Instances: instances, Rejected: m.Catalog.Rejected(),
+		Bans: m.board.Status(),
 	}
 	if !status.LastContact.IsZero() {
 		contact := status.LastContact.UTC()

@@ -125,7 +125,8 @@ func TestQuery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(string(text), `{"sync_info":{"agent_id":`) || !strings.Contains(string(text), `"source":"none"`) {
+	if !strings.HasPrefix(string(text), `{"sync_info":{"agent_id":`) || !strings.Contains(string(text), `"source":"none"`) ||
+		!strings.Contains(string(text), `"bans":{"told":0,"waiting":0,"heard":0,"leases_lost":0}`) {
 		t.Errorf("sync_info: %s", text)
 	}
 	if strings.Contains(string(text), "hunter2") {

@@ -1,12 +1,20 @@
 package mesh
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/catalog"
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -80,4 +88,72 @@ func TestHostIsChecked(t *testing.T) {
 	if _, err := Acquire(config); err == nil {
 		t.Error("a host with a slash was taken")
 	}
+}
+
+// sharedNotes are notes that are read while they are taken.
+type sharedNotes struct {
+	mu sync.Mutex
+	notes
+}
+
+func (n *sharedNotes) Publish(service string, address netip.AddrPort, ban model.ToldBan) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.notes.Publish(service, address, ban)
+}
+
+func (n *sharedNotes) Withdraw(service string, address netip.AddrPort) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.notes.Withdraw(service, address)
+}
+
+func (n *sharedNotes) all() []string {
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.notes)
+}
+
+// An instance that leaves the list while it is banned takes its key along when the ban's time is over, and so does one whose
+// whole service goes.
+func TestWhoLeavesTheListIsWithdrawn(t *testing.T) {
+	f := func(name string, leave ...model.Record) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			var board sharedNotes
+			views := catalog.New(slog.New(slog.DiscardHandler))
+			refuse := func(context.Context, netip.AddrPort, time.Duration) error { return errors.New("refused") }
+			a := agent.New(views, agent.Options{Probe: refuse, Decided: (&teller{board: &board}).decided})
+			defer a.Close()
+			var records []model.Record
+			for _, text := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
+				instance := model.DefaultInstance()
+				instance.Address = netip.MustParseAddrPort(text)
+				records = append(records, model.Record{Kind: model.KindInstances, Name: "shop", Address: text, Instance: &instance})
+			}
+			views.Replace(1, records)
+			call := &agent.Call{Callee: "shop", HandOut: true}
+			if err := a.Begin(call); err != nil {
+				t.Fatal(err)
+			}
+			a.PickAddress(call, netip.MustParseAddrPort("10.0.0.1:80")).Done(agent.Outcome{Result: health.ConnectError})
+			if told := board.all(); len(told) != 1 || !strings.HasPrefix(told[0], "publish shop 10.0.0.1:80 proof") {
+				t.Fatalf("%s: %q", name, told)
+			}
+			views.Apply(2, leave)
+			if told := board.all(); len(told) != 1 {
+				t.Errorf("%s: its ban stands, in case it comes back: %q", name, told)
+			}
+			time.Sleep(time.Minute)
+			if told := board.all(); len(told) != 2 || told[1] != "withdraw shop 10.0.0.1:80" {
+				t.Errorf("%s: %q", name, told)
+			}
+		})
+	}
+	gone := func(address string) model.Record {
+		return model.Record{Kind: model.KindInstances, Name: "shop", Address: address, Deleted: true}
+	}
+	f("it alone", gone("10.0.0.1:80"))
+	f("the service", gone("10.0.0.1:80"), gone("10.0.0.2:80"))
 }

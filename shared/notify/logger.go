@@ -9,8 +9,9 @@ import (
 	"github.com/ufc-mesh/ufc/shared/health"
 )
 
-// Logger writes a line for each decision, at most 20 a minute for a service: a collapsing one must not fill the disk. A line
-// at the minute's end says how many were left out.
+// Logger writes a line for each decision, at most 20 a minute for a service: a collapsing one must not fill the disk. The
+// first of a kind in the minute is written in any case, since in a collapse the cap and panic come after many bans. A line at
+// the minute's end says how many were left out.
 type Logger struct {
 	logger *slog.Logger
 
@@ -22,7 +23,8 @@ type Logger struct {
 // minute is what was written of a service since the first line that no minute before counts.
 type minute struct {
 	lines int
-	left  int // out
+	kinds map[health.Kind]bool // written
+	left  int                  // out
 	end   *time.Timer
 }
 
@@ -57,7 +59,7 @@ func (l *Logger) Take(d *health.Decision) {
 	if !l.logger.Enabled(context.Background(), level) {
 		return
 	}
-	if !l.count(d.Service) {
+	if !l.count(d.Service, d.Kind) {
 		return
 	}
 	fields := []any{"service", d.Service}
@@ -79,7 +81,7 @@ func (l *Logger) Take(d *health.Decision) {
 }
 
 // count tells whether a line may be written.
-func (l *Logger) count(service string) bool {
+func (l *Logger) count(service string, kind health.Kind) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -87,15 +89,15 @@ func (l *Logger) count(service string) bool {
 	}
 	of := l.minutes[service]
 	if of == nil {
-		of = new(minute)
+		of = &minute{kinds: map[health.Kind]bool{}}
 		of.end = time.AfterFunc(time.Minute, func() { l.over(service) })
 		l.minutes[service] = of
 	}
-	if of.lines == linesPerMinute {
+	if of.lines >= linesPerMinute && of.kinds[kind] {
 		of.left++
 		return false
 	}
-	of.lines++
+	of.lines, of.kinds[kind] = of.lines+1, true
 	return true
 }
 

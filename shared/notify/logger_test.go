@@ -84,3 +84,26 @@ func TestLoggerIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// In a collapse the line that matters most comes after the bans: that the cap is reached, or panic.
+func TestAStormHidesNoOtherKind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, out, take := logRig(t)
+		for range 100 {
+			take(health.Banned, "shop")
+		}
+		for range 100 {
+			take(health.Capped, "shop")
+			take(health.Panic, "shop")
+		}
+		text := out.String()
+		if strings.Count(text, "too many are already") != 1 || strings.Count(text, "panic") != 1 {
+			t.Errorf("the log:\n%s", text)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if text := out.String(); !strings.Contains(text, "lines=278") {
+			t.Errorf("the log:\n%s", text)
+		}
+	})
+}

@@ -108,7 +108,8 @@ func (o *outbox) back(d *health.Decision, now time.Time, after time.Duration) {
 	if w == nil || !w.returned.IsZero() {
 		return
 	}
-	o.look(w, now, after) // it may have been due while a message was on its way
+	o.look(w, now, after)               // it may have been due while a message was on its way
+	w.spent = min(w.spent, d.BannedFor) // the judge's clock counts: by a later one the next ban would be of one that was well
 	if waits := o.bans.items[d.Instance]; waits != nil && waits.returned.IsZero() {
 		waits.returned = now
 	}

@@ -167,3 +167,32 @@ func TestWhatIsGivenUp(t *testing.T) {
 		f(code, 2, "failed")
 	}
 }
+
+// Who came back while a message was on its way is told of in the next one, and not again at his next ban: his judge's clock
+// says of the ban a little less than has gone by until it was heard.
+func TestReturnWhileAMessageIsOnItsWay(t *testing.T) {
+	inBubble(t, 10*time.Minute, func(t *testing.T, r *rig) {
+		r.answer = func(int) (*http.Response, error) {
+			if time.Since(r.begun) < 11*time.Minute {
+				return nil, errors.New("down")
+			}
+			return status(204), nil
+		}
+		r.decide(health.Capped, "9", 0) // its message waits for the receiver
+		r.decide(health.Banned, "1", 0)
+		time.Sleep(11 * time.Minute)
+		banned := 11*time.Minute - time.Millisecond
+		r.decide(health.Reopened, "1", banned)
+		r.decide(health.Banned, "1", banned)
+		before := len(r.got())
+		time.Sleep(7 * time.Minute)
+		posts := r.got()[before:]
+		if len(posts) != 2 || posts[1].names() != "1" || posts[1].Instances[0].Returned.IsZero() {
+			t.Errorf("%d posts: %+v", len(posts), posts)
+		}
+		time.Sleep(5 * time.Minute)
+		if posts = r.got()[before:]; len(posts) != 3 || posts[2].names() != "1" || !posts[2].Instances[0].Returned.IsZero() {
+			t.Errorf("%d posts: %+v", len(posts), posts)
+		}
+	})
+}

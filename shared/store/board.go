@@ -39,10 +39,14 @@ type Board struct {
 	agent  string
 	wanted map[spot]model.ToldBan
 	dirty  map[spot]int64     // what must be looked at, and the revision at which its key was found gone; 0: it wasn't
+	later  map[spot]struct{}  // what only lasts longer: it becomes dirty when the lease is renewed
+	remind map[spot]struct{}  // withdrawn: what others say of them is to be told again
 	leases []clientv3.LeaseID // of this Board, the newest last
+	status BoardStatus        // but for Waiting
 
 	wake  chan struct{} // dirty has grown, or the host has changed
 	moved chan struct{} // the host has changed
+	asked chan struct{} // remind has grown
 
 	start, close sync.Once
 	ctx          context.Context
@@ -50,8 +54,9 @@ type Board struct {
 	running      sync.WaitGroup
 }
 
-// ToldFunc takes a ban by another agent of this host, the first time and when it changes; nil: it is over. Calls come from
-// one goroutine, and must not wait for the Board.
+// ToldFunc takes a ban by another agent of this host, the first time, when it changes, and again when this agent has
+// withdrawn its own one, beside which it may have been of no account; nil: it is over. Calls come from one goroutine, and
+// must not wait for the Board.
 type ToldFunc func(service string, address netip.AddrPort, ban *model.ToldBan)
 
 // spot is one instance of one service: one key of a host's.
@@ -104,8 +109,9 @@ func NewBoard(follower *Follower, host, agent string, told ToldFunc) (*Board, er
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Board{
 		follower: follower, keys: follower.keys, logger: follower.cfg.Logger, told: told, timing: defaultBoardTiming,
-		host: host, agent: agent, wanted: map[spot]model.ToldBan{}, dirty: map[spot]int64{},
-		wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), ctx: ctx, cancel: cancel,
+		host: host, agent: agent, wanted: map[spot]model.ToldBan{}, dirty: map[spot]int64{}, later: map[spot]struct{}{},
+		remind: map[spot]struct{}{}, wake: make(chan struct{}, 1), moved: make(chan struct{}, 1), asked: make(chan struct{}, 1),
+		ctx: ctx, cancel: cancel,
 	}, nil
 }
 
@@ -126,7 +132,8 @@ func (b *Board) Close() {
 	})
 }
 
-// Publish tells of a ban of this agent's, or of a change of one. It doesn't wait. Agent is set to this one's id, and texts
+// Publish tells of a ban of this agent's, or of a change of one. It doesn't wait. That a ban only goes on is told within
+// some ten seconds, which is sooner than anybody would believe it over. Agent is set to this one's id, and texts
 // that are too long are cut. It stands until Withdraw, or 10 minutes after Until if that never comes.
 func (b *Board) Publish(service string, address netip.AddrPort, ban model.ToldBan) {
 	at := spot{service, address}
@@ -134,11 +141,23 @@ func (b *Board) Publish(service string, address netip.AddrPort, ban model.ToldBa
 	ban.Agent = "" // of whoever this is when it is written
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if known, ok := b.wanted[at]; ok && known == ban {
+	known, ok := b.wanted[at]
+	if ok && known == ban {
 		return
 	}
 	b.wanted[at] = ban
+	if ok && b.prolongs(known, ban) {
+		b.later[at] = struct{}{}
+		return
+	}
 	b.mark(at, 0)
+}
+
+// prolongs tells whether a ban goes on as it was, and is known for long enough to be told of with the lease's next renewal.
+// Each ban of a dead instance goes on every few seconds, at its own moment: an agent that called a hundred of them would
+// write ten times a second for as long as they are dead.
+func (b *Board) prolongs(known, ban model.ToldBan) bool {
+	return known.Reason == ban.Reason && known.Detail == ban.Detail && time.Since(known.Until) < b.timing.renew
 }
 
 // Withdraw says that a ban is over. One that wasn't published is no error. It doesn't wait.
@@ -149,6 +168,8 @@ func (b *Board) Withdraw(service string, address netip.AddrPort) {
 	if _, ok := b.wanted[at]; ok {
 		delete(b.wanted, at)
 		b.mark(at, 0)
+		b.remind[at] = struct{}{}
+		poke(b.asked)
 	}
 }
 
@@ -178,6 +199,18 @@ func (b *Board) Identify(host, agent string) error {
 func (b *Board) mark(at spot, gone int64) {
 	b.dirty[at] = max(b.dirty[at], gone)
 	poke(b.wake)
+}
+
+// hurry makes dirty what could wait for the lease's renewal.
+func (b *Board) hurry() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for at := range b.later {
+		if _, ok := b.wanted[at]; ok {
+			b.mark(at, 0)
+		}
+	}
+	clear(b.later)
 }
 
 // vacant tells the publisher that a key is gone since a revision: it may be this agent's turn.
@@ -222,6 +255,39 @@ func (b *Board) link(ctx context.Context) *link {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// BoardStatus tells how a Board stands to etcd.
+type BoardStatus struct {
+	Told       int    `json:"told"`    // bans of this agent's that etcd has
+	Waiting    int    `json:"waiting"` // bans and returns that are yet to be written
+	Heard      int    `json:"heard"`   // bans of the other agents of this host
+	LeasesLost uint64 `json:"leases_lost"`
+	WriteError string `json:"write_error,omitempty"` // why what waits can't be written
+	ReadError  string `json:"read_error,omitempty"`  // why the others aren't heard
+}
+
+// Status tells how the Board stands to etcd.
+func (b *Board) Status() BoardStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	status := b.status
+	status.Waiting = len(b.dirty)
+	return status
+}
+
+// note changes the status.
+func (b *Board) note(change func(*BoardStatus)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change(&b.status)
+}
+
+func textOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // poke wakes who waits on the channel, if not now, then when he comes to it.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -31,8 +32,16 @@ func TestBoardOutage(t *testing.T) {
 	}
 	time.Sleep(2 * time.Second)
 	dns.told("shop 10.0.0.1:80 agent: stays", "shop 10.0.0.2:80 agent: goes") // until etcd says otherwise
+	eventually(t, "a status that tells of it", 10*time.Second, func() bool {
+		writing, reading := agent.Status(), dns.Status()
+		return writing.Waiting == 2 && writing.WriteError != "" && reading.Heard == 2 && reading.ReadError != ""
+	})
 	e.start(t)
 	dns.told("shop 10.0.0.1:80 agent: stays", "shop 10.0.0.3:80 agent: comes")
+	eventually(t, "a status without errors", 10*time.Second, func() bool {
+		writing, reading := agent.Status(), dns.Status()
+		return writing == BoardStatus{Told: 2, LeasesLost: writing.LeasesLost} && reading == BoardStatus{Heard: 2}
+	})
 	e.close()
 	began = time.Now()
 	agent.Close()
@@ -136,6 +145,77 @@ func TestBoardReadOnly(t *testing.T) {
 		defer dns.Board.mu.Unlock()
 		return len(dns.dirty) == 0
 	})
+}
+
+// An etcd without space takes no more writes, but keeps what it has.
+func TestBoardRefusedWritesCostNoLease(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	cfg := configOf(e, DefaultPrefix)
+	w := newWriter(t, e, DefaultPrefix)
+	agent := newBoard(t, cfg, "host", "agent", func(b *Board) { b.timing.ttl, b.timing.renew = 2, 500*time.Millisecond })
+	dns := newBoard(t, cfg, "host", "dns")
+	agent.ban(1, "refused")
+	dns.told("shop 10.0.0.1:80 agent: refused")
+	alarm := func(action pb.AlarmRequest_AlarmAction) {
+		t.Helper()
+		request := &pb.AlarmRequest{Action: action, Alarm: pb.AlarmType_NOSPACE, MemberID: uint64(e.server.Server.MemberID())}
+		if _, err := pb.NewMaintenanceClient(w.client.ActiveConnection()).Alarm(testContext(t), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	alarm(pb.AlarmRequest_ACTIVATE)
+	agent.ban(2, "told later")
+	for began := time.Now(); time.Since(began) < 8*time.Second; time.Sleep(100 * time.Millisecond) {
+		dns.mu.Lock()
+		lost := len(dns.bans) != 1
+		dns.mu.Unlock()
+		if lost {
+			t.Fatalf("the ban that was told is gone after %v: %+v", time.Since(began), agent.Status())
+		}
+	}
+	alarm(pb.AlarmRequest_DEACTIVATE)
+	dns.told("shop 10.0.0.1:80 agent: refused", "shop 10.0.0.2:80 agent: told later")
+}
+
+// Signing in costs etcd a tenth of a second and a write: a renewal must not do it, but when etcd has forgotten who one is.
+func TestBoardRenewsWithoutSigningIn(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	cfg := configOf(e, DefaultPrefix)
+	admin, ctx := newWriter(t, e, DefaultPrefix).client, testContext(t)
+	_, err := admin.UserAdd(ctx, "root", "geheim")
+	if err == nil {
+		_, err = admin.UserGrantRole(ctx, "root", "root")
+	}
+	if err == nil {
+		_, err = admin.AuthEnable(ctx)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Username, cfg.Password = "root", "geheim"
+	agent := newBoard(t, cfg, "host", "agent", hastyBoard, func(b *Board) { b.timing.renew = 100 * time.Millisecond })
+	dns := newBoard(t, cfg, "host", "dns", hastyBoard)
+	renewals := func() {
+		t.Helper()
+		dns.told("shop 10.0.0.1:80 agent: refused")
+		time.Sleep(time.Second) // all have signed in
+		before := e.server.Server.AppliedIndex()
+		time.Sleep(3 * time.Second)
+		if writes := e.server.Server.AppliedIndex() - before; writes > 3 {
+			t.Errorf("%d writes while thirty renewals were due", writes)
+		}
+		if status := agent.Status(); status != (BoardStatus{Told: 1}) {
+			t.Errorf("%+v", status)
+		}
+	}
+	agent.ban(1, "refused")
+	renewals()
+	e.close()
+	e.start(t) // which knows no token any more
+	eventually(t, "a renewal", 10*time.Second, func() bool { return agent.Status().WriteError == "" })
+	renewals()
 }
 
 func TestBoardNeedsAHost(t *testing.T) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ufc-mesh/ufc/shared/model"
 )
 
 func TestBoard(t *testing.T) {
@@ -207,6 +209,9 @@ func TestBoardLosesItsLease(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if status := agent.Status(); status.Told != 150 || status.LeasesLost != 0 || status.WriteError != "" || status.ReadError != "" {
+		t.Errorf("before: %+v", status)
+	}
 	agent.back(0)
 	eventually(t, "149 bans under a new lease", 10*time.Second, func() bool {
 		bans, now := w.boards()
@@ -216,6 +221,9 @@ func TestBoardLosesItsLease(t *testing.T) {
 		dns.mu.Lock()
 		defer dns.mu.Unlock()
 		return len(dns.bans) == 149
+	})
+	eventually(t, "the status", 10*time.Second, func() bool {
+		return agent.Status() == BoardStatus{Told: 149, LeasesLost: 1} && dns.Status() == BoardStatus{Heard: 149}
 	})
 }
 
@@ -257,4 +265,91 @@ func TestBoardIsRenamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.published("fresh/shop/10.0.0.1:80 again: refused", "fresh/shop/10.0.0.3:80 b: fresh", "old/shop/10.0.0.2:80 a: old")
+}
+
+// A callee whose instances stay dead makes no agent write for ever: bans that only go on are written together, with the
+// lease's renewal, and in time.
+func TestBoardBansThatGoOn(t *testing.T) {
+	e := startEtcd(t)
+	cfg := configOf(e, DefaultPrefix)
+	w := newWriter(t, e, cfg.Prefix)
+	agent := newBoard(t, cfg, "host", "agent", func(b *Board) { b.timing.renew = time.Second })
+	const dead = 60
+	for n := range dead {
+		agent.ban(n, "refused")
+	}
+	eventually(t, "all bans", 10*time.Second, func() bool { bans, _ := w.boards(); return len(bans) == dead })
+	before := w.put("mark", "")
+	began := time.Now()
+	for time.Since(began) < 3*time.Second { // each for itself, as their probes fail
+		for n := range dead {
+			agent.ban(n, "refused")
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	took := time.Since(began)
+	writes, most := w.put("mark", "")-before-1, int64(took/(900*time.Millisecond))+1
+	if t.Logf("%d writes in %v", writes, took); writes > most {
+		t.Errorf("%d writes in %v, want %d at most", writes, took, most)
+	}
+
+	w.root = cfg.Prefix + "/bans/host/"
+	written := func() model.ToldBan {
+		value, _ := w.get("shop/" + instance(0).String())
+		ban, _, err := model.ParseToldBan("shop", instance(0).String(), value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return *ban
+	}
+	longer := banned("refused")
+	agent.Publish("shop", instance(0), longer)
+	eventually(t, "the new end", 3*time.Second, func() bool { return written().Until.Equal(longer.Tidy().Until) })
+	// What has been over for a while is told at once: the neighbours are about to give it up.
+	b := agent.Board
+	past, more := banned("refused"), banned("refused")
+	for ago, want := range map[time.Duration]bool{0: true, b.timing.renew: false} {
+		if past.Until = time.Now().Add(-ago); b.prolongs(past, more) != want {
+			t.Errorf("over for %v, and then longer: told later is %v", ago, !want)
+		}
+	}
+}
+
+// Who takes back his own ban is told again of another agent's: beside his own it may have been of no account.
+func TestBoardReminds(t *testing.T) {
+	t.Parallel()
+	cfg := commonConfig(t)
+	one, two := newBoard(t, cfg, "host", "one"), newBoard(t, cfg, "host", "two")
+	calls := func(want int) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%d calls", want), 5*time.Second, func() bool {
+			two.mu.Lock()
+			defer two.mu.Unlock()
+			return two.calls == want
+		})
+	}
+	one.ban(1, "first")
+	calls(1)
+	two.ban(1, "second")
+	two.back(1)
+	calls(2)
+	two.told("shop 10.0.0.1:80 one: first")
+	two.ban(2, "his alone")
+	two.back(2)
+	one.back(1)
+	calls(3)
+	two.told()
+}
+
+// An agent may have any name: what it tells must be readable.
+func TestBoardOfAnOddName(t *testing.T) {
+	t.Parallel()
+	cfg := commonConfig(t)
+	one, two := newBoard(t, cfg, "host", "a\tb"+strings.Repeat("x", 2000)), newBoard(t, cfg, "host", "two")
+	one.ban(1, "refused")
+	two.told("shop 10.0.0.1:80 a b" + strings.Repeat("x", 1021) + ": refused")
+	if err := one.Identify("host", "c\nd"); err != nil {
+		t.Fatal(err)
+	}
+	two.told("shop 10.0.0.1:80 c d: refused")
 }

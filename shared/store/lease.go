@@ -36,14 +36,37 @@ func (p *publisher) grant(ctx context.Context, tasks []task) error {
 	return nil
 }
 
-// renew renews the lease, and takes back what is overdue. Etcd's client could do the first by itself, over a stream that it
-// never closes: that is 18 KB of etcd's memory for each agent that ever had a ban, more than a renewal each 10 s costs. Its
-// single renewal, on the other hand, tries without a pause for as long as etcd refuses the connection.
+// renew renews the lease, and takes back what is overdue.
 func (p *publisher) renew(ctx context.Context) error {
 	p.expire()
 	began := time.Now()
-	ttl, err := call(ctx, p.link, "renew the lease of the bans", func(ctx context.Context) (int64, error) {
-		ctx, cancel := context.WithCancel(ctx) // which ends the stream
+	ttl, err := p.keepAlive(ctx)
+	if err != nil && p.link.token.Swap(nil) != nil { // the last sign-in may be no good any more
+		ttl, err = p.keepAlive(ctx)
+	}
+	if err == nil && ttl <= 0 {
+		err = rpctypes.ErrLeaseNotFound
+	}
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		p.board.logger.Info("the lease of the bans told to others was lost: they are told again")
+		p.lost()
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.complain.over()
+	p.nextRenewal(began)
+	p.board.hurry()
+	return nil
+}
+
+// keepAlive renews the lease once, and returns its time to live. Etcd's client could do it by itself, over a stream that it
+// never closes: that is 18 KB of etcd's memory for each agent that ever had a ban, more than a renewal each 10 s costs. Its
+// single renewal, on the other hand, tries without a pause for as long as etcd refuses the connection.
+func (p *publisher) keepAlive(ctx context.Context) (ttl int64, err error) {
+	return call(ctx, p.link, "renew the lease of the bans", func(ctx context.Context) (int64, error) {
+		ctx, cancel := context.WithCancel(context.WithValue(ctx, signedIn{}, true)) // which ends the stream
 		defer cancel()
 		stream, err := clientv3.RetryLeaseClient(p.link.Client).LeaseKeepAlive(ctx)
 		if err == nil {
@@ -58,28 +81,20 @@ func (p *publisher) renew(ctx context.Context) error {
 		}
 		return answer.TTL, nil
 	})
-	if err == nil && ttl <= 0 {
-		err = rpctypes.ErrLeaseNotFound
-	}
-	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-		p.board.logger.Info("the lease of the bans told to others was lost: they are told again")
-		p.lost()
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	p.complain.over()
-	p.nextRenewal(began)
-	return nil
 }
 
 func (p *publisher) nextRenewal(began time.Time) {
 	p.renewal = began.Add(time.Duration(float64(p.board.timing.renew) * (0.9 + 0.2*rand.Float64())))
 }
 
-// lost begins anew without a lease: what was published is gone with it, and is to be published again.
+// lost begins anew without the lease, which has ended by itself.
 func (p *publisher) lost() {
+	p.board.note(func(status *BoardStatus) { status.LeasesLost++ })
+	p.anew()
+}
+
+// anew begins anew without a lease: what was published is gone with it, and is to be published again.
+func (p *publisher) anew() {
 	p.lease, p.idle = 0, time.Time{}
 	clear(p.written)
 	b := p.board

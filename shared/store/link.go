@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -45,7 +46,12 @@ type link struct {
 	endpoints []string
 	timeout   time.Duration          // of each call
 	reason    atomic.Pointer[string] // the last failure of a call, in gRPC's words
+	token     atomic.Pointer[string] // of the last sign-in; nil: it may be no good
 }
+
+// signedIn marks the context of a stream that the last sign-in is good enough for. The client signs in anew for each stream,
+// which costs etcd a write, and the check of a password.
+type signedIn struct{}
 
 // openLink opens a client. It waits for etcd, up to the timeout of a call, only if there is a user to sign in; else the
 // first call shows whether etcd is there. Everything that the client does ends with ctx.
@@ -81,15 +87,22 @@ func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (*link, e
 	return l, nil
 }
 
-// remember keeps the reason of a failed call. The client replaces the error of a call that ran out of time by a bare
+// remember keeps the token of a sign-in, and the reason of a failed call. The client replaces the error of a call that ran out of time by a bare
 // "deadline exceeded", and with it goes why no connection stood: refused, unknown host, bad certificate.
 func (l *link) remember(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption,
 ) error {
+	signIn, signs := reply.(*pb.AuthenticateResponse)
+	if token := l.token.Load(); signs && token != nil && ctx.Value(signedIn{}) != nil {
+		signIn.Token = *token
+		return nil
+	}
 	err := invoke(ctx, method, req, reply, conn, opts...)
 	if err != nil {
 		reason := status.Convert(err).Message()
 		l.reason.Store(&reason)
+	} else if signs {
+		l.token.Store(&signIn.Token)
 	}
 	return err
 }

@@ -60,15 +60,27 @@ func (l *listener) run(ctx context.Context) {
 		if l.heard {
 			failures = 0
 		}
-		l.complain.about(err)
+		l.failed(err)
 		l.wait(ctx, pause(failures, away(err) || errors.Is(err, errSilent) || errors.Is(err, errBehind), rand.Float64()))
 	}
+}
+
+// failed notes and logs that the others aren't heard, hears that they are.
+func (l *listener) failed(err error) {
+	l.complain.about(err)
+	l.board.note(func(status *BoardStatus) { status.ReadError = err.Error() })
+}
+
+func (l *listener) hears() {
+	l.complain.over()
+	l.board.note(func(status *BoardStatus) { status.ReadError = "" })
 }
 
 // wait waits, while etcd isn't heard.
 func (l *listener) wait(ctx context.Context, left time.Duration) {
 	for ; left > 0 && ctx.Err() == nil; left -= time.Second {
 		l.expire()
+		l.remind()
 		sleep(ctx, min(left, time.Second))
 	}
 }
@@ -118,7 +130,7 @@ func (l *listener) session(ctx context.Context) error {
 	}
 	l.board.vacantBut(present, l.revision)
 	l.heard = true
-	l.complain.over()
+	l.hears()
 	return l.watch(ctx, folder)
 }
 
@@ -140,9 +152,11 @@ func (l *listener) watch(ctx context.Context, folder string) error {
 		select {
 		case <-l.board.moved:
 			return errMoved
+		case <-l.board.asked:
+			l.remind()
 		case <-progress.C:
 			if err := l.ask(ctx); err != nil {
-				l.complain.about(explain(err))
+				l.failed(explain(err))
 			}
 			progress.Reset(quiet)
 		case response, ok := <-responses:
@@ -156,7 +170,7 @@ func (l *listener) watch(ctx context.Context, folder string) error {
 			}
 			silence.Reset(l.board.timing.silence)
 			progress.Reset(quiet)
-			l.complain.over()
+			l.hears()
 			l.apply(response.Events)
 		}
 	}
@@ -213,7 +227,22 @@ func (l *listener) take(at spot, kv *mvccpb.KeyValue) {
 	}
 	if known, ok := l.known[at]; !ok || known != *ban {
 		l.known[at] = *ban
+		l.count()
 		l.board.told(at.service, at.address, ban)
+	}
+}
+
+// remind tells again of what is known of the spots whose own ban was withdrawn.
+func (l *listener) remind() {
+	b := l.board
+	b.mu.Lock()
+	spots := b.remind
+	b.remind = map[spot]struct{}{}
+	b.mu.Unlock()
+	for at := range spots {
+		if ban, ok := l.known[at]; ok {
+			b.told(at.service, at.address, &ban)
+		}
 	}
 }
 
@@ -221,6 +250,11 @@ func (l *listener) take(at spot, kv *mvccpb.KeyValue) {
 func (l *listener) over(at spot) {
 	if _, ok := l.known[at]; ok {
 		delete(l.known, at)
+		l.count()
 		l.board.told(at.service, at.address, nil)
 	}
+}
+
+func (l *listener) count() {
+	l.board.note(func(status *BoardStatus) { status.Heard = len(l.known) })
 }

@@ -62,9 +62,10 @@ func (p *publisher) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
+		p.board.note(func(status *BoardStatus) { status.Told, status.WriteError = len(p.written), textOf(err) })
 		if err != nil {
 			p.complain.about(err)
-			sleep(ctx, pause(failures, away(err), rand.Float64()))
+			sleep(ctx, p.untilRenewal(pause(failures, away(err), rand.Float64())))
 			failures++
 			continue
 		}
@@ -78,6 +79,14 @@ func (p *publisher) run(ctx context.Context) {
 		defer cancel()
 		_, _ = p.link.Revoke(ctx, p.lease)
 	}
+}
+
+// untilRenewal shortens a pause so that refused writes don't cost the lease, and with it what was written before.
+func (p *publisher) untilRenewal(pause time.Duration) time.Duration {
+	if left := time.Until(p.renewal); p.lease != 0 && left > 0 {
+		return min(pause, left)
+	}
+	return pause // the renewal itself was refused
 }
 
 // rest waits for something to do.
@@ -101,7 +110,7 @@ func (p *publisher) step(ctx context.Context) (time.Duration, error) {
 				return p.link.Revoke(ctx, p.lease)
 			})
 		}
-		p.lost()
+		p.anew()
 		p.host = host
 	}
 	if p.lease != 0 && !time.Now().Before(p.renewal) {
@@ -169,7 +178,8 @@ func (p *publisher) take() []task {
 		ban, wanted := b.wanted[at]
 		switch {
 		case wanted:
-			if ban.Agent = b.agent; known.ban != ban {
+			ban.Agent = b.agent
+			if ban = ban.Tidy(); known.ban != ban {
 				tasks = append(tasks, task{at, &ban, known.revision})
 			}
 		case ours:
