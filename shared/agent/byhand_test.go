@@ -123,3 +123,19 @@ func TestBanInfoOfANeighboursBan(t *testing.T) {
 		}
 	})
 }
+
+// In panic a neighbour's word that an instance is dead counts; that it is slow is no reason to leave it out for the dead.
+func TestPanicGoesByANeighboursReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80")...)
+		defer r.Close()
+		for address, why := range map[string]health.Reason{
+			"10.0.0.1:80": health.ByLatency, "10.0.0.2:80": health.ByProof, "10.0.0.3:80": health.ByProof,
+		} {
+			r.Told("shop", netip.MustParseAddrPort(address), &model.ToldBan{Agent: "dns", Reason: string(why), Until: time.Now().Add(time.Minute)})
+		}
+		if spread := r.spread(t, "shop", 30); spread["10.0.0.1:80"] != 30 {
+			t.Errorf("%v", spread)
+		}
+	})
+}

@@ -42,5 +42,5 @@ func obey(on *health.Service, address netip.AddrPort, ban *model.ToldBan) {
 		on.Untold(address)
 		return
 	}
-	on.Told(address, ban.Until, ban.Agent+": "+ban.Reason+" "+ban.Detail)
+	on.Told(address, health.Reason(ban.Reason), ban.Until, ban.Agent+": "+ban.Reason+" "+ban.Detail)
 }

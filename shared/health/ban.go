@@ -30,7 +30,7 @@ type BanInfo struct {
 	Since    time.Time
 	Until    time.Time // when the port is probed; it ends with the first answer after that
 	HalfOpen bool      // the port has answered: trials are under way
-	Silent   bool      // the last probe wasn't refused, but timed out: the network may be to blame
+	Silent   bool      // the last probe wasn't refused, but timed out; or a neighbour's ban isn't for proof
 	Failures int       // of the instance, among the callee's last 1,000 to 2,000 outcomes
 	LastErr  string    // of the last probe that failed
 }
@@ -44,7 +44,7 @@ type ban struct {
 	badness  float64 // share of bad outcomes that it was for, 0–1
 	lastErr  string
 	halfOpen bool
-	silent   bool // nothing refused it: the network may be to blame
+	silent   bool // nothing refused it: the network may be to blame, or it isn't dead at all
 	trials   trials
 	timer    *time.Timer
 }
@@ -109,7 +109,7 @@ func (r *record) heal(policy *Policy, failed bool, now time.Duration) {
 // connections, the second by our own hand, are no accident of one request. A connect that timed out counts as one that
 // was refused: when a whole IDC is cut off nobody is left to refuse, and by suspicion it would never be left, since all of
 // it fails alike. The lock is held.
-func (s *Service) prove(i *Instance, by Result) {
+func (s *Service) prove(i *Instance, why string) {
 	if i.past.probing {
 		return
 	}
@@ -121,8 +121,9 @@ func (s *Service) prove(i *Instance, by Result) {
 		i.past.probing = false
 		if err != nil && !OwnFault(err) && s.monitor.ctx.Err() == nil && i.Generation() == generation && i.ban == nil && !i.gone {
 			s.begin(i, Banned, 1, Decision{
-				Reason: ByProof, Rule: "no connection (" + by.String() + "), and the probe of the port failed too",
+				Reason: ByProof, Rule: why + ", and the probe of the port failed too",
 				Inputs: map[string]float64{"failures": float64(i.failures())}, Value: 1, Threshold: 1, Detail: err.Error(),
+				Needed: "a probe that succeeds",
 			})
 			i.ban.silent = isTimeout(err)
 		}

@@ -2,6 +2,7 @@ package health
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -125,12 +126,24 @@ func (s *Service) byStatus(t *Stratum, k kind, all []sample, total sample, now t
 	}
 	for _, f := range found {
 		f.evidence.Reason, f.evidence.Detail = ByStatus, k.String()+" of "+t.Name
+		f.evidence.Needed = fmt.Sprintf("%d errors or less", f.tolerated(k))
 		s.suspect(f.of, f.evidence)
 		if f.of.ban != nil {
 			t.shifts[k] = shift{of: f.of, at: now, sound: sound}
 		}
 	}
 	return true
+}
+
+// tolerated is the most errors with which the window of a finding by status would have been none.
+func (f *finding) tolerated(k kind) int {
+	in := f.evidence.Inputs
+	n, others, p0, alpha := in["n"], in["others_share"], in["p0"], f.evidence.Threshold
+	x := in["errors"]
+	for x > 0 && x/n-others >= leastPoints && odds(x, n) >= leastOdds*odds(others*in["others_n"], in["others_n"]) && binomialTail(int(x), int(n), p0) < alpha {
+		x--
+	}
+	return int(x)
 }
 
 // most is how many findings there may be before it is the service's fault in any case.

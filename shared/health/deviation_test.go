@@ -67,7 +67,7 @@ func TestStatusDeviation(t *testing.T) {
 		if len(bans) != 1 || bans[0].Instance != addressOf(1) || bans[0].Reason != ByStatus {
 			t.Fatalf("one of four answers 404 and the others don't: %+v", bans)
 		}
-		if bans[0].Inputs["share"] < 0.3 || bans[0].Value >= bans[0].Threshold || bans[0].Rule == "" {
+		if bans[0].Inputs["share"] < leastPoints || bans[0].Value >= bans[0].Threshold || bans[0].Rule == "" || bans[0].Needed == "" {
 			t.Errorf("%+v doesn't say why", bans[0])
 		}
 	})

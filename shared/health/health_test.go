@@ -509,7 +509,7 @@ func TestCloseWaitsForProbes(t *testing.T) {
 func TestNeighbour(t *testing.T) {
 	inWorld(t, 4, nil, func(t *testing.T, w *world) {
 		i := w.all[0]
-		w.service.Told(i.Address, time.Now().Add(time.Minute), "connection refused")
+		w.service.Told(i.Address, ByProof, time.Now().Add(time.Minute), "connection refused")
 		if ban, _ := i.Ban(); !i.Banned() || ban.Reason != ByNeighbour {
 			t.Fatalf("%+v", ban)
 		}
@@ -517,9 +517,9 @@ func TestNeighbour(t *testing.T) {
 		if i.State() != Up {
 			t.Fatal("banned after the neighbour took it back")
 		}
-		w.service.Told(i.Address, time.Now().Add(time.Minute), "")
+		w.service.Told(i.Address, ByProof, time.Now().Add(time.Minute), "")
 		time.Sleep(50 * time.Second)
-		w.service.Told(i.Address, time.Now().Add(time.Minute), "")
+		w.service.Told(i.Address, ByProof, time.Now().Add(time.Minute), "")
 		time.Sleep(time.Minute)
 		if i.State() != Out {
 			t.Fatal("the neighbour has prolonged it")
@@ -528,9 +528,22 @@ func TestNeighbour(t *testing.T) {
 		if i.State() != Up {
 			t.Fatal("banned for ever, since the neighbour is silent")
 		}
-		w.service.Told(addressOf(77), time.Now().Add(time.Minute), "") // nobody
-		if len(w.told(Banned)) != 2 || w.probes.Load() != 0 {
+		w.service.Told(addressOf(77), ByProof, time.Now().Add(time.Minute), "") // nobody
+		if synctest.Wait(); len(w.told(Banned)) != 2 || w.probes.Load() != 2 {  // a probe at each end
 			t.Fatalf("%d bans, %d probes", len(w.told(Banned)), w.probes.Load())
+		}
+	})
+}
+
+// A neighbour that has ended takes nothing back: whom he had banned is dead as before.
+func TestWhomANeighbourTellsOfNoMoreIsProbed(t *testing.T) {
+	inWorld(t, 4, nil, func(t *testing.T, w *world) {
+		w.dead.Store(addressOf(0), true)
+		w.service.Told(addressOf(0), ByProof, time.Now().Add(time.Minute), "")
+		w.service.Untold(addressOf(0))
+		synctest.Wait()
+		if ban, banned := w.all[0].Ban(); !banned || ban.Reason != ByProof {
+			t.Errorf("%+v", ban)
 		}
 	})
 }
@@ -563,7 +576,7 @@ func TestChecks(t *testing.T) {
 func TestDecisionsAreBounded(t *testing.T) {
 	inWorld(t, 2, nil, func(t *testing.T, w *world) {
 		for n := range 300 {
-			w.service.Told(addressOf(n%2), time.Now().Add(time.Minute), "")
+			w.service.Told(addressOf(n%2), ByProof, time.Now().Add(time.Minute), "")
 			w.service.Untold(addressOf(n % 2))
 		}
 		all, one := w.service.Decisions(netip.AddrPort{}), w.service.Decisions(addressOf(0))
@@ -766,7 +779,7 @@ func TestASilentCalleesStrataAreForgotten(t *testing.T) {
 
 func TestWhoHasLeftIsForgottenWhenTheNeighbourTakesHisBanBack(t *testing.T) {
 	inWorld(t, 4, nil, func(t *testing.T, w *world) {
-		w.service.Told(addressOf(3), time.Now().Add(time.Minute), "")
+		w.service.Told(addressOf(3), ByProof, time.Now().Add(time.Minute), "")
 		w.list(0)
 		w.service.Untold(addressOf(3))
 		time.Sleep(time.Hour)
@@ -825,7 +838,7 @@ func TestPanicByTheList(t *testing.T) {
 func TestNeighboursBansDontMakeOwnOnesLong(t *testing.T) {
 	inWorld(t, 4, nil, func(t *testing.T, w *world) {
 		i := w.all[0]
-		w.service.Told(i.Address, time.Now().Add(time.Hour), "")
+		w.service.Told(i.Address, ByProof, time.Now().Add(time.Hour), "")
 		time.Sleep(time.Hour)
 		w.service.Untold(i.Address)
 		for range 24 {
@@ -915,7 +928,7 @@ func TestTheLeastBadChangesWithTheBans(t *testing.T) {
 
 func TestNeighboursBanOfThousandsOfYears(t *testing.T) {
 	inWorld(t, 4, nil, func(t *testing.T, w *world) {
-		w.service.Told(addressOf(0), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), "")
+		w.service.Told(addressOf(0), ByProof, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), "")
 		if !w.all[0].Banned() {
 			t.Fatal("not banned")
 		}

@@ -179,7 +179,7 @@ func (s *Service) takeSlowly(o *Observation, now time.Duration) {
 	}
 	s.byRequests(i, failed, now)
 	if i.ban == nil && (o.Result == ConnectError || o.Result == ConnectTimeout) {
-		s.prove(i, o.Result)
+		s.prove(i, "no connection ("+o.Result.String()+")")
 	}
 	s.dirty[i.slot] = past.test.score > 0 || past.window.bits != 0 || past.record.level > 0
 }

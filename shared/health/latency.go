@@ -57,6 +57,7 @@ func (s *Service) slowIn(t *Stratum, near []sample, now time.Duration) bool {
 			f.evidence.Kind, f.evidence.Needed = Slowed, "a ban, if it is still so in some seconds"
 			s.decide(f.of, f.evidence)
 		case now-c.slowed >= slowedFor:
+			f.evidence.Needed = "a ratio under 3, a difference under 20 ms, or t under 4"
 			s.suspect(f.of, f.evidence)
 		}
 		if f.of.ban == nil && c.slowed < now { // as long as it is so, also where the cap protects it

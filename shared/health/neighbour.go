@@ -15,7 +15,8 @@ const mostTold = 48 * time.Hour
 // Told takes a ban by another agent of this machine: what it has found is as true here. It holds until Untold, or until
 // silence after its end; told again with a later end, until then. An instance that isn't listed, or that this agent has
 // banned by itself, isn't touched.
-func (s *Service) Told(address netip.AddrPort, until time.Time, detail string) {
+// why is the other agent's reason.
+func (s *Service) Told(address netip.AddrPort, why Reason, until time.Time, detail string) {
 	s.mu.Lock()
 	if i := s.instances[address]; i != nil && !i.gone && !s.closed {
 		// By what is left of it now: the machine's clock may have been set since the monitor's began.
@@ -26,7 +27,7 @@ func (s *Service) Told(address netip.AddrPort, until time.Time, detail string) {
 			b.until = until
 			b.timer = s.monitor.after(max(until-s.monitor.now(), 0), func() { s.expire(i, b) })
 		case (b == nil || b.halfOpen) && until > s.monitor.now():
-			s.toldOf(i, until, detail)
+			s.toldOf(i, why, until, detail)
 		}
 	}
 	s.mu.Unlock()
@@ -34,13 +35,13 @@ func (s *Service) Told(address netip.AddrPort, until time.Time, detail string) {
 }
 
 // toldOf bans an instance by a neighbour's word. The lock is held.
-func (s *Service) toldOf(i *Instance, until time.Duration, detail string) {
+func (s *Service) toldOf(i *Instance, why Reason, until time.Duration, detail string) {
 	now := s.monitor.now()
 	if i.ban != nil {
 		i.ban.stop()
 		s.count(i, i.ban.reason, -1)
 	}
-	b := &ban{reason: ByNeighbour, since: now, until: until, duration: until - now, lastErr: detail}
+	b := &ban{reason: ByNeighbour, since: now, until: until, duration: until - now, lastErr: detail, silent: why != ByProof}
 	i.ban = b
 	s.clean(i)
 	i.set(Out)
@@ -56,8 +57,17 @@ func (s *Service) toldOf(i *Instance, until time.Duration, detail string) {
 func (s *Service) Untold(address netip.AddrPort) {
 	s.mu.Lock()
 	if i := s.instances[address]; i != nil && i.ban != nil && i.ban.reason == ByNeighbour {
-		s.end(i, Reopened, "")
+		s.takeBack(i, "")
 	}
 	s.mu.Unlock()
 	s.deliver()
+}
+
+// takeBack ends a neighbour's ban. He may have found the instance well, or have ended himself: so its port is probed. The lock
+// is held.
+func (s *Service) takeBack(i *Instance, detail string) {
+	s.end(i, Reopened, detail)
+	if !i.gone {
+		s.prove(i, "the agent that had banned it doesn't tell of it any more")
+	}
 }

@@ -76,7 +76,7 @@ func (s *Service) over(i *Instance, b *ban) bool {
 		return true
 	case b.reason == ByNeighbour:
 		if s.monitor.now() >= b.until { // else he has just prolonged it, and another timer runs
-			s.end(i, Reopened, "its time is over")
+			s.takeBack(i, "its time is over")
 		}
 		return true
 	}
@@ -231,7 +231,7 @@ func (t *trials) hopeless() bool {
 func (s *Service) relapse(i *Instance, detail string) {
 	b := i.ban
 	s.begin(i, Relapsed, b.badness, Decision{
-		Reason: b.reason, Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(), Detail: detail,
+		Reason: b.reason, Needed: b.trials.rule(b.reason), Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(), Detail: detail,
 		Value: float64(b.trials.successes), Threshold: trialSuccesses,
 	})
 }
