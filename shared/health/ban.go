@@ -138,7 +138,7 @@ func (s *Service) probe(i *Instance) error {
 
 // suspect bans an instance by suspicion, as far as the cap allows. The lock is held.
 func (s *Service) suspect(i *Instance, evidence Decision) {
-	badness := s.badness(i, &evidence)
+	badness := s.badness(i, evidence.Inputs)
 	if g := s.groups[i.idc]; g != nil && i.serving && g.suspects >= s.allowed(g) {
 		least := s.leastBad(g)
 		if least == nil || badness < least.ban.badness+muchWorse {
@@ -150,12 +150,13 @@ func (s *Service) suspect(i *Instance, evidence Decision) {
 	s.begin(i, Banned, badness, evidence)
 }
 
-// badness is the share of outcomes that speak against the instance.
-func (s *Service) badness(i *Instance, evidence *Decision) float64 {
-	if share, ok := evidence.Inputs["share"]; ok {
+// badness is the share of outcomes that speak against the instance, 0–1: by the inputs of a deviation of status ("share") or
+// of latency ("ratio"), else by its recent failures.
+func (s *Service) badness(i *Instance, inputs map[string]float64) float64 {
+	if share, ok := inputs["share"]; ok {
 		return share
 	}
-	if ratio, ok := evidence.Inputs["ratio"]; ok {
+	if ratio, ok := inputs["ratio"]; ok {
 		return 1 - 1/ratio
 	}
 	lately := i.known().recent.pool(s.peers.epoch())
@@ -206,12 +207,13 @@ func (s *Service) leastBad(g *group) *Instance {
 	return least
 }
 
-// cappedAgain is how often it is said of an instance that the cap protects it.
-const cappedAgain = time.Minute
+// repeatAfter is the least time between two decisions that say the same: that the cap protects an instance, or that the
+// service is at fault.
+const repeatAfter = time.Minute
 
 func (s *Service) capped(i *Instance, g *group, evidence Decision) {
 	now, r := s.monitor.now(), &i.known().record
-	if r.capped > 0 && now-r.capped < cappedAgain {
+	if r.capped > 0 && now-r.capped < repeatAfter {
 		return
 	}
 	r.capped = max(now, 1)
@@ -226,24 +228,32 @@ func (s *Service) capped(i *Instance, g *group, evidence Decision) {
 func (s *Service) begin(i *Instance, kind Kind, badness float64, evidence Decision) {
 	now, policy, r := s.monitor.now(), s.policy.Load(), &i.known().record
 	d := s.monitor.jittered(r.next(policy))
-	if i.ban == nil {
-		s.count(i, evidence.Reason, 1)
-	} else {
-		i.ban.stop()
+	if i.ban != nil {
 		r.spent += now - i.ban.since
 	}
-	b := &ban{reason: evidence.Reason, since: now, until: now + d, duration: d, badness: badness, lastErr: evidence.Detail}
-	i.ban = b
 	r.bans++
 	if r.next(policy) < max(policy.MaxDuration.Std(), policy.Duration.Std()) { // more to forget would change nothing
 		r.level++
 	}
-	s.clean(i) // outcomes of attempts that began before it change nothing
+	evidence.Kind, evidence.BannedFor = kind, r.spent
+	s.impose(i, &ban{since: now, until: now + d, duration: d, badness: badness}, evidence)
+}
+
+// impose puts a ban in force for the decision's reason, in place of the one that the instance may have. The lock is held.
+func (s *Service) impose(i *Instance, b *ban, d Decision) {
+	if i.ban != nil {
+		i.ban.stop()
+		s.count(i, i.ban.reason, -1)
+	}
+	b.reason, b.lastErr = d.Reason, d.Detail
+	i.ban = b
+	s.count(i, b.reason, 1)
+	s.clean(i) // attempts that began before the ban must not count after it
 	i.set(Out)
-	evidence.Kind, evidence.Duration, evidence.BannedFor = kind, d, r.spent
-	s.decide(i, evidence)
+	d.Duration = b.duration
+	s.decide(i, d)
 	s.panic(s.groups[i.idc])
-	b.timer = s.monitor.after(d, func() { s.expire(i, b) })
+	b.timer = s.monitor.after(b.duration, func() { s.expire(i, b) })
 }
 
 // count adds an instance to its group's banned ones, or takes it away. The lock is held.

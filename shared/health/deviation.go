@@ -257,7 +257,7 @@ func (s *Service) manyDeviate(t *Stratum, found []finding, reason Reason, now ti
 		if g == nil || n <= max(s.allowed(g), 1) {
 			continue
 		}
-		if s.faulted == 0 || now-s.faulted >= cappedAgain {
+		if s.faulted == 0 || now-s.faulted >= repeatAfter {
 			s.faulted = max(now, 1)
 			d := found[0].evidence
 			d.Kind, d.Reason, d.Detail = Fault, reason, t.Name

@@ -19,38 +19,22 @@ const mostTold = 48 * time.Hour
 func (s *Service) Told(address netip.AddrPort, why Reason, until time.Time, detail string) {
 	s.mu.Lock()
 	if i := s.instances[address]; i != nil && !i.gone && !s.closed {
-		// By what is left of it now: the machine's clock may have been set since the monitor's began.
-		until := s.monitor.now() + min(time.Until(until), mostTold) + silence
+		// What is left of the ban, not its end, is what counts: the machine's clock may have been set since the monitor's began.
+		left := min(time.Until(until), mostTold) + silence
+		now := s.monitor.now()
 		switch b := i.ban; {
 		case b != nil && b.reason == ByNeighbour:
 			b.stop()
-			b.until = until
-			b.timer = s.monitor.after(max(until-s.monitor.now(), 0), func() { s.expire(i, b) })
-		case (b == nil || b.halfOpen) && until > s.monitor.now():
-			s.toldOf(i, why, until, detail)
+			b.until = now + left
+			b.timer = s.monitor.after(max(left, 0), func() { s.expire(i, b) })
+		case (b == nil || b.halfOpen) && left > 0:
+			s.impose(i, &ban{since: now, until: now + left, duration: left, silent: why != ByProof}, Decision{
+				Kind: Banned, Reason: ByNeighbour, Rule: "another agent of this machine has banned it", Detail: detail,
+			})
 		}
 	}
 	s.mu.Unlock()
 	s.deliver()
-}
-
-// toldOf bans an instance by a neighbour's word. The lock is held.
-func (s *Service) toldOf(i *Instance, why Reason, until time.Duration, detail string) {
-	now := s.monitor.now()
-	if i.ban != nil {
-		i.ban.stop()
-		s.count(i, i.ban.reason, -1)
-	}
-	b := &ban{reason: ByNeighbour, since: now, until: until, duration: until - now, lastErr: detail, silent: why != ByProof}
-	i.ban = b
-	s.clean(i)
-	i.set(Out)
-	s.count(i, ByNeighbour, 1)
-	s.decide(i, Decision{
-		Kind: Banned, Reason: ByNeighbour, Rule: "another agent of this machine has banned it", Detail: detail, Duration: b.duration,
-	})
-	s.panic(s.groups[i.idc])
-	b.timer = s.monitor.after(b.duration, func() { s.expire(i, b) })
 }
 
 // Untold says that a neighbour's ban is over.
