@@ -86,15 +86,12 @@ func (s *Service) examine(i *Instance) {
 		return // the ban's own probes look after it
 	}
 	err := s.probe(i)
-	if err == nil && state == Rarely {
-		return // that the port answers was never in doubt
+	if err == nil && state == Rarely || OwnFault(err) || s.monitor.ctx.Err() != nil {
+		return // rarely: that the port answers was never in doubt
 	}
 	o := Observation{Instance: i, Generation: generation, Result: OK}
 	if err != nil {
 		o.Result = ConnectError
-	}
-	if err != nil && OwnFault(err) || s.monitor.ctx.Err() != nil {
-		return
 	}
 	s.mu.Lock()
 	s.take(&o, s.monitor.now())

@@ -221,7 +221,7 @@ func deviates(one, rest *sample, k kind, tests float64) (best finding, ok bool) 
 			best.p, ok = p, true
 			best.evidence = Decision{
 				Rule: byStatus, Value: p, Threshold: alpha, Inputs: map[string]float64{
-					"window": [...]float64{10, 30, 60}[w], "errors": x, "n": n, "share": x / n, "others_errors": x0, "others_n": n0,
+					"window": windowSeconds[w], "errors": x, "n": n, "share": x / n, "others_errors": x0, "others_n": n0,
 					"others_share": x0 / n0, "p0": p0, "baseline_n": rest.baseline.n, "tests": tests,
 				},
 			}

@@ -3,6 +3,7 @@ package health
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -155,7 +156,7 @@ func (s *Service) measures(i *Instance) (list []Measure) {
 		}
 		list = append(list, m)
 	}
-	slices.SortFunc(list, func(a, b Measure) int { return slices.Compare([]byte(a.Stratum), []byte(b.Stratum)) })
+	slices.SortFunc(list, func(a, b Measure) int { return strings.Compare(a.Stratum, b.Stratum) })
 	return list
 }
 

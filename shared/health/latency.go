@@ -2,6 +2,7 @@ package health
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -24,11 +25,10 @@ func (s *Service) byLatency(t *Stratum, all []sample, now time.Duration) {
 	for _, one := range all {
 		byIDC[one.of.idc] = append(byIDC[one.of.idc], one)
 	}
-	any := false
+	t.slow = false
 	for _, near := range byIDC {
-		any = s.slowIn(t, near, now) || any
+		t.slow = s.slowIn(t, near, now) || t.slow
 	}
-	t.slow = any
 }
 
 // slowIn judges the instances of one IDC, and tells whether any is slow.
@@ -41,7 +41,7 @@ func (s *Service) slowIn(t *Stratum, near []sample, now time.Duration) bool {
 	}
 	found := worst(near, total, s.most(), slower)
 	for _, one := range near {
-		if one.cell.slowed > 0 && !contains(found, one.of) {
+		if one.cell.slowed > 0 && !slices.ContainsFunc(found, func(f finding) bool { return f.of == one.of }) {
 			one.cell.slowed = 0
 		}
 	}
@@ -68,15 +68,6 @@ func (s *Service) slowIn(t *Stratum, near []sample, now time.Duration) bool {
 	return true
 }
 
-func contains(found []finding, i *Instance) bool {
-	for _, f := range found {
-		if f.of == i {
-			return true
-		}
-	}
-	return false
-}
-
 // slower tests whether one instance's latency deviates from the rest's, in any window. The longer windows come after the
 // shorter ones, and the clearest counts.
 func slower(one, rest *sample) (best finding, ok bool) {
@@ -95,7 +86,7 @@ func slower(one, rest *sample) (best finding, ok bool) {
 			best.p, ok = p, true
 			best.evidence = Decision{
 				Rule: byLatency, Value: t, Threshold: leastWelch, Inputs: map[string]float64{
-					"window": [...]float64{10, 30, 60}[w], "n": mine.n, "others_n": theirs.n, "ms": ms, "others_ms": others, "ratio": ratio,
+					"window": windowSeconds[w], "n": mine.n, "others_n": theirs.n, "ms": ms, "others_ms": others, "ratio": ratio,
 				},
 			}
 		}

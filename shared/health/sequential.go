@@ -54,7 +54,7 @@ func (t *sequential) needed() float64 {
 	if t.p0 >= faultShare {
 		return -1
 	}
-	return math.Ceil((banScore - t.score) / math.Log(suspectShare/max(t.p0, leastShare)))
+	return math.Ceil((banScore - t.score) / math.Log(suspectShare/t.p0))
 }
 
 // window holds the last outcomes as bits, the youngest lowest; 1 is a failure.

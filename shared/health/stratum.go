@@ -100,8 +100,11 @@ const (
 	baselineLife = 5 * time.Minute
 )
 
-// coarseOf is how many spans a window has, besides the first.
+// coarseOf is how many coarse slots each window takes. The first one is made of fine slots.
 var coarseOf = [windows]uint32{1: 6, 2: 12}
+
+// windowSeconds are the lengths of the windows, as decisions tell them.
+var windowSeconds = [windows]float64{10, 30, 60}
 
 // present is what came of a stratum's attempts on one instance in one second, and isn't in the cell yet: 32 bytes, which
 // are all that a usual outcome touches. Errors are in the cell at once.
