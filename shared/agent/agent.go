@@ -34,7 +34,7 @@ type Agent struct {
 	monitor *health.Monitor
 	epoch   time.Time // the agent's clock begins here
 	place   atomic.Pointer[place]
-	tell    func(health.Decision) // nil: nobody
+	tell    func(health.Decision)
 	random  func() uint64
 
 	services atomic.Pointer[map[string]*service] // the map is immutable
@@ -55,6 +55,9 @@ type Agent struct {
 func New(views *catalog.Catalog, options Options) *Agent {
 	if options.Probe == nil {
 		options.Probe = health.DialProbe
+	}
+	if options.Decided == nil {
+		options.Decided = func(health.Decision) {}
 	}
 	if options.Random == nil {
 		options.Random = rand.Uint64
@@ -115,13 +118,6 @@ func (a *Agent) settle(idc string, topology *model.Topology) {
 	}
 	for _, s := range *a.services.Load() { // the cap counts by logical IDC, and bans by hand what isn't drained
 		s.follow(s.state.Load().view)
-	}
-}
-
-// decided passes a decision on.
-func (a *Agent) decided(d *health.Decision) {
-	if a.tell != nil {
-		a.tell(*d)
 	}
 }
 

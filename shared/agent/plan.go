@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net/netip"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -172,8 +171,8 @@ func (p *plan) table(of *subset, idc string) *table {
 type compiler struct {
 	plan    *plan
 	all     []*instance
-	byHand  map[netip.AddrPort]*model.HandBan // who may not be chosen
-	subsets map[string]*subset                // by labels: routes often name the same ones
+	byHand  handBans           // who may not be chosen
+	subsets map[string]*subset // by labels: routes often name the same ones
 }
 
 func (c *compiler) view(service *model.Service) view {

@@ -117,31 +117,33 @@ type BanInfo struct {
 	Why        string        `json:"why,omitempty"` // what he said, or the neighbour
 }
 
-func newBanInfo(backend string, ban health.BanInfo) *BanInfo {
+// banOf returns the ban of an instance, the one by hand if it has two; nil: none.
+func (st *state) banOf(i *instance) *BanInfo {
+	if ban := st.byHand[i.Address]; ban != nil {
+		return &BanInfo{Reason: health.ByHand, Since: ban.Since.UTC(), Until: ban.Until.UTC(), By: ban.By, Why: ban.Reason}
+	}
+	ban, banned := i.health.Ban()
+	if !banned {
+		return nil
+	}
 	info := &BanInfo{
-		Backend: backend, Reason: ban.Reason, Since: ban.Since.UTC(), Until: ban.Until.UTC(), Failures: ban.Failures,
+		Reason: ban.Reason, Since: ban.Since.UTC(), Until: ban.Until.UTC(), Failures: ban.Failures,
 		HalfOpen: ban.HalfOpen, ProbeError: ban.LastErr,
 	}
-	if ban.Reason == health.ByNeighbour { // what he said, not what a probe did
+	if ban.Reason == health.ByNeighbour { // what the neighbour said: no probe of this agent's has failed
 		info.Why, info.ProbeError = info.ProbeError, ""
 	}
 	return info
 }
 
-func handBanInfo(backend string, ban *model.HandBan) *BanInfo {
-	return &BanInfo{Backend: backend, Reason: health.ByHand, Since: ban.Since.UTC(), Until: ban.Until.UTC(), By: ban.By, Why: ban.Reason}
-}
-
-func (i *instance) info(now time.Duration) BackendInfo {
+func (st *state) backend(i *instance, now time.Duration) BackendInfo {
 	counts := i.health.Counts()
 	info := BackendInfo{
 		Bans: counts.Bans, Failures: counts.Failures,
 		Backend: i.hostPort, IDC: i.IDC, Weight: i.Weight, Labels: i.Labels, State: i.State,
 		InFlight: i.target.InFlight(), Share: i.target.Factor(now),
 		Latency: float64(i.target.Latency(now)) / float64(time.Millisecond),
-	}
-	if ban, banned := i.health.Ban(); banned {
-		info.Banned = newBanInfo("", ban)
+		Banned:  st.banOf(i),
 	}
 	for result, count := range counts.Outcomes {
 		if count > 0 {
@@ -163,11 +165,7 @@ func (a *Agent) Backends(service string) []BackendInfo {
 	all := []BackendInfo{}
 	now := s.state.Load()
 	for _, i := range now.instances {
-		info := i.info(a.now())
-		if ban := now.byHand[i.Address]; ban != nil {
-			info.Banned = handBanInfo("", ban)
-		}
-		all = append(all, info)
+		all = append(all, now.backend(i, a.now()))
 	}
 	return all
 }
@@ -203,12 +201,9 @@ func (a *Agent) banInfo(args []string) (any, error) {
 	for name, s := range services {
 		now := s.state.Load()
 		for _, i := range now.instances {
-			if ban := now.byHand[i.Address]; ban != nil {
-				bans[name] = append(bans[name], handBanInfo(i.hostPort, ban))
-				continue
-			}
-			if ban, banned := i.health.Ban(); banned {
-				bans[name] = append(bans[name], newBanInfo(i.hostPort, ban))
+			if ban := now.banOf(i); ban != nil {
+				ban.Backend = i.hostPort
+				bans[name] = append(bans[name], ban)
 			}
 		}
 	}

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,8 +48,8 @@ type hot struct {
 // documents or of a ban makes another state.
 type state struct {
 	view      *catalog.View
-	instances []*instance                       // in the view's order
-	byHand    map[netip.AddrPort]*model.HandBan // obeyed; mostly nil
+	instances []*instance // in the view's order
+	byHand    handBans    // mostly nil
 	plan      atomic.Pointer[plan]
 	outdated  *plan // of the same documents, made before bans changed; nil: none
 }
@@ -123,9 +122,10 @@ func (s *service) put(view *catalog.View) {
 	for n, record := range view.Instances {
 		instances[n] = adopt(before, record)
 	}
-	hand, ends := byHand(view, s.agent.place.Load().idcs, time.Now())
+	idcs := s.agent.place.Load().idcs
+	hand, ends := byHand(view, idcs, time.Now())
 	s.awaitEnd(view, ends)
-	s.retain(instances, hand)
+	s.retain(instances, hand, idcs)
 	s.state.Store(&state{view: view, instances: instances, byHand: hand})
 }
 
@@ -137,14 +137,11 @@ func banPolicy(document *model.Service) *health.Policy {
 	}
 }
 
-// retain tells package health the list.
-func (s *service) retain(instances []*instance, hand map[netip.AddrPort]*model.HandBan) {
-	idcs := s.agent.place.Load().idcs
+// retain tells package health which instances the callee has now.
+func (s *service) retain(instances []*instance, hand handBans, idcs *route.IDCs) {
 	members := make([]health.Member, len(instances))
 	for n, i := range instances {
-		members[n] = health.Member{
-			Address: i.Address, IDC: idcs.Logical(i.IDC), Serving: i.Serving() && !idcs.Drained(i.IDC) && hand[i.Address] == nil,
-		}
+		members[n] = health.Member{Address: i.Address, IDC: idcs.Logical(i.IDC), Serving: hand.leave(i.Instance, idcs)}
 	}
 	for n, found := range s.health.Retain(members, func(n int) *health.Pulse { return instances[n].pulse }) {
 		if i := instances[n]; i.health == nil {
@@ -181,7 +178,7 @@ func (s *service) verdict(of *health.Instance, d *health.Decision) {
 	case d.Kind == health.PanicOver:
 		s.warmUp(d.IDC)
 	}
-	s.agent.decided(d)
+	s.agent.tell(*d)
 }
 
 // apply puts a decision on an instance in force.
@@ -217,18 +214,4 @@ func (s *service) warmUp(idc string) {
 		}
 	}
 	s.state.Store(now.again())
-}
-
-// panicking tells whether so few instances are left that the others are chosen all the same.
-func (st *state) panicking(idcs *route.IDCs) bool {
-	serving, left := 0, 0
-	for _, i := range st.instances {
-		if i.Serving() && !idcs.Drained(i.IDC) && st.byHand[i.Address] == nil {
-			serving++
-			if i.pulse.State() == health.Up {
-				left++
-			}
-		}
-	}
-	return health.Under(left, serving)
 }

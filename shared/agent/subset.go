@@ -55,7 +55,7 @@ func (c *compiler) subset(labels map[string]string) *subset {
 	all := c.group(key)
 	all.key.everywhere = true
 	for _, i := range c.all {
-		if !i.Serving() || c.byHand[i.Address] != nil || here.idcs.Drained(i.IDC) || !hasLabels(i, labels) {
+		if !c.byHand.leave(i.Instance, here.idcs) || !hasLabels(i, labels) {
 			continue
 		}
 		all.instances = append(all.instances, i)
