@@ -39,18 +39,17 @@ const (
 	maxLatency    = 1<<settledCode - 1
 )
 
-func settle(outcome Outcome, latency time.Duration) uint64 {
-	code := min(max(outcome.Code, 0), maxCode)
-	return settledDone | uint64(outcome.Result)<<settledResult | uint64(code)<<settledCode | uint64(latency)
+func settle(outcome Outcome) uint64 {
+	return settledDone | uint64(outcome.Result)<<settledResult | uint64(outcome.Code)<<settledCode | uint64(outcome.Latency)
 }
 
-func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
+func (c *Call) attempt(chosen *instance) *Attempt {
 	attempt := &c.first
 	if c.attempts > 0 {
 		attempt = &Attempt{}
 	}
 	attempt.HostPort, attempt.IDC = chosen.hostPort, chosen.idc
-	attempt.Number, attempt.Panic, attempt.before = c.attempts, panicking, c.last
+	attempt.Number, attempt.before = c.attempts, c.last
 	attempt.call, attempt.plan, attempt.begun = c, c.plan, c.request.Now
 	attempt.instance, attempt.generation = chosen, chosen.pulse.Generation()
 	c.attempts++
@@ -68,15 +67,15 @@ type Outcome struct {
 
 // Done says what became of the attempt. It counts once: a second call changes nothing, and returns false.
 func (t *Attempt) Done(outcome Outcome) bool {
-	latency := min(max(outcome.Latency, 0), maxLatency)
-	if !t.settled.CompareAndSwap(0, settle(outcome, latency)) {
+	outcome.Code, outcome.Latency = min(max(outcome.Code, 0), maxCode), min(max(outcome.Latency, 0), maxLatency)
+	if !t.settled.CompareAndSwap(0, settle(outcome)) {
 		return false
 	}
-	s, now := t.call.service, t.begun+latency
+	now := t.begun + outcome.Latency
 	t.record(outcome)
 	t.teach(now, outcome)
 	if t.plan.service.Hedge != nil {
-		s.hedging.observe(now, outcome.Result, latency)
+		t.call.service.hedging.observe(now, outcome.Result, outcome.Latency)
 	}
 	for _, bad := range t.plan.badCodes {
 		if bad.code == outcome.Code {
@@ -90,7 +89,7 @@ func (t *Attempt) Done(outcome Outcome) bool {
 func (t *Attempt) record(outcome Outcome) {
 	o := health.Observation{
 		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
-		Result: outcome.Result, Code: uint16(min(max(outcome.Code, 0), maxCode)), Latency: outcome.Latency,
+		Result: outcome.Result, Code: uint16(outcome.Code), Latency: outcome.Latency,
 		Key: t.call.key, // without one a random number, by which the instance was chosen: each a user by himself
 	}
 	if t.trial {

@@ -137,15 +137,13 @@ func (a *Agent) Begin(call *Call) error {
 	}
 	call.request.Tried, call.request.Stripe, call.request.Now = call.triedBuf[:0], call.stripe, call.begun
 	if call.Timeout < 0 {
-		return a.Refuse(call, ReasonDeadline, overUnsent)
+		return a.Refuse(call, ReasonDeadline, "the time that the caller had left was over before an instance was asked")
 	}
 	if !call.HandOut {
 		s.budget.earn(call.Service().Retries.Budget)
 	}
 	return nil
 }
-
-const overUnsent = "the time that the caller had left was over before an instance was asked"
 
 // direct decides where the call goes: by which view of the callee, route and split.
 func (c *Call) direct() {
@@ -161,8 +159,8 @@ func (c *Call) direct() {
 	} else {
 		c.draw()
 	}
-	var v *view
-	c.view, v = c.plan.view(c.Caller)
+	c.view = c.plan.viewOf(c.Caller)
+	v := &c.plan.views[c.view]
 	c.route, c.split = len(v.paths)-1, 0
 	if c.route > 0 {
 		if matched := v.routes.Match(&c.Attributes, c.key); matched >= 0 {
@@ -184,7 +182,7 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 	again, paid := call.attempts > 0 && !call.HandOut, false
 	if again {
 		var err error
-		if paid, err = call.mayRetry(); err != nil {
+		if paid, err = call.payRetry(); err != nil {
 			return nil, err
 		}
 	}
@@ -207,10 +205,10 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 	return attempt, nil
 }
 
-// mayRetry tells whether a call may have one more attempt, and whether the budget has paid for it: not for the retry of a
-// refused connection, which adds nothing to what the callee has to do.
-func (c *Call) mayRetry() (paid bool, err error) {
-	detail := ""
+// payRetry takes a token of the retry budget for one more attempt, and tells whether it did: the retry of a refused connection
+// costs none, since it adds nothing to what the callee has to do. Its error is a *Refusal: the call may not be retried.
+func (c *Call) payRetry() (paid bool, err error) {
+	var detail string
 	switch {
 	case c.retries >= c.Retries().Attempts:
 		detail = fmt.Sprintf("%d attempts failed", c.attempts)
@@ -224,7 +222,7 @@ func (c *Call) mayRetry() (paid bool, err error) {
 	return false, &Refusal{Reason: ReasonNoInstance, Service: c.Callee, Detail: detail}
 }
 
-// MayRetry tells whether a call whose last attempt failed may have one more, if there is an instance for it.
+// MayRetry tells whether Pick would allow a call whose last attempt failed one more, if there is an instance for it.
 func (c *Call) MayRetry() bool {
 	return c.retries < c.Retries().Attempts && (c.last.Result() == health.ConnectError || c.service.budget.holds())
 }
@@ -243,10 +241,10 @@ func (c *Call) pick() *Attempt {
 }
 
 func (c *Call) pickByPlan() *Attempt {
-	if attempt := c.pickOf(c.path(), false); attempt != nil {
+	if attempt := c.pickOnRoute(false); attempt != nil {
 		return attempt
 	}
-	return c.pickOf(c.path(), true)
+	return c.pickOnRoute(true)
 }
 
 // refresh goes by what is known now: instances may have been banned, or have gone, after the call began.
@@ -268,14 +266,15 @@ func (c *Call) follow(now *plan) {
 // path is where the call's route leads.
 func (c *Call) path() *path { return &c.plan.views[c.view].paths[c.route] }
 
-// pickOf tries the call's own split first, and within it the IDC that is its turn; then what they spill to.
-func (c *Call) pickOf(to *path, panicking bool) *Attempt {
-	if attempt := c.pickIn(to, c.split, panicking); attempt != nil {
+// pickOnRoute tries the call's own split first, then the other splits of its route: among the instances that are up, or, if
+// panicking, among the others too where too few are up.
+func (c *Call) pickOnRoute(panicking bool) *Attempt {
+	if attempt := c.pickInSplit(c.split, panicking); attempt != nil {
 		return attempt
 	}
-	for _, n := range to.order {
+	for _, n := range c.path().order {
 		if n != c.split {
-			if attempt := c.pickIn(to, n, panicking); attempt != nil {
+			if attempt := c.pickInSplit(n, panicking); attempt != nil {
 				return attempt
 			}
 		}
@@ -286,8 +285,9 @@ func (c *Call) pickOf(to *path, panicking bool) *Attempt {
 // saltIDC tells the choice of an IDC from the others that go by the same key.
 const saltIDC = 0x1dc
 
-func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
-	t := c.plan.table(to.subsets[split], c.IDC)
+// pickInSplit tries the IDC whose turn it is by the table's shares first, then the table's other IDCs.
+func (c *Call) pickInSplit(split int, panicking bool) *Attempt {
+	t := c.plan.table(c.path().subsets[split], c.IDC)
 	first, cold := 0, false
 	if len(t.groups) > 1 {
 		first = t.shares.Choose(route.Uniform(c.key, saltIDC))
@@ -295,28 +295,29 @@ func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
 	if first >= 0 && first < len(t.groups) {
 		g := t.groups[first]
 		cold = len(t.groups) > 1 && !panicking && !g.candidates(c.Family).takes(&c.request)
-		if attempt := c.pickFrom(to, split, g, panicking, cold); attempt != nil {
+		if attempt := c.pickInGroup(split, g, panicking, cold); attempt != nil {
 			return attempt
 		}
 	}
 	for _, n := range t.order {
 		if n != first {
-			if attempt := c.pickFrom(to, split, t.groups[n], panicking, false); attempt != nil {
+			if attempt := c.pickInGroup(split, t.groups[n], panicking, false); attempt != nil {
 				return attempt
 			}
 		}
 	}
-	if cold { // and nobody else can
-		return c.pickFrom(to, split, t.groups[first], panicking, false)
+	if cold { // and no other group has an instance
+		return c.pickInGroup(split, t.groups[first], panicking, false)
 	}
 	return nil
 }
 
-// pickFrom picks out of a group, and only for a trial if it starts slowly as a whole and this request isn't its own.
-func (c *Call) pickFrom(to *path, split int, g *group, panicking, cold bool) *Attempt {
+// pickInGroup lets the policy choose one of a group, after the instances on trial. Out of a cold group, which is in slow start
+// as a whole and has had its share, it only makes trials.
+func (c *Call) pickInGroup(split int, g *group, panicking, cold bool) *Attempt {
 	from := g.candidates(c.Family)
 	if len(from.trials) > 0 {
-		if attempt := c.try(to, split, from); attempt != nil {
+		if attempt := c.try(split, from); attempt != nil {
 			return attempt
 		}
 	}
@@ -327,9 +328,23 @@ func (c *Call) pickFrom(to *path, split int, g *group, panicking, cold bool) *At
 	if chosen == nil {
 		return nil
 	}
-	attempt := c.attempt(chosen, panicking)
-	attempt.stratum = c.stratum(to, split)
-	c.track(attempt, from)
+	attempt := c.attemptFrom(chosen, split, from)
+	attempt.Panic = panicking
+	return attempt
+}
+
+// attemptFrom makes an attempt on one of the candidates. It counts as in flight if the policy goes by that.
+func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attempt {
+	attempt := c.attempt(chosen)
+	attempt.stratum = c.stratum(split)
+	if c.plan.tracks && !c.HandOut {
+		attempt.tracked = true
+		chosen.target.Began()
+		if c.plan.hashes { // the other policies look at single instances only
+			attempt.memory = from.memory
+			attempt.memory.Began(c.stripe)
+		}
+	}
 	return attempt
 }
 
@@ -355,18 +370,6 @@ func (c *Call) choose(from *candidates) *instance {
 	return nil
 }
 
-// track notes that an attempt is in flight, if the policy goes by that.
-func (c *Call) track(attempt *Attempt, from *candidates) {
-	if c.plan.tracks && !c.HandOut {
-		attempt.tracked = true
-		attempt.instance.target.Began()
-		if c.plan.hashes { // the others look at single instances only
-			attempt.memory = from.memory
-			attempt.memory.Began(c.stripe)
-		}
-	}
-}
-
 func (c *Call) noneLeft() string {
 	total := c.plan.size
 	switch {
@@ -390,12 +393,12 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 	if !found {
 		return nil
 	}
-	attempt := call.attempt(now.instances[index], false)
+	attempt := call.attempt(now.instances[index])
 	if !call.keyed {
 		call.key = 0 // there may have been one when the instance was chosen
 	}
 	if split := call.splitOf(attempt.instance); split >= 0 {
-		attempt.stratum = call.stratum(call.path(), split)
+		attempt.stratum = call.stratum(split)
 	}
 	return attempt
 }

@@ -81,3 +81,11 @@ func newTally[T any]() tally[T] { return make(tally[T], stripes) }
 
 // at returns the value of a stripe.
 func (t tally[T]) at(stripe uint32) *T { return &t[int(stripe)&(len(t)-1)].value }
+
+// sum adds up a counter's stripes.
+func sum(count tally[atomic.Uint64]) (total uint64) {
+	for n := range count {
+		total += count[n].value.Load()
+	}
+	return total
+}

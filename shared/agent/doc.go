@@ -20,13 +20,12 @@
 //     banned.
 //   - Pick called again is a retry, as far as attempts and the budget allow (budget.go). Hedge is a second attempt beside a
 //     late first one (hedging.go), late by the live latency (latencies.go).
-//   - Done feeds package health, what the policy goes by, the penalties for bad codes, and the live latency.
+//   - Done feeds package health, what the policy goes by, the penalties for bad codes, and the live latency. Package health
+//     tells its bans and returns back (service.go), which makes the next plan.
 //
-// What comes later has its place:
+// What isn't there yet has its place:
 //
-//   - the fuse (package fuse): Begin asks it for the first attempt, mayRetry and Hedge for each further one, by Call.Level
+//   - the fuse (package fuse): Begin asks it for the first attempt, payRetry and Hedge for each further one, by Call.Level
 //     and Call.Class; Done feeds it.
 //   - the avalanche's sets: Call.Timeouts and Call.Retries choose between them.
-//   - bans by the sequential test and by deviation, half open: package health, fed by Done; newCandidates asks it who may be
-//     chosen.
 package agent

@@ -47,7 +47,7 @@ func (c *Call) Hedge() *Attempt {
 		return nil
 	}
 	c.refresh()
-	attempt := c.pickOf(c.path(), false)
+	attempt := c.pickOnRoute(false)
 	if attempt == nil {
 		c.service.hedging.budget.earn(1)
 		return nil

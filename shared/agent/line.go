@@ -88,11 +88,3 @@ func (l *line) ended() (last time.Duration) {
 	}
 	return last
 }
-
-// sum adds up a counter.
-func sum(count tally[atomic.Uint64]) (total uint64) {
-	for n := range count {
-		total += count[n].value.Load()
-	}
-	return total
-}

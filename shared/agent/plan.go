@@ -145,15 +145,15 @@ func compileBadCodes(factors map[string]float64) (codes []badCode) {
 	return codes
 }
 
-// view returns the view of a caller, and its index.
-func (p *plan) view(caller string) (int, *view) {
+// viewOf returns the index of a caller's view.
+func (p *plan) viewOf(caller string) int {
 	last := len(p.views) - 1
 	for n := range p.views[:last] {
 		if p.views[n].callers.Match(caller) {
-			return n, &p.views[n]
+			return n
 		}
 	}
-	return last, &p.views[last]
+	return last
 }
 
 // table returns the table for a caller in an IDC.

@@ -32,7 +32,8 @@ func (o *strataOf) at(service *model.Service, number int) *health.Stratum {
 
 // stratum returns what an attempt on the nth split of the call's route is compared with; nil: nothing any more, since the
 // callee's document has changed after the call began.
-func (c *Call) stratum(to *path, split int) *health.Stratum {
+func (c *Call) stratum(split int) *health.Stratum {
+	to := c.path()
 	t, of, number := &c.line.strata, c.plan.service, to.first+split
 	if known := t.list.Load().at(of, number); known != nil {
 		return known // fast path
