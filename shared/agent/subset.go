@@ -194,14 +194,14 @@ func (g *group) newCandidates(family Family) *candidates {
 	return made
 }
 
-// mayAnswer returns the instances that aren't proven dead, or by a neighbour's word; all if all are. When too few are left
-// for the load, a doubtful choice is better than to crush them, or than none. Where nothing answered at all it may have
-// been the network, which may be well again.
+// mayAnswer returns the instances that aren't proven dead, by this agent or a neighbour; all of them if all are. When too few
+// are up for the load, an instance that may fail is a better choice than to overload those, or than none. A probe that timed
+// out proves little: the network may have been cut, and may work again.
 func mayAnswer(serving []*instance) []*instance {
 	var may []*instance
 	for _, i := range serving {
 		ban, banned := i.health.Ban()
-		if !banned || ban.HalfOpen || ban.Silent || ban.Reason != health.ByProof && ban.Reason != health.ByNeighbour {
+		if !banned || ban.HalfOpen || ban.Doubtful || ban.Reason != health.ByProof && ban.Reason != health.ByNeighbour {
 			may = append(may, i)
 		}
 	}

@@ -30,7 +30,7 @@ type BanInfo struct {
 	Since    time.Time
 	Until    time.Time // when the port is probed; it ends with the first answer after that
 	HalfOpen bool      // the port has answered: trials are under way
-	Silent   bool      // the last probe wasn't refused, but timed out; or a neighbour's ban isn't for proof
+	Doubtful bool      // the last probe timed out instead of being refused, or a neighbour banned it by suspicion: it may answer
 	Failures int       // of the instance, among the callee's last 1,000 to 2,000 outcomes
 	LastErr  string    // of the last probe that failed
 }
@@ -44,7 +44,7 @@ type ban struct {
 	badness  float64 // share of bad outcomes that it was for, 0–1
 	lastErr  string
 	halfOpen bool
-	silent   bool // nothing refused it: the network may be to blame, or it isn't dead at all
+	doubtful bool // the last probe timed out, so that the network may be to blame; or a neighbour banned it by suspicion
 	trials   trials
 	timer    *time.Timer
 }
@@ -58,7 +58,7 @@ func (b *ban) stop() {
 func (b *ban) info(i *Instance) BanInfo {
 	epoch := i.service.monitor.epoch
 	return BanInfo{
-		Reason: b.reason, Since: epoch.Add(b.since), Until: epoch.Add(b.until), HalfOpen: b.halfOpen, Silent: b.silent,
+		Reason: b.reason, Since: epoch.Add(b.since), Until: epoch.Add(b.until), HalfOpen: b.halfOpen, Doubtful: b.doubtful,
 		Failures: i.failures(), LastErr: b.lastErr,
 	}
 }
@@ -125,7 +125,7 @@ func (s *Service) prove(i *Instance, why string) {
 				Inputs: map[string]float64{"failures": float64(i.failures())}, Value: 1, Threshold: 1, Detail: err.Error(),
 				Needed: "a probe that succeeds",
 			})
-			i.ban.silent = isTimeout(err)
+			i.ban.doubtful = isTimeout(err)
 		}
 		s.mu.Unlock()
 		s.deliver()

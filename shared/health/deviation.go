@@ -126,7 +126,7 @@ func (s *Service) byStatus(t *Stratum, k kind, all []sample, total sample, now t
 	}
 	for _, f := range found {
 		f.evidence.Reason, f.evidence.Detail = ByStatus, k.String()+" of "+t.Name
-		f.evidence.Needed = fmt.Sprintf("%d errors or less", f.tolerated(k))
+		f.evidence.Needed = fmt.Sprintf("%d errors or less", f.tolerated())
 		s.suspect(f.of, f.evidence)
 		if f.of.ban != nil {
 			t.shifts[k] = shift{of: f.of, at: now, sound: sound}
@@ -136,11 +136,10 @@ func (s *Service) byStatus(t *Stratum, k kind, all []sample, total sample, now t
 }
 
 // tolerated is the most errors with which the window of a finding by status would have been none.
-func (f *finding) tolerated(k kind) int {
+func (f *finding) tolerated() int {
 	in := f.evidence.Inputs
-	n, others, p0, alpha := in["n"], in["others_share"], in["p0"], f.evidence.Threshold
-	x := in["errors"]
-	for x > 0 && x/n-others >= leastPoints && odds(x, n) >= leastOdds*odds(others*in["others_n"], in["others_n"]) && binomialTail(int(x), int(n), p0) < alpha {
+	x, n, alpha := in["errors"], in["n"], f.evidence.Threshold
+	for x > 0 && muchMore(x, n, in["others_errors"], in["others_n"]) && binomialTail(int(x), int(n), in["p0"]) < alpha {
 		x--
 	}
 	return int(x)
@@ -212,7 +211,7 @@ func deviates(one, rest *sample, k kind, tests float64) (best finding, ok bool) 
 	for w := range windows {
 		mine, theirs := &one.windows[w], &rest.windows[w]
 		x, n, x0, n0 := float64(mine.bad[k]), float64(mine.n), float64(theirs.bad[k]), float64(theirs.n)
-		if n < leastOutcomes || n0 < leastOthers || x/n-x0/n0 < leastPoints || odds(x, n) < leastOdds*odds(x0, n0) {
+		if n < leastOutcomes || n0 < leastOthers || !muchMore(x, n, x0, n0) {
 			continue
 		}
 		p0 := normalShare(x0, n0, rest.baseline.bad[k], rest.baseline.n)
@@ -228,6 +227,12 @@ func deviates(one, rest *sample, k kind, tests float64) (best finding, ok bool) 
 		}
 	}
 	return best, ok
+}
+
+// muchMore is the effect floor: it tells whether x errors of n are so many more than x0 of n0 that the difference matters, be it
+// by chance or not.
+func muchMore(x, n, x0, n0 float64) bool {
+	return x/n-x0/n0 >= leastPoints && odds(x, n) >= leastOdds*odds(x0, n0)
 }
 
 // normalShare is the share of errors that is normal, cautiously: the Wilson upper bound of what the others show in the

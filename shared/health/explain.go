@@ -167,8 +167,7 @@ func required(n uint32, others, bad float64, cells int) float64 {
 	}
 	p0, alpha := wilsonUpper(bad, others, wilsonZ), familyAlpha/float64(cells*windows)
 	for x := 1; x <= int(n); x++ {
-		share := float64(x) / float64(n)
-		if share-bad/others >= leastPoints && odds(float64(x), float64(n)) >= leastOdds*odds(bad, others) && binomialTail(x, int(n), p0) < alpha {
+		if muchMore(float64(x), float64(n), bad, others) && binomialTail(x, int(n), p0) < alpha {
 			return float64(x)
 		}
 	}

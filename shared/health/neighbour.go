@@ -28,7 +28,7 @@ func (s *Service) Told(address netip.AddrPort, why Reason, until time.Time, deta
 			b.until = now + left
 			b.timer = s.monitor.after(max(left, 0), func() { s.expire(i, b) })
 		case (b == nil || b.halfOpen) && left > 0:
-			s.impose(i, &ban{since: now, until: now + left, duration: left, silent: why != ByProof}, Decision{
+			s.impose(i, &ban{since: now, until: now + left, duration: left, doubtful: why != ByProof}, Decision{
 				Kind: Banned, Reason: ByNeighbour, Rule: "another agent of this machine has banned it", Detail: detail,
 			})
 		}

@@ -85,14 +85,14 @@ func (s *Service) over(i *Instance, b *ban) bool {
 
 // extend lets a ban go on, since the port didn't answer. The lock is held.
 func (s *Service) extend(i *Instance, b *ban, err error) {
-	again, silent := s.monitor.jittered(b.duration), isTimeout(err)
+	again, doubtful := s.monitor.jittered(b.duration), isTimeout(err)
 	if OwnFault(err) { // the probe tells nothing of the instance
-		again, silent = min(again, time.Second), b.silent
+		again, doubtful = min(again, time.Second), b.doubtful
 	}
 	now := s.monitor.now()
 	first := b.until == b.since+b.duration
-	same := i.State() == Out && b.silent == silent
-	b.lastErr, b.silent, b.until, b.halfOpen, b.trials = err.Error(), silent, now+again, false, trials{}
+	same := i.State() == Out && b.doubtful == doubtful
+	b.lastErr, b.doubtful, b.until, b.halfOpen, b.trials = err.Error(), doubtful, now+again, false, trials{}
 	if i.State() != Out {
 		i.set(Out)
 	}
@@ -212,7 +212,7 @@ func (s *Service) weigh(t *trials, o *Observation) {
 func (t *trials) deviates(reason Reason) bool {
 	if reason == ByStatus {
 		n := float64(t.successes)
-		return t.bad-t.expected >= leastPoints*n && odds(t.bad, n) >= leastOdds*odds(t.expected, n)
+		return muchMore(t.bad, n, t.expected, n)
 	}
 	if t.latency.n == 0 || t.others.n == 0 {
 		return false
@@ -224,7 +224,7 @@ func (t *trials) deviates(reason Reason) bool {
 // hopeless tells that even if all of the trials to come are good, they will deviate.
 func (t *trials) hopeless() bool {
 	most := t.expected / float64(t.successes) * deviationTrials
-	return t.bad-most >= leastPoints*deviationTrials && odds(t.bad, deviationTrials) >= leastOdds*odds(most, deviationTrials)
+	return muchMore(t.bad, deviationTrials, most, deviationTrials)
 }
 
 // relapse bans a half-open instance again. The lock is held.
