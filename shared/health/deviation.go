@@ -20,8 +20,6 @@ const (
 	// A ban that is followed within movedWithin by a deviation of another instance, sound before, was the requests' fault.
 	// Nobody is banned for that kind of error for as long again.
 	movedWithin = time.Minute
-	// strataLife is how long a stratum without outcomes is kept.
-	strataLife = 10 * time.Minute
 	// atOnce is what part of those that deviate is taken at once, 1/atOnce.
 	atOnce = 8
 )
@@ -58,15 +56,6 @@ func (s *Service) deviation(now time.Duration) {
 			s.byLatency(t, all, now)
 		}
 	}
-}
-
-// drop forgets a stratum. Its next outcome finds no cell, and makes it known again.
-func (s *Service) drop(t *Stratum) {
-	for c := range t.each {
-		s.settle(c)
-	}
-	t.cells, t.present = nil, nil
-	delete(s.strata, t)
 }
 
 // sample is one instance's part in a judgement.

@@ -114,6 +114,49 @@ func (s *Service) read(j *journal) {
 	j.used = 0
 }
 
+// take judges one outcome. The lock is held.
+func (s *Service) take(o *Observation, now time.Duration) {
+	s.fresh = true
+	if o.Result == OK && o.Stratum != nil && !o.Trial {
+		if p := o.presentOf(); p != nil && !s.dirty[o.Slot] {
+			s.peers.pass(o.Instance)
+			s.compare(p, o, now)
+			return // fast path
+		}
+	}
+	s.takeSlowly(o, now)
+}
+
+func (s *Service) takeSlowly(o *Observation, now time.Duration) {
+	i, policy := o.Instance, s.policy.Load()
+	past := i.known()
+	if o.Result == Canceled || o.Generation != i.Generation() || i.gone || i.ban != nil {
+		past.outcomes[o.Result]++
+		if i.ban != nil && i.ban.halfOpen && o.Result != Canceled && o.Generation == i.Generation() && !i.gone {
+			s.tried(i, o)
+		}
+		return
+	}
+	failed := o.Result.Failure()
+	s.peers.pass(i)
+	past.record.heal(policy, failed, now)
+	if o.Stratum != nil && !failed {
+		s.compare(s.newPresent(o, now), o, now) // counts the outcome, too
+	} else {
+		past.outcomes[o.Result]++
+		if failed {
+			s.peers.add(i, 0, 1)
+		} else {
+			s.peers.add(i, 1, 0)
+		}
+	}
+	s.byRequests(i, failed, now)
+	if i.ban == nil && (o.Result == ConnectError || o.Result == ConnectTimeout) {
+		s.prove(i, "no connection ("+o.Result.String()+")")
+	}
+	s.dirty[i.slot] = past.test.score > 0 || past.window.bits != 0 || past.record.level > 0
+}
+
 // catchUp judges all that waits.
 func (s *Service) catchUp() {
 	journals := s.open()
