@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// counts are what came of attempts in some time.
+// counts are the outcomes of attempts in some span of time.
 type counts struct {
 	n      uint32
 	bad    [kinds]uint32
-	timed  uint32
-	ln, sq float32 // sums of ln(ms) and of its square
+	timed  uint32  // outcomes whose latency is known
+	ln, sq float32 // sums of ln(ms) and of its square, over those
 }
 
 func (c *counts) join(o *counts) {
@@ -34,7 +34,8 @@ func (c *counts) latency() moments {
 	return moments{float64(c.timed), float64(c.ln), float64(c.sq)}
 }
 
-// The windows: the last 10 s by seconds, the last 30 s and 60 s by spans of 5 s, of which the present one is begun.
+// The windows are the last 10 s, in slots of 1 s, and the last 30 s and 60 s, in slots of 5 s. The newest slot is the one that
+// is being filled, so that a window may be a slot shorter than its name.
 const (
 	windows       = 3
 	fineSlots     = 10 // of a second
@@ -44,34 +45,34 @@ const (
 	baselineLife = 5 * time.Minute
 )
 
-// coarseOf is how many coarse slots each window takes. The first one is made of fine slots.
+// coarseOf is how many coarse slots make each window; the first window is made of fine slots.
 var coarseOf = [windows]uint32{1: 6, 2: 12}
 
 // windowSeconds are the lengths of the windows, as decisions tell them.
 var windowSeconds = [windows]float64{10, 30, 60}
 
-// present is what came of a stratum's attempts on one instance in one second, and isn't in the cell yet: 32 bytes, which
-// are all that a usual outcome touches. Errors are in the cell at once.
+// present is the outcomes of a stratum's attempts on one instance in the current second, before settle adds them to the cell.
+// Its 32 bytes are all that a usual outcome touches. Errors are added to the cell at once.
 type present struct {
-	instance   *Instance // nil: none
-	generation uint32
-	second     uint32
+	instance   *Instance // nil: there is no cell
+	generation uint32    // of the instance when the cell was made
+	second     uint32    // by the monitor's clock
 	n, timed   uint32
 	ln, sq     float32
 }
 
-// cell is what came of a stratum's attempts on one instance.
+// cell is the outcomes of a stratum's attempts on one instance since its last ban or return.
 type cell struct {
 	stratum  *Stratum
 	instance *Instance
-	fine     [fineSlots]counts
-	coarse   [coarseSlots]counts
-	baseline baseline      // of what is older than the windows
-	errors   []keyed       // counted errors, where the policy hashes
-	slowed   time.Duration // since when the weight is cut for its latency; 0: it isn't
+	fine     [fineSlots]counts   // ring, by second
+	coarse   [coarseSlots]counts // ring, by span of coarseSeconds
+	baseline baseline            // of what has left the longest window
+	errors   []keyed             // counted errors, where the policy hashes
+	slowed   time.Duration       // since when the weight is cut for its latency; 0: it isn't
 }
 
-// baseline is the share of errors in the past, fading.
+// baseline counts the outcomes and errors of the past, which lose weight with time.
 type baseline struct {
 	n   float64
 	bad [kinds]float64
@@ -100,12 +101,12 @@ func (b *baseline) take(old *counts) {
 
 func (c *cell) present() *present { return &c.stratum.present[c.instance.slot] }
 
-// at returns the counts of a second, which is in both rings.
+// at returns the slots of a second, one in each ring.
 func (c *cell) at(second uint32) (fine, coarse *counts) {
 	return &c.fine[second%fineSlots], &c.coarse[second/coarseSeconds%coarseSlots]
 }
 
-// settle takes what is present into the rings, and into what is known of the instance. The lock is held.
+// settle adds the current second's outcomes to the rings, to the instance's totals and to the peers. The lock is held.
 func (s *Service) settle(c *cell) {
 	p := c.present()
 	if p.n == 0 {
@@ -138,7 +139,7 @@ func (s *Service) settleAll() {
 	}
 }
 
-// turn settles, and empties what the rings hold of times that are over. The lock is held.
+// turn brings a cell to a second: it settles what came before, and empties the slots that are used anew. The lock is held.
 func (s *Service) turn(c *cell, second uint32) {
 	s.settle(c)
 	p := c.present()
@@ -154,7 +155,8 @@ func (s *Service) turn(c *cell, second uint32) {
 	p.second = second
 }
 
-// empty clears the slots of a ring between two moments, in slots, after leave has taken what was in them.
+// empty clears the slots of a ring for the time after before and up to now, both counted in slots. leave, if any, is given what
+// was in each of them.
 func empty(ring []counts, before, now uint32, leave func(*counts)) {
 	size := uint32(len(ring))
 	first := before + 1
@@ -189,22 +191,22 @@ func (s *Service) sum(c *cell, window int, now time.Duration) (total counts) {
 	return total
 }
 
-// keyed is a counted error of one user.
+// keyed is a counted error, by the key of its user.
 type keyed struct {
 	key uint64
 	at  time.Duration
 }
 
 const (
-	errorsPerKey = 2  // of one user that count within keyWindow, where the policy hashes
-	mostKeyed    = 64 // remembered
+	errorsPerKey = 2  // errors of one user that count within keyWindow, where the policy hashes
+	mostKeyed    = 64 // errors that are remembered of a cell
 	keyWindow    = time.Minute
 )
 
-// counts tells whether an error of a user counts: where requests of one user all go to one instance, his bad day isn't
-// the instance's. When there are more than can be remembered, the oldest is forgotten: of so many users it is no one's bad
-// day, and were the rest not counted, a busy instance's successes would hide them.
-func (c *cell) counts(key uint64, now time.Duration) bool {
+// errorCounts tells whether an error of a user counts: where all requests of one user go to one instance, what is wrong with
+// the user's requests isn't the instance's fault. When there are more errors than can be remembered, the oldest is forgotten:
+// with so many users it isn't one's fault, and if the rest weren't counted, a busy instance's successes would hide them.
+func (c *cell) errorCounts(key uint64, now time.Duration) bool {
 	kept, mine := c.errors[:0], 0
 	for _, e := range c.errors {
 		if now-e.at < keyWindow {

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// Stratum is the attempts that may be compared with each other: those of one caller that took one route and split. What
-// callers ask differs, and so does what they get.
+// Stratum is the attempts that may be compared with each other: those of one caller that took one route and split. Other
+// callers and routes ask for other things, so that other statuses and latencies are normal for them.
 type Stratum struct {
 	Name string // for people
 
-	// What follows is the judge's, under the service's lock.
-	cells   []*cell   // by slot
-	present []present // by slot, too
-	last    time.Duration
-	bad     bool    // an error came since the last judgement
-	slow    bool    // a slow answer came since the last judgement
-	usual   float64 // running mean of ln(ms)
+	// What follows is under the lock of the service whose attempts they are.
+	cells   []*cell       // by slot; nil: no outcome yet
+	present []present     // by slot
+	last    time.Duration // when an outcome came last
+	bad     bool          // an error came since the last judgement
+	slow    bool          // a slow answer came since the last judgement, or an instance was slow in it
+	usual   float64       // running mean of ln(ms)
 	shifts  [kinds]shift
 }
 
@@ -26,7 +26,7 @@ const strataLife = 10 * time.Minute
 // NewStratum returns a stratum without outcomes.
 func NewStratum(name string) *Stratum { return &Stratum{Name: name} }
 
-// at returns the cell of an instance, nil if there was no outcome since it is what it is.
+// at returns the cell of an instance; nil if there was no outcome since its last ban or return.
 func (t *Stratum) at(i *Instance) *cell {
 	if slot := int(i.slot); slot < len(t.cells) && t.cells[slot] != nil && t.present[slot].instance == i {
 		return t.cells[slot]
@@ -64,7 +64,7 @@ func kindOf(code uint16) (kind, bool) {
 	return 0, false
 }
 
-// drop forgets a stratum. Its next outcome finds no cell, and makes it known again.
+// drop forgets a stratum. If another outcome of it comes, newPresent makes it known again.
 func (s *Service) drop(t *Stratum) {
 	for c := range t.each {
 		s.settle(c)
@@ -73,8 +73,8 @@ func (s *Service) drop(t *Stratum) {
 	delete(s.strata, t)
 }
 
-// presentOf returns where an outcome counts; nil if its instance isn't any more what it was when the attempt began, or
-// nothing has come of it yet.
+// presentOf returns where an outcome counts; nil if there is no cell for it: it is the first in its stratum since the instance's
+// last ban or return, or its attempt began before that.
 func (o *Observation) presentOf() *present {
 	if int(o.Slot) < len(o.Stratum.present) {
 		if p := &o.Stratum.present[o.Slot]; p.instance == o.Instance && p.generation == o.Generation {
@@ -84,7 +84,8 @@ func (o *Observation) presentOf() *present {
 	return nil
 }
 
-// newPresent is presentOf for an outcome that may be the first since its instance is what it is. The lock is held.
+// newPresent is presentOf for an outcome of the instance's present generation: it makes the cell if there is none. The lock is
+// held.
 func (s *Service) newPresent(o *Observation, now time.Duration) *present {
 	if p := o.presentOf(); p != nil {
 		return p
@@ -101,7 +102,7 @@ func (s *Service) newPresent(o *Observation, now time.Duration) *present {
 	return &t.present[i.slot]
 }
 
-// compare takes an outcome for comparison. The lock is held.
+// compare counts a success for comparison by status and latency. The lock is held.
 func (s *Service) compare(p *present, o *Observation, now time.Duration) {
 	t := o.Stratum
 	t.last = now
@@ -110,7 +111,7 @@ func (s *Service) compare(p *present, o *Observation, now time.Duration) {
 	}
 	if k, bad := kindOf(o.Code); bad {
 		c := t.cells[o.Slot]
-		if s.policy.Load().Hashes && !c.counts(o.Key, now) {
+		if s.policy.Load().Hashes && !c.errorCounts(o.Key, now) {
 			o.Instance.past.outcomes[OK]++
 			return
 		}
@@ -125,7 +126,7 @@ func (s *Service) compare(p *present, o *Observation, now time.Duration) {
 		p.timed++
 		p.ln += float32(ln)
 		p.sq += float32(ln * ln)
-		t.usual += (ln - t.usual) / 256
+		t.usual += (ln - t.usual) / 256 // exponential, over some 256 answers
 		if ln > t.usual+halfRatio {
 			t.slow = true
 		}
