@@ -10,7 +10,7 @@ import (
 // mostDecisions are remembered of a service.
 const mostDecisions = 100
 
-// decide notes a decision, to be delivered when no lock is held. The lock is held.
+// decide remembers a decision, and keeps it for deliver. The lock is held.
 func (s *Service) decide(i *Instance, d Decision) {
 	s.tell(i, d)
 	if len(s.decisions) >= mostDecisions {
@@ -19,7 +19,7 @@ func (s *Service) decide(i *Instance, d Decision) {
 	s.decisions = append(s.decisions, s.pending[len(s.pending)-1].decision)
 }
 
-// tell is decide for what needn't be remembered, being said again and again.
+// tell keeps a decision for deliver without remembering it, for what is said again and again. The lock is held.
 func (s *Service) tell(i *Instance, d Decision) {
 	d.Time, d.Service = time.Now(), s.Name
 	if i != nil {
@@ -28,7 +28,7 @@ func (s *Service) tell(i *Instance, d Decision) {
 	s.pending = append(s.pending, verdict{i, d})
 }
 
-// deliver tells the listener what was decided. No lock may be held.
+// deliver tells the listener what was decided since it was last called. No lock may be held.
 func (s *Service) deliver() {
 	s.mu.Lock()
 	waiting := len(s.pending) > 0
@@ -69,7 +69,7 @@ type Sequential struct {
 	Needed    float64 `json:"failures_needed"` // in a row; −1: none would do, since the others fail too
 }
 
-// GroupState is what the cap and panic count, of a logical IDC.
+// GroupState is what the cap and panic count, for one logical IDC.
 type GroupState struct {
 	IDC      string `json:"idc,omitempty"`
 	Serving  int    `json:"serving"`
@@ -160,7 +160,7 @@ func (s *Service) measures(i *Instance) (list []Measure) {
 	return list
 }
 
-// required is how many errors of n would ban, by the present alone; −1: no number would.
+// required is how many errors of n would ban, by the window alone, without the others' past; −1: no number would.
 func required(n uint32, others, bad float64, cells int) float64 {
 	if n < leastOutcomes || others < leastOthers {
 		return -1
