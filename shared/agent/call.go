@@ -18,8 +18,8 @@ const DefaultClass = 4
 // MaxClass is the highest importance.
 const MaxClass = 7
 
-// Attributes are what routes and hash keys look at of a request. Begin fills in the caller and its IDC. In bypass mode the
-// rest is empty.
+// Attributes are the parts of a request that routes and hash keys look at. Begin fills in the caller and its IDC. In bypass mode
+// the rest is empty.
 type Attributes = route.Request
 
 // Call is one request of a caller to a callee. The face fills the exported fields, then Begins it. A Call belongs to one
@@ -35,8 +35,8 @@ type Call struct {
 	Attributes Attributes
 	// Family is the only IP version that the caller can use. Default AnyFamily.
 	Family Family
-	// HandOut says that instances are handed out instead of tried in turn: Pick may be called for as many as there are, and
-	// each attempt is accounted for by Attempt.Report instead of the call by End.
+	// HandOut says that instances are handed out to a program that calls them itself, instead of tried in turn: Pick may be called
+	// for as many as there are, and Attempt.Report counts each attempt, instead of End the call.
 	HandOut bool
 
 	agent   *Agent
@@ -45,22 +45,22 @@ type Call struct {
 	begun   time.Duration // by the agent's clock
 	stripe  uint32
 	ended   bool
-	hedge   *Attempt // beside a first one that was late; nil: none
+	hedge   *Attempt // the second attempt beside a late first one; nil: none
 
 	// Where the call goes, as of Begin.
 	plan        *plan
-	view, route int // indexes into the plan
-	split       int
-	key         uint64 // hash of the key, or a random number instead
+	view, route int    // indexes of the plan's view, and of the view's path
+	split       int    // index of the path's subset
+	key         uint64 // hash of the key, or a random number if the call isn't keyed
 	keyed       bool   // there is a key, and the policy goes by it
 
 	attempts int
 	retries  int
 	last     *Attempt           // picked last
 	answer   *Attempt           // whose response the caller gets
-	first    Attempt            // spares an allocation
-	request  balance.Request    // in here, since what a policy's method takes would escape to the heap
-	triedBuf [4]*balance.Target // of request.Tried
+	first    Attempt            // the first attempt, here to spare an allocation
+	request  balance.Request    // here since a local one, passed to a policy's method, would be allocated
+	triedBuf [4]*balance.Target // room for request.Tried
 }
 
 // Service returns the policy of the callee for this caller. The call must have begun.
@@ -145,7 +145,7 @@ func (a *Agent) Begin(call *Call) error {
 	return nil
 }
 
-// direct decides where the call goes: by which view of the callee, route and split.
+// direct decides by which view, route and split of the plan the call goes.
 func (c *Call) direct() {
 	switch {
 	case !c.plan.hashes:
@@ -170,7 +170,7 @@ func (c *Call) direct() {
 	}
 }
 
-// draw takes a random number where others have a key.
+// draw takes a random number for the key.
 func (c *Call) draw() {
 	c.key = c.agent.random()
 	c.request.Hash, c.request.Seed = c.key, c.key
@@ -195,7 +195,7 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 		if call.attempts == 0 && call.Family == AnyFamily {
 			return nil, a.Refuse(call, ReasonNoInstance, detail)
 		}
-		// Not counted: the caller asks for the other IP version too, or hears of the last attempt's failure.
+		// Not counted as a refusal: the caller also asks for the other IP version, or is told the last attempt's failure.
 		return nil, &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: detail}
 	}
 	if again {
@@ -233,7 +233,7 @@ func (c *Call) pick() *Attempt {
 		c.refresh()
 	}
 	attempt := c.pickByPlan()
-	if attempt == nil && c.service.state.Load().plan.Load() != c.plan { // whom it knows is banned by now
+	if attempt == nil && c.service.state.Load().plan.Load() != c.plan { // the instances that the old plan knows are banned by now
 		c.follow(c.service.newest())
 		attempt = c.pickByPlan()
 	}
@@ -247,17 +247,17 @@ func (c *Call) pickByPlan() *Attempt {
 	return c.pickOnRoute(true)
 }
 
-// refresh goes by what is known now: instances may have been banned, or have gone, after the call began.
+// refresh sets the call's clock and plan to those of now: instances may have been banned, or have gone, after the call began.
 func (c *Call) refresh() {
 	c.request.Now = c.agent.now()
 	c.follow(c.service.current(c.request.Now))
 }
 
-// follow goes by another plan from now on.
+// follow makes the call go by another plan from now on.
 func (c *Call) follow(now *plan) {
 	other := now.service != c.plan.service
 	if c.plan = now; other {
-		c.direct() // its routes may be others
+		c.direct() // the document is another one, and its routes may be
 	} else if !c.keyed {
 		c.draw()
 	}
@@ -282,7 +282,7 @@ func (c *Call) pickOnRoute(panicking bool) *Attempt {
 	return nil
 }
 
-// saltIDC tells the choice of an IDC from the others that go by the same key.
+// saltIDC makes the choice of an IDC independent of the other choices that go by the same key.
 const saltIDC = 0x1dc
 
 // pickInSplit tries the IDC whose turn it is by the table's shares first, then the table's other IDCs.
@@ -348,10 +348,10 @@ func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attem
 	return attempt
 }
 
-// mostPassed bounds how many instances a choice passes by that were banned after the plan was made.
+// mostPassed bounds how many instances one choice skips because they were banned after the plan was made.
 const mostPassed = 16
 
-// choose lets the policy choose; nil if there is nobody.
+// choose lets the policy choose an instance; nil if there is none.
 func (c *Call) choose(from *candidates) *instance {
 	tried := c.request.Tried
 	for range mostPassed {
@@ -385,8 +385,8 @@ func (c *Call) noneLeft() string {
 	}
 }
 
-// PickAddress makes an attempt on the instance that a program says it has talked to, so that its outcome can be told; nil
-// if the callee has no such instance.
+// PickAddress makes an attempt on the instance that a program says it has called, so that Done or Report can tell its outcome;
+// nil if the callee has no such instance.
 func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 	now := call.service.state.Load()
 	index, found := now.view.Find(address)
@@ -395,7 +395,7 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 	}
 	attempt := call.attempt(now.instances[index])
 	if !call.keyed {
-		call.key = 0 // there may have been one when the instance was chosen
+		call.key = 0 // unknown: there may have been one when the instance was chosen
 	}
 	if split := call.splitOf(attempt.instance); split >= 0 {
 		attempt.stratum = call.stratum(split)
@@ -403,7 +403,8 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 	return attempt
 }
 
-// splitOf returns the split of the call's route that an instance belongs to, its own if that is one; −1 if none is.
+// splitOf returns the split of the call's route that an instance belongs to, the call's own if it belongs to several; −1 if it
+// belongs to none.
 func (c *Call) splitOf(i *instance) int {
 	to := c.path()
 	if to.route == nil || len(to.route.Splits) == 0 || hasLabels(i, to.route.Splits[c.split].Labels) {
@@ -415,7 +416,7 @@ func (c *Call) splitOf(i *instance) int {
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.
 func (c *Call) Answered(attempt *Attempt) { c.answer = attempt }
 
-// End closes the accounts of a call that began, with the HTTP status that the caller got. It counts once.
+// End counts a call that began, with the HTTP status that the caller got: once, however often it is called.
 func (c *Call) End(code int) {
 	if c.ended || c.line == nil {
 		return

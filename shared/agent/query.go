@@ -42,7 +42,7 @@ func (a *Agent) Query(selector []string) (any, error) {
 	return answer(args)
 }
 
-// known returns the service that the first argument names.
+// known returns the service that the first argument of a query names; first is the query's first segment, for the error.
 func (a *Agent) known(first string, args []string) (*service, error) {
 	if len(args) == 0 {
 		return nil, fmt.Errorf("%w: %s needs a service: %s^SERVICE", ErrSelector, first, first)
@@ -97,10 +97,10 @@ type BackendInfo struct {
 	State    model.State       `json:"state"`
 	Banned   *BanInfo          `json:"banned,omitempty"`
 	Bans     uint64            `json:"ban_cnt"`
-	Failures int               `json:"window_failures"`      // among the last outcomes
+	Failures int               `json:"window_failures"`      // among the callee's last 1,000 to 2,000 outcomes
 	InFlight int               `json:"in_flight,omitempty"`  // under policies that go by it
 	Latency  float64           `json:"latency_ms,omitempty"` // estimate, under policy ewma
-	Share    float64           `json:"share"`                // of its weight that it gets, 0–1: slow start, bad codes
+	Share    float64           `json:"share"`                // part of its weight in force, 0–1: slow start, bad codes, slowness
 	Outcomes map[string]uint64 `json:"outcomes,omitempty"`
 }
 
@@ -114,7 +114,7 @@ type BanInfo struct {
 	Failures   int           `json:"failures"`
 	ProbeError string        `json:"probe_error,omitempty"`
 	By         string        `json:"by,omitempty"`  // who banned it by hand
-	Why        string        `json:"why,omitempty"` // what he said, or the neighbour
+	Why        string        `json:"why,omitempty"` // why, as the operator or the neighbour said
 }
 
 // banOf returns the ban of an instance, the one by hand if it has two; nil: none.

@@ -13,10 +13,10 @@ import (
 )
 
 // instance is one instance as the agent uses it: its document, and what lives on when the document changes. What every
-// attempt needs is in here, be it copied out of the document: one cache line.
+// attempt needs is in here, even if it is copied from the document: so an attempt reads one cache line.
 type instance struct {
 	target   *balance.Target
-	pulse    *health.Pulse // of health
+	pulse    *health.Pulse // that of health
 	health   *health.Instance
 	hostPort string
 	idc      string // physical
@@ -36,12 +36,12 @@ func (i *instance) with(record *model.Instance) *instance {
 	return &next
 }
 
-// hot is what every attempt on an instance writes: one cache line, which the cores that share an agent have to pass to and
-// fro.
+// hot is what every attempt on an instance writes. It is one cache line, since the cores that share an agent have to pass each
+// line that they write to each other.
 type hot struct {
 	target balance.Target
 	pulse  health.Pulse
-	_      [8]byte // Go aligns what is as large as a power of two
+	_      [8]byte // to 64 bytes: allocations of that size are aligned to it
 }
 
 // state is a callee at one moment. It never changes, but for its plan, which is made when it is needed: a change of the
@@ -54,7 +54,7 @@ type state struct {
 	outdated  *plan // of the same documents, made before bans changed; nil: none
 }
 
-// again is the same state without a plan, for when bans have changed.
+// again returns the same state without a plan, to be put in force when bans have changed.
 func (st *state) again() *state {
 	next := &state{view: st.view, instances: st.instances, byHand: st.byHand, outdated: st.plan.Load()}
 	if next.outdated == nil {
@@ -78,17 +78,17 @@ func (f Family) has(i *instance) bool {
 	return f == AnyFamily || (f == IPv4) == i.Address.Addr().Is4()
 }
 
-// service is a callee as long as documents know it.
+// service is a callee, as long as a document names it or a ban of its instances stands.
 type service struct {
 	name     string
 	agent    *Agent
 	health   *health.Service
 	state    atomic.Pointer[state]
 	mu       sync.Mutex // of the writers of state
-	planning sync.Mutex // of the makers of plans
+	planning sync.Mutex // held while a plan is made
 	memories memories
 	gone     atomic.Bool // no document names it now
-	handEnds *time.Timer // the first end of a ban by hand; nil: none ends by itself
+	handEnds *time.Timer // until the first end of a ban by hand; nil: none has an end
 
 	lines   copyMap[string, *line]
 	retries atomic.Uint64
@@ -145,12 +145,12 @@ func (s *service) retain(instances []*instance, hand handBans, idcs *route.IDCs)
 	}
 	for n, found := range s.health.Retain(members, func(n int) *health.Pulse { return instances[n].pulse }) {
 		if i := instances[n]; i.health == nil {
-			i.health, i.pulse = found, found.Pulse // an older one, if he was banned when he left
+			i.health, i.pulse = found, found.Pulse // those of before, if it was banned when it left the list
 		}
 	}
 }
 
-// adopt returns the instance of a record, with what lives on of the one that had its address before.
+// adopt returns the instance of a record: the one that had its address before, if any, under the new document.
 func adopt(before *state, record *model.Instance) *instance {
 	if before != nil {
 		if index, found := before.view.Find(record.Address); found {
@@ -164,7 +164,7 @@ func adopt(before *state, record *model.Instance) *instance {
 	return newInstance(record)
 }
 
-// verdict is told by package health what was decided.
+// verdict is the service's health.Listener: it counts a decision, puts it in force and tells it to the agent's listener.
 func (s *service) verdict(of *health.Instance, d *health.Decision) {
 	switch d.Kind {
 	case health.Banned, health.Relapsed:
@@ -187,7 +187,7 @@ func (s *service) apply(of *health.Instance, d *health.Decision) {
 	defer s.mu.Unlock()
 	now := s.state.Load()
 	index, found := now.view.Find(of.Address)
-	if !found || d.Same { // a new plan takes milliseconds, and the dead are probed again and again
+	if !found || d.Same { // a new plan takes milliseconds, and the probes of the dead go on for long
 		return
 	}
 	switch target := now.instances[index].target; d.Kind {
