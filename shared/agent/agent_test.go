@@ -84,6 +84,15 @@ func (r *rig) pick(t testing.TB, call *Call) *Attempt {
 	return attempt
 }
 
+// kill makes a connection to an instance fail, and the probes of it from now on: it is banned by proof.
+func (r *rig) kill(t testing.TB, callee, address string) {
+	t.Helper()
+	dead := netip.MustParseAddrPort(address)
+	r.dead.Store(dead, true)
+	r.PickAddress(r.begin(t, &Call{Callee: callee, HandOut: true}), dead).Report(Outcome{Result: health.ConnectError})
+	synctest.Wait()
+}
+
 // try makes a whole call with one attempt and returns where it went.
 func (r *rig) try(t testing.TB, callee string, result health.Result) (string, error) {
 	t.Helper()
@@ -204,11 +213,7 @@ func TestBannedAreLeftOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, instances("redis", "127.0.0.2:6379", "127.0.0.3:6379", "127.0.0.4:6379")...)
 		dead := netip.MustParseAddrPort("127.0.0.2:6379")
-		r.dead.Store(dead, true)
-		call := r.begin(t, &Call{Callee: "redis", HandOut: true})
-		attempt := r.PickAddress(call, dead)
-		attempt.Report(Outcome{Result: health.ConnectError, Code: 502})
-		synctest.Wait()
+		r.kill(t, "redis", dead.String())
 		if counts := r.spread(t, "redis", 100); counts[dead.String()] != 0 || len(counts) != 2 {
 			t.Errorf("after its proof: %v", counts)
 		}
@@ -240,19 +245,13 @@ func TestBannedAreLeftOut(t *testing.T) {
 func TestPanicChoosesTheLeastBad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80")...)
-		fail := func(address string, result health.Result, times int) {
-			for range times {
-				call := r.begin(t, &Call{Callee: "shop", HandOut: true})
-				attempt := r.PickAddress(call, netip.MustParseAddrPort(address))
-				attempt.Done(Outcome{Result: result})
-			}
-			synctest.Wait()
+		r.kill(t, "shop", "10.0.0.1:80")
+		r.kill(t, "shop", "10.0.0.3:80")
+		for range 10 {
+			call := r.begin(t, &Call{Callee: "shop", HandOut: true})
+			r.PickAddress(call, netip.MustParseAddrPort("10.0.0.2:80")).Done(Outcome{Result: health.ReadTimeout})
 		}
-		for _, dead := range []string{"10.0.0.1:80", "10.0.0.3:80"} {
-			r.dead.Store(netip.MustParseAddrPort(dead), true)
-			fail(dead, health.ConnectError, 1)
-		}
-		fail("10.0.0.2:80", health.ReadTimeout, 10)
+		synctest.Wait()
 		if counts := r.spread(t, "shop", 10); counts["10.0.0.2:80"] != 10 {
 			t.Errorf("two are proven dead, and the last one is doubtful: %v", counts)
 		}

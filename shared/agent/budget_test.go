@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -210,10 +209,7 @@ func TestHedgesLeaveBannedAlone(t *testing.T) {
 		first := r.pick(t, call)
 		for _, address := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
 			if address != first.HostPort { // banned after the call began
-				r.dead.Store(netip.MustParseAddrPort(address), true)
-				report := r.begin(t, &Call{Callee: "shop"})
-				r.PickAddress(report, netip.MustParseAddrPort(address)).Done(Outcome{Result: health.ConnectError})
-				synctest.Wait()
+				r.kill(t, "shop", address)
 			}
 		}
 		before := call.service.hedging.budget.millitokens.Load()

@@ -18,8 +18,8 @@ const DefaultClass = 4
 // MaxClass is the highest importance.
 const MaxClass = 7
 
-// Attributes are what routes and hash keys look at of a request. Begin fills in the caller and its IDC. In bypass mode the
-// rest is empty.
+// Attributes are the parts of a request that routes and hash keys look at. Begin fills in the caller and its IDC. In bypass mode
+// the rest is empty.
 type Attributes = route.Request
 
 // Call is one request of a caller to a callee. The face fills the exported fields, then Begins it. A Call belongs to one
@@ -35,8 +35,8 @@ type Call struct {
 	Attributes Attributes
 	// Family is the only IP version that the caller can use. Default AnyFamily.
 	Family Family
-	// HandOut says that instances are handed out instead of tried in turn: Pick may be called for as many as there are, and
-	// each attempt is accounted for by Attempt.Report instead of the call by End.
+	// HandOut says that instances are handed out to a program that calls them itself, instead of tried in turn: Pick may be called
+	// for as many as there are, and Attempt.Report counts each attempt, instead of End the call.
 	HandOut bool
 
 	agent   *Agent
@@ -45,22 +45,22 @@ type Call struct {
 	begun   time.Duration // by the agent's clock
 	stripe  uint32
 	ended   bool
-	hedge   *Attempt // beside a first one that was late; nil: none
+	hedge   *Attempt // the second attempt beside a late first one; nil: none
 
 	// Where the call goes, as of Begin.
 	plan        *plan
-	view, route int // indexes into the plan
-	split       int
-	key         uint64 // hash of the key, or a random number instead
+	view, route int    // indexes of the plan's view, and of the view's path
+	split       int    // index of the path's subset
+	key         uint64 // hash of the key, or a random number if the call isn't keyed
 	keyed       bool   // there is a key, and the policy goes by it
 
 	attempts int
 	retries  int
 	last     *Attempt           // picked last
 	answer   *Attempt           // whose response the caller gets
-	first    Attempt            // spares an allocation
-	request  balance.Request    // in here, since what a policy's method takes would escape to the heap
-	triedBuf [4]*balance.Target // of request.Tried
+	first    Attempt            // the first attempt, here to spare an allocation
+	request  balance.Request    // here since a local one, passed to a policy's method, would be allocated
+	triedBuf [4]*balance.Target // room for request.Tried
 }
 
 // Service returns the policy of the callee for this caller. The call must have begun.
@@ -137,7 +137,7 @@ func (a *Agent) Begin(call *Call) error {
 	}
 	call.request.Tried, call.request.Stripe, call.request.Now = call.triedBuf[:0], call.stripe, call.begun
 	if call.Timeout < 0 {
-		return a.Refuse(call, ReasonDeadline, overUnsent)
+		return a.Refuse(call, ReasonDeadline, "the time that the caller had left was over before an instance was asked")
 	}
 	if !call.HandOut {
 		s.budget.earn(call.Service().Retries.Budget)
@@ -145,9 +145,7 @@ func (a *Agent) Begin(call *Call) error {
 	return nil
 }
 
-const overUnsent = "the time that the caller had left was over before an instance was asked"
-
-// direct decides where the call goes: by which view of the callee, route and split.
+// direct decides by which view, route and split of the plan the call goes.
 func (c *Call) direct() {
 	switch {
 	case !c.plan.hashes:
@@ -161,8 +159,8 @@ func (c *Call) direct() {
 	} else {
 		c.draw()
 	}
-	var v *view
-	c.view, v = c.plan.view(c.Caller)
+	c.view = c.plan.viewOf(c.Caller)
+	v := &c.plan.views[c.view]
 	c.route, c.split = len(v.paths)-1, 0
 	if c.route > 0 {
 		if matched := v.routes.Match(&c.Attributes, c.key); matched >= 0 {
@@ -172,7 +170,7 @@ func (c *Call) direct() {
 	}
 }
 
-// draw takes a random number where others have a key.
+// draw takes a random number for the key.
 func (c *Call) draw() {
 	c.key = c.agent.random()
 	c.request.Hash, c.request.Seed = c.key, c.key
@@ -184,7 +182,7 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 	again, paid := call.attempts > 0 && !call.HandOut, false
 	if again {
 		var err error
-		if paid, err = call.mayRetry(); err != nil {
+		if paid, err = call.payRetry(); err != nil {
 			return nil, err
 		}
 	}
@@ -197,7 +195,7 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 		if call.attempts == 0 && call.Family == AnyFamily {
 			return nil, a.Refuse(call, ReasonNoInstance, detail)
 		}
-		// Not counted: the caller asks for the other IP version too, or hears of the last attempt's failure.
+		// Not counted as a refusal: the caller also asks for the other IP version, or is told the last attempt's failure.
 		return nil, &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: detail}
 	}
 	if again {
@@ -207,10 +205,10 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 	return attempt, nil
 }
 
-// mayRetry tells whether a call may have one more attempt, and whether the budget has paid for it: not for the retry of a
-// refused connection, which adds nothing to what the callee has to do.
-func (c *Call) mayRetry() (paid bool, err error) {
-	detail := ""
+// payRetry takes a token of the retry budget for one more attempt, and tells whether it did: the retry of a refused connection
+// costs none, since it adds nothing to what the callee has to do. Its error is a *Refusal: the call may not be retried.
+func (c *Call) payRetry() (paid bool, err error) {
+	var detail string
 	switch {
 	case c.retries >= c.Retries().Attempts:
 		detail = fmt.Sprintf("%d attempts failed", c.attempts)
@@ -224,7 +222,7 @@ func (c *Call) mayRetry() (paid bool, err error) {
 	return false, &Refusal{Reason: ReasonNoInstance, Service: c.Callee, Detail: detail}
 }
 
-// MayRetry tells whether a call whose last attempt failed may have one more, if there is an instance for it.
+// MayRetry tells whether Pick would allow a call whose last attempt failed one more, if there is an instance for it.
 func (c *Call) MayRetry() bool {
 	return c.retries < c.Retries().Attempts && (c.last.Result() == health.ConnectError || c.service.budget.holds())
 }
@@ -235,7 +233,7 @@ func (c *Call) pick() *Attempt {
 		c.refresh()
 	}
 	attempt := c.pickByPlan()
-	if attempt == nil && c.service.state.Load().plan.Load() != c.plan { // whom it knows is banned by now
+	if attempt == nil && c.service.state.Load().plan.Load() != c.plan { // the instances that the old plan knows are banned by now
 		c.follow(c.service.newest())
 		attempt = c.pickByPlan()
 	}
@@ -243,23 +241,23 @@ func (c *Call) pick() *Attempt {
 }
 
 func (c *Call) pickByPlan() *Attempt {
-	if attempt := c.pickOf(c.path(), false); attempt != nil {
+	if attempt := c.pickOnRoute(false); attempt != nil {
 		return attempt
 	}
-	return c.pickOf(c.path(), true)
+	return c.pickOnRoute(true)
 }
 
-// refresh goes by what is known now: instances may have been banned, or have gone, after the call began.
+// refresh sets the call's clock and plan to those of now: instances may have been banned, or have gone, after the call began.
 func (c *Call) refresh() {
 	c.request.Now = c.agent.now()
 	c.follow(c.service.current(c.request.Now))
 }
 
-// follow goes by another plan from now on.
+// follow makes the call go by another plan from now on.
 func (c *Call) follow(now *plan) {
 	other := now.service != c.plan.service
 	if c.plan = now; other {
-		c.direct() // its routes may be others
+		c.direct() // the document is another one, and its routes may be
 	} else if !c.keyed {
 		c.draw()
 	}
@@ -268,14 +266,15 @@ func (c *Call) follow(now *plan) {
 // path is where the call's route leads.
 func (c *Call) path() *path { return &c.plan.views[c.view].paths[c.route] }
 
-// pickOf tries the call's own split first, and within it the IDC that is its turn; then what they spill to.
-func (c *Call) pickOf(to *path, panicking bool) *Attempt {
-	if attempt := c.pickIn(to, c.split, panicking); attempt != nil {
+// pickOnRoute tries the call's own split first, then the other splits of its route: among the instances that are up, or, if
+// panicking, among the others too where too few are up.
+func (c *Call) pickOnRoute(panicking bool) *Attempt {
+	if attempt := c.pickInSplit(c.split, panicking); attempt != nil {
 		return attempt
 	}
-	for _, n := range to.order {
+	for _, n := range c.path().order {
 		if n != c.split {
-			if attempt := c.pickIn(to, n, panicking); attempt != nil {
+			if attempt := c.pickInSplit(n, panicking); attempt != nil {
 				return attempt
 			}
 		}
@@ -283,11 +282,12 @@ func (c *Call) pickOf(to *path, panicking bool) *Attempt {
 	return nil
 }
 
-// saltIDC tells the choice of an IDC from the others that go by the same key.
+// saltIDC makes the choice of an IDC independent of the other choices that go by the same key.
 const saltIDC = 0x1dc
 
-func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
-	t := c.plan.table(to.subsets[split], c.IDC)
+// pickInSplit tries the IDC whose turn it is by the table's shares first, then the table's other IDCs.
+func (c *Call) pickInSplit(split int, panicking bool) *Attempt {
+	t := c.plan.table(c.path().subsets[split], c.IDC)
 	first, cold := 0, false
 	if len(t.groups) > 1 {
 		first = t.shares.Choose(route.Uniform(c.key, saltIDC))
@@ -295,28 +295,29 @@ func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
 	if first >= 0 && first < len(t.groups) {
 		g := t.groups[first]
 		cold = len(t.groups) > 1 && !panicking && !g.candidates(c.Family).takes(&c.request)
-		if attempt := c.pickFrom(to, split, g, panicking, cold); attempt != nil {
+		if attempt := c.pickInGroup(split, g, panicking, cold); attempt != nil {
 			return attempt
 		}
 	}
 	for _, n := range t.order {
 		if n != first {
-			if attempt := c.pickFrom(to, split, t.groups[n], panicking, false); attempt != nil {
+			if attempt := c.pickInGroup(split, t.groups[n], panicking, false); attempt != nil {
 				return attempt
 			}
 		}
 	}
-	if cold { // and nobody else can
-		return c.pickFrom(to, split, t.groups[first], panicking, false)
+	if cold { // and no other group has an instance
+		return c.pickInGroup(split, t.groups[first], panicking, false)
 	}
 	return nil
 }
 
-// pickFrom picks out of a group, and only for a trial if it starts slowly as a whole and this request isn't its own.
-func (c *Call) pickFrom(to *path, split int, g *group, panicking, cold bool) *Attempt {
+// pickInGroup lets the policy choose one of a group, after the instances on trial. Out of a cold group, which is in slow start
+// as a whole and has had its share, it only makes trials.
+func (c *Call) pickInGroup(split int, g *group, panicking, cold bool) *Attempt {
 	from := g.candidates(c.Family)
 	if len(from.trials) > 0 {
-		if attempt := c.try(to, split, from); attempt != nil {
+		if attempt := c.try(split, from); attempt != nil {
 			return attempt
 		}
 	}
@@ -327,16 +328,30 @@ func (c *Call) pickFrom(to *path, split int, g *group, panicking, cold bool) *At
 	if chosen == nil {
 		return nil
 	}
-	attempt := c.attempt(chosen, panicking)
-	attempt.stratum = c.stratum(to, split)
-	c.track(attempt, from)
+	attempt := c.attemptFrom(chosen, split, from)
+	attempt.Panic = panicking
 	return attempt
 }
 
-// mostPassed bounds how many instances a choice passes by that were banned after the plan was made.
+// attemptFrom makes an attempt on one of the candidates. It counts as in flight if the policy goes by that.
+func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attempt {
+	attempt := c.attempt(chosen)
+	attempt.stratum = c.stratum(split)
+	if c.plan.tracks && !c.HandOut {
+		attempt.tracked = true
+		chosen.target.Began()
+		if c.plan.hashes { // the other policies look at single instances only
+			attempt.memory = from.memory
+			attempt.memory.Began(c.stripe)
+		}
+	}
+	return attempt
+}
+
+// mostPassed bounds how many instances one choice skips because they were banned after the plan was made.
 const mostPassed = 16
 
-// choose lets the policy choose; nil if there is nobody.
+// choose lets the policy choose an instance; nil if there is none.
 func (c *Call) choose(from *candidates) *instance {
 	tried := c.request.Tried
 	for range mostPassed {
@@ -355,18 +370,6 @@ func (c *Call) choose(from *candidates) *instance {
 	return nil
 }
 
-// track notes that an attempt is in flight, if the policy goes by that.
-func (c *Call) track(attempt *Attempt, from *candidates) {
-	if c.plan.tracks && !c.HandOut {
-		attempt.tracked = true
-		attempt.instance.target.Began()
-		if c.plan.hashes { // the others look at single instances only
-			attempt.memory = from.memory
-			attempt.memory.Began(c.stripe)
-		}
-	}
-}
-
 func (c *Call) noneLeft() string {
 	total := c.plan.size
 	switch {
@@ -382,25 +385,26 @@ func (c *Call) noneLeft() string {
 	}
 }
 
-// PickAddress makes an attempt on the instance that a program says it has talked to, so that its outcome can be told; nil
-// if the callee has no such instance.
+// PickAddress makes an attempt on the instance that a program says it has called, so that Done or Report can tell its outcome;
+// nil if the callee has no such instance.
 func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 	now := call.service.state.Load()
 	index, found := now.view.Find(address)
 	if !found {
 		return nil
 	}
-	attempt := call.attempt(now.instances[index], false)
+	attempt := call.attempt(now.instances[index])
 	if !call.keyed {
-		call.key = 0 // there may have been one when the instance was chosen
+		call.key = 0 // unknown: there may have been one when the instance was chosen
 	}
 	if split := call.splitOf(attempt.instance); split >= 0 {
-		attempt.stratum = call.stratum(call.path(), split)
+		attempt.stratum = call.stratum(split)
 	}
 	return attempt
 }
 
-// splitOf returns the split of the call's route that an instance belongs to, its own if that is one; −1 if none is.
+// splitOf returns the split of the call's route that an instance belongs to, the call's own if it belongs to several; −1 if it
+// belongs to none.
 func (c *Call) splitOf(i *instance) int {
 	to := c.path()
 	if to.route == nil || len(to.route.Splits) == 0 || hasLabels(i, to.route.Splits[c.split].Labels) {
@@ -412,7 +416,7 @@ func (c *Call) splitOf(i *instance) int {
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.
 func (c *Call) Answered(attempt *Attempt) { c.answer = attempt }
 
-// End closes the accounts of a call that began, with the HTTP status that the caller got. It counts once.
+// End counts a call that began, with the HTTP status that the caller got: once, however often it is called.
 func (c *Call) End(code int) {
 	if c.ended || c.line == nil {
 		return

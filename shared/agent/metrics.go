@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/route"
 )
 
 // durationBuckets are the classic buckets, in seconds, from a cache's answer to the default total timeout.
@@ -146,6 +147,20 @@ func (st *state) banned() int {
 		}
 	}
 	return count
+}
+
+// panicking tells whether under half of the serving instances are up, so that banned ones may be chosen too.
+func (st *state) panicking(idcs *route.IDCs) bool {
+	serving, left := 0, 0
+	for _, i := range st.instances {
+		if st.byHand.leave(i.Instance, idcs) {
+			serving++
+			if i.pulse.State() == health.Up {
+				left++
+			}
+		}
+	}
+	return health.Under(left, serving)
 }
 
 // Interface guard.

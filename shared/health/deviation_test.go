@@ -96,27 +96,33 @@ func TestNoStatusDeviation(t *testing.T) {
 	f("switched off", 4, func(p *Policy) { p.Deviation.Status = false }, map[int]int{1: 10})
 }
 
+// Where the policy hashes, one user's errors aren't the instance's; many users' are, also those of a busy instance, of which more
+// users get errors than are remembered.
 func TestOneUsersErrorsAreNotTheInstances(t *testing.T) {
-	f := func(users int, banned int) {
+	f := func(rate, seconds, users uint64, banned int) {
 		t.Helper()
 		inWorld(t, 4, func(p *Policy) { p.Hashes = true }, func(t *testing.T, w *world) {
 			in := NewStratum("caller web")
-			for second := range 60 {
-				w.answered(in, 5, nil, 0)
+			time.Sleep(time.Second / 2)
+			for second := range seconds {
+				w.answered(in, int(rate), nil, 0)
 				i := w.all[1]
-				for n := range 5 {
+				for n := range rate {
 					w.service.Record(0, &Observation{
-						Instance: i, Slot: i.Slot(), Stratum: in, Generation: i.Generation(), Code: 500, Key: uint64(1 + (5*second+n)%users),
+						Instance: i, Slot: i.Slot(), Stratum: in, Generation: i.Generation(), Code: 500, Key: 1 + (rate*second+n)%users,
 					})
 				}
 			}
 			if bans := w.told(Banned); len(bans) != banned {
-				t.Errorf("%d users get 500 of one instance: %d bans, not %d", users, len(bans), banned)
+				t.Errorf("%d users get 500 of one instance, %d times a second: %d bans, not %d", users, rate, len(bans), banned)
 			}
 		})
 	}
-	f(1, 0)
-	f(100, 1)
+	f(5, 60, 1, 0)
+	f(5, 60, 100, 1)
+	f(500, 20, 1, 0)
+	f(500, 20, 10, 0)
+	f(500, 20, 10_000, 1)
 }
 
 func TestStrataAreApart(t *testing.T) {
@@ -330,32 +336,6 @@ func TestManyThatMayBeBannedAreFoundInFewRounds(t *testing.T) {
 			t.Errorf("the first found has %d errors of 40, the worst 31", first)
 		}
 	})
-}
-
-// Of a busy instance more users get errors than are remembered. They count, and one user's still don't.
-func TestErrorsOfManyUsersCountOnABusyInstance(t *testing.T) {
-	f := func(users uint64, banned int) {
-		t.Helper()
-		inWorld(t, 4, func(p *Policy) { p.Hashes = true }, func(t *testing.T, w *world) {
-			in := NewStratum("caller web")
-			time.Sleep(time.Second / 2)
-			for second := range uint64(20) {
-				w.answered(in, 500, nil, 0)
-				i := w.all[1]
-				for n := range uint64(500) {
-					w.service.Record(0, &Observation{
-						Instance: i, Slot: i.Slot(), Stratum: in, Generation: i.Generation(), Code: 500, Key: 1 + (500*second+n)%users,
-					})
-				}
-			}
-			if bans := w.told(Banned); len(bans) != banned {
-				t.Errorf("%d users get 500 of one instance: %d bans, not %d", users, len(bans), banned)
-			}
-		})
-	}
-	f(10_000, 1)
-	f(1, 0)
-	f(10, 0)
 }
 
 // Who is alone deviates from nobody: were the last one left banned again and again, its callee would be in panic for ever.

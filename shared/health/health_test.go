@@ -950,12 +950,12 @@ func TestOwnFaultsBreakNoSilence(t *testing.T) {
 		s := m.NewService("a", policyOf(nil), func(*Instance, *Decision) {})
 		i := s.Retain([]Member{{Address: addressOf(0), Serving: true}}, func(int) *Pulse { return new(Pulse) })[0]
 		s.Record(0, &Observation{Instance: i, Result: ConnectTimeout})
-		f := func(wait time.Duration, answered error, silent bool) {
+		f := func(wait time.Duration, answered error, doubtful bool) {
 			t.Helper()
 			answer.Store(&answered)
 			time.Sleep(wait)
 			synctest.Wait()
-			if ban, banned := i.Ban(); !banned || ban.Silent != silent {
+			if ban, banned := i.Ban(); !banned || ban.Doubtful != doubtful {
 				t.Errorf("after %v: %+v, %v", answered, ban, banned)
 			}
 		}
