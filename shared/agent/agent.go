@@ -85,12 +85,14 @@ func (a *Agent) Close() {
 	a.closed = true
 	for _, s := range *a.services.Load() {
 		s.health.Close()
+		s.endTicking()
 		s.mu.Lock()
 		s.awaitEnd(nil, time.Time{})
 		s.mu.Unlock()
 	}
 	for _, s := range a.departed {
 		s.health.Close()
+		s.endTicking()
 	}
 	a.mu.Unlock()
 	a.monitor.Close()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
+	"github.com/ufc-mesh/ufc/shared/fuse"
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/route"
@@ -38,6 +39,11 @@ type Call struct {
 	// HandOut says that instances are handed out to a program that calls them itself, instead of tried in turn: Pick may be called
 	// for as many as there are, and Attempt.Report counts each attempt, instead of End the call.
 	HandOut bool
+	// Repeated says that the program repeats a request, so that it weighs less.
+	Repeated bool
+	// Degrade, 1 to 3, asks the callee and the caller to leave out optional work, the more the higher, since the callee is
+	// overloaded; 0: nothing. Begin and Pick set it.
+	Degrade int
 
 	agent   *Agent
 	service *service
@@ -54,6 +60,8 @@ type Call struct {
 	key         uint64 // hash of the key, or a random number if the call isn't keyed
 	keyed       bool   // there is a key, and the policy goes by it
 
+	avalanche *model.TimeoutSet // the time limits in an avalanche; nil: there is none
+
 	attempts int
 	retries  int
 	last     *Attempt           // picked last
@@ -67,10 +75,20 @@ type Call struct {
 func (c *Call) Service() *model.Service { return c.plan.views[c.view].service }
 
 // Timeouts returns the time limits in force. The call must have begun.
-func (c *Call) Timeouts() *model.TimeoutSet { return &c.Service().Timeouts.Normal }
+func (c *Call) Timeouts() *model.TimeoutSet {
+	if c.avalanche != nil {
+		return c.avalanche
+	}
+	return &c.Service().Timeouts.Normal
+}
 
 // Retries returns the retry limits in force. The call must have begun.
-func (c *Call) Retries() *model.RetrySet { return &c.Service().Retries.Normal }
+func (c *Call) Retries() *model.RetrySet {
+	if c.service.fuse.Avalanche() {
+		return &c.Service().Retries.Avalanche
+	}
+	return &c.Service().Retries.Normal
+}
 
 // Level returns the importance of the caller, 1 (the most) to 5: what the callee says of it, else what its own Service says,
 // else the default. The call must have begun.
@@ -138,6 +156,14 @@ func (a *Agent) Begin(call *Call) error {
 	call.request.Tried, call.request.Stripe, call.request.Now = call.triedBuf[:0], call.stripe, call.begun
 	if call.Timeout < 0 {
 		return a.Refuse(call, ReasonDeadline, "the time that the caller had left was over before an instance was asked")
+	}
+	if call.dropped() {
+		return a.Refuse(call, ReasonDropped, "the callee's document drops this caller's requests, or a share of them")
+	}
+	if s.fuse.Avalanche() {
+		if err := call.admit(call.kind()); err != nil {
+			return err
+		}
 	}
 	if !call.HandOut {
 		s.budget.earn(call.Service().Retries.Budget)
@@ -212,6 +238,8 @@ func (c *Call) payRetry() (paid bool, err error) {
 	switch {
 	case c.retries >= c.Retries().Attempts:
 		detail = fmt.Sprintf("%d attempts failed", c.attempts)
+	case c.service.fuse.Avalanche() && c.admit(fuse.Retry) != nil:
+		detail = "the callee is overloaded, and the fuse admits no retry of this weight"
 	case c.last.Result() == health.ConnectError:
 		return false, nil
 	case c.service.budget.spend():
@@ -337,8 +365,9 @@ func (c *Call) pickInGroup(split int, g *group, panicking, cold bool) *Attempt {
 func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attempt {
 	attempt := c.attempt(chosen)
 	attempt.stratum = c.stratum(split)
-	if c.plan.tracks && !c.HandOut {
+	if !c.HandOut {
 		attempt.tracked = true
+		c.service.began(attempt)
 		chosen.target.Began()
 		if c.plan.hashes { // the other policies look at single instances only
 			attempt.memory = from.memory
@@ -355,7 +384,7 @@ const mostPassed = 16
 func (c *Call) choose(from *candidates) *instance {
 	tried := c.request.Tried
 	for range mostPassed {
-		index := from.policy.Pick(&c.request)
+		index := c.policyOf(from).Pick(&c.request)
 		if index < 0 {
 			break
 		}
@@ -414,7 +443,10 @@ func (c *Call) splitOf(i *instance) int {
 }
 
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.
-func (c *Call) Answered(attempt *Attempt) { c.answer = attempt }
+func (c *Call) Answered(attempt *Attempt) {
+	c.answer = attempt
+	attempt.headed()
+}
 
 // End counts a call that began, with the HTTP status that the caller got: once, however often it is called.
 func (c *Call) End(code int) {

@@ -30,7 +30,7 @@ const (
 // the call's share to the hedge budget: it is to be called once per call, after Begin.
 func (c *Call) HedgeAfter() (time.Duration, bool) {
 	policy, h := c.Service().Hedge, &c.service.hedging
-	if policy == nil || c.HandOut {
+	if policy == nil || c.HandOut || c.service.fuse.Avalanche() {
 		return 0, false
 	}
 	h.budget.earn(policy.Budget)

@@ -32,6 +32,7 @@ type plan struct {
 	learns   bool // the policy goes by latency
 	checks   bool // the agent checks the instances by itself
 	badCodes []badCode
+	drops    []drop
 	views    []view        // the first one that matches the caller holds; the last one matches all
 	made     time.Duration // by the agent's clock
 	cost     atomic.Int64  // time that it took to make, lists of candidates included
@@ -119,6 +120,7 @@ func (s *service) compile(now *state, here *place) *plan {
 		learns:   document.Balance.Policy == model.EWMA,
 		checks:   document.Check != nil,
 		badCodes: compileBadCodes(document.Ban.BadCodes),
+		drops:    compileDrops(document.Drop),
 	}
 	c := &compiler{plan: p, all: now.instances, byHand: now.byHand, subsets: map[string]*subset{}}
 	for n := range document.Callers {

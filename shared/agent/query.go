@@ -14,7 +14,7 @@ import (
 var ErrSelector = errors.New("nothing is selected")
 
 // Query answers what the agent remembers, for people who debug: request_info^SERVICE, backend_info^SERVICE[^BACKEND],
-// ban_info[^SERVICE], explain^SERVICE[^INSTANCE] and config_info[^SERVICE], split at the ^. The answer marshals to JSON.
+// ban_info[^SERVICE], fuse_info[^SERVICE], explain^SERVICE[^INSTANCE] and config_info[^SERVICE], split at the ^. The answer marshals to JSON.
 func (a *Agent) Query(selector []string) (any, error) {
 	if len(selector) == 0 {
 		return nil, fmt.Errorf("%w: empty path", ErrSelector)
@@ -29,6 +29,8 @@ func (a *Agent) Query(selector []string) (any, error) {
 		answer, most = a.backendInfo, 2
 	case "ban_info":
 		answer = a.banInfo
+	case "fuse_info":
+		answer = a.fuseInfo
 	case "explain":
 		answer, most = a.explain, 2
 	case "config_info":

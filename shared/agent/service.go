@@ -7,6 +7,7 @@ import (
 
 	"github.com/ufc-mesh/ufc/shared/balance"
 	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/fuse"
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/route"
@@ -83,6 +84,8 @@ type service struct {
 	name     string
 	agent    *Agent
 	health   *health.Service
+	fuse     *fuse.Fuse
+	ticking  ticking
 	state    atomic.Pointer[state]
 	mu       sync.Mutex // of the writers of state
 	planning sync.Mutex // held while a plan is made
@@ -103,7 +106,8 @@ func (a *Agent) newService(view *catalog.View) *service {
 	s := &service{name: view.Name, agent: a}
 	s.budget.fill()
 	s.hedging.budget.fill()
-	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict)
+	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict, s.heard)
+	s.fuse = fuse.New(fusePolicy(view.Service), s.underWay)
 	return s
 }
 
@@ -117,6 +121,7 @@ func (s *service) follow(view *catalog.View) {
 // put puts a view in force. The lock is held.
 func (s *service) put(view *catalog.View) {
 	s.health.SetPolicy(banPolicy(view.Service))
+	s.fuse.SetPolicy(fusePolicy(view.Service))
 	before := s.state.Load()
 	instances := make([]*instance, len(view.Instances))
 	for n, record := range view.Instances {

@@ -28,7 +28,9 @@ type group struct {
 // tables can be large.
 type candidates struct {
 	instances []*instance
-	policy    balance.Policy // chooses an index into instances
+	policy    balance.Policy                 // chooses an index into instances
+	calm      atomic.Pointer[balance.Policy] // least request, for an avalanche; nil: not needed yet
+	members   []balance.Member               // of policy
 	memory    *balance.Memory
 	panic     bool        // under half are up; instances are all that may answer
 	trials    []*instance // half open
@@ -191,6 +193,7 @@ func (g *group) newCandidates(family Family) *candidates {
 	key := g.key
 	key.family = family
 	made.memory = g.plan.memories.of(key, g.plan.random)
+	made.members = list
 	made.policy = balance.New(key.policy, list, g.plan.size, made.memory)
 	return made
 }

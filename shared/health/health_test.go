@@ -60,7 +60,7 @@ func newWorld(size int, change func(*Policy)) *world {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.decisions = append(w.decisions, *d)
-	})
+	}, nil)
 	w.list(size)
 	return w
 }
@@ -495,7 +495,7 @@ func TestCloseWaitsForProbes(t *testing.T) {
 			ended.Store(true)
 			return ctx.Err()
 		}, rand.Uint64)
-		s := m.NewService("a", policyOf(nil), func(_ *Instance, d *Decision) { t.Errorf("a closed monitor judges: %+v", d) })
+		s := m.NewService("a", policyOf(nil), func(_ *Instance, d *Decision) { t.Errorf("a closed monitor judges: %+v", d) }, nil)
 		i := s.Retain([]Member{{Address: addressOf(0), Serving: true}}, func(int) *Pulse { return new(Pulse) })[0]
 		s.Record(0, &Observation{Instance: i, Result: ConnectError})
 		m.Close()
@@ -947,7 +947,7 @@ func TestOwnFaultsBreakNoSilence(t *testing.T) {
 		answer.Store(&err)
 		m := NewMonitor(func(context.Context, netip.AddrPort, time.Duration) error { return *answer.Load() }, rand.Uint64)
 		defer m.Close()
-		s := m.NewService("a", policyOf(nil), func(*Instance, *Decision) {})
+		s := m.NewService("a", policyOf(nil), func(*Instance, *Decision) {}, nil)
 		i := s.Retain([]Member{{Address: addressOf(0), Serving: true}}, func(int) *Pulse { return new(Pulse) })[0]
 		s.Record(0, &Observation{Instance: i, Result: ConnectTimeout})
 		f := func(wait time.Duration, answered error, doubtful bool) {

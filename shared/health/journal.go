@@ -18,7 +18,17 @@ type Observation struct {
 	Trial      bool          // of an instance that is half open
 	Key        uint64        // hash of the user's key, where the policy hashes; 0: unknown
 	Latency    time.Duration // to the response's head; 0: unknown
+	Urgent     bool          // to be judged now, whatever it is
+
+	// What follows is for Heard alone.
+
+	Begun   time.Duration // when the attempt began, by the caller's clock
+	Tracked bool          // it was under way between Begun and its end, rather than handed out
+	Counted bool          // it still counts as under way
 }
+
+// Heard takes a batch of outcomes before they are judged, under the service's lock.
+type Heard func(batch []Observation)
 
 // journal is where outcomes wait to be judged. Nearly all of them need no action at once: they are written into the journal of
 // the core that they happened on, and judged in batches under the service's lock. So cores don't wait for each other's cache
@@ -39,7 +49,7 @@ const journalSize = 128
 const mostJournals = 16
 
 // urgent tells whether an outcome has to be judged now: it may ban the instance, or end its ban.
-func (o *Observation) urgent() bool { return o.Result.Failure() || o.Trial }
+func (o *Observation) urgent() bool { return o.Urgent || o.Result.Failure() || o.Trial }
 
 // Record takes the outcome of an attempt. The stripe chooses the journal: any number is right, and one that differs from core
 // to core is fastest.
@@ -110,6 +120,9 @@ func (s *Service) read(j *journal) {
 		return
 	}
 	now := s.monitor.now()
+	if s.heard != nil {
+		s.heard(j.entries[:j.used])
+	}
 	for n := range j.entries[:j.used] {
 		s.take(&j.entries[n], now)
 	}
@@ -158,6 +171,9 @@ func (s *Service) takeSlowly(o *Observation, now time.Duration) {
 	}
 	s.dirty[i.slot] = past.test.score > 0 || past.window.bits != 0 || past.record.level > 0
 }
+
+// CatchUp judges all outcomes that wait in journals.
+func (s *Service) CatchUp() { s.catchUp() }
 
 // catchUp judges all outcomes that wait. No lock may be held.
 func (s *Service) catchUp() {

@@ -34,6 +34,7 @@ type Service struct {
 	Name     string
 	monitor  *Monitor
 	listener Listener
+	heard    Heard // nil: nobody is told
 	policy   atomic.Pointer[Policy]
 	journals atomic.Pointer[[]journal]
 	awake    atomic.Bool // tick runs at intervals
@@ -80,9 +81,9 @@ func (g *group) left() int { return g.serving - g.banned }
 func Under(left, serving int) bool { return serving > 0 && 2*left < serving }
 
 // NewService returns the health of a callee without instances yet.
-func (m *Monitor) NewService(name string, policy *Policy, listener Listener) *Service {
+func (m *Monitor) NewService(name string, policy *Policy, listener Listener, heard Heard) *Service {
 	s := &Service{
-		Name: name, monitor: m, listener: listener,
+		Name: name, monitor: m, listener: listener, heard: heard,
 		instances: map[netip.AddrPort]*Instance{}, groups: map[string]*group{}, strata: map[*Stratum]struct{}{},
 	}
 	s.policy.Store(policy)
