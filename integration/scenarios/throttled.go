@@ -76,7 +76,9 @@ func (g *throttled) done(now time.Duration, r *request, o outcome) {
 
 func (g *throttled) end(*request, int) {}
 
-func (g *throttled) timeouts(*request) (attempt, whole time.Duration) { return readTimeout, callTimeout }
+func (g *throttled) timeouts(*request) (attempt, whole time.Duration) {
+	return readTimeout, callTimeout
+}
 
 // breaker is the usual circuit breaker: it opens when half of the last 20 have failed, lets a trial pass after 5 s, and that
 // one's outcome closes it or opens it again.
