@@ -200,7 +200,7 @@ func holdsOff(ends time.Duration) loadJudge {
 			most = max(most, ratio(sum.attempts, sum.allCalls()))
 			reached = reached && float64(sum.attempts) <= 1.05*may
 		}
-		return finding{fmt.Sprintf("%.2g %% of the calls sent", 100*most), reached}
+		return finding{fmt.Sprintf("%.3g %% of the calls sent", 100*most), reached}
 	})
 }
 

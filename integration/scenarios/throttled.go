@@ -47,9 +47,14 @@ type throttled struct {
 func runRival(rule rival, l *load, seed uint64) *flow {
 	w := newRush(l, seed)
 	for n := range max(l.agents, 1) {
-		w.guards = append(w.guards, &throttled{rule.make(), stream(seed, guardStream+n), make([]int, len(l.instances))})
+		w.guards = append(w.guards, newThrottled(rule, l, seed, n))
 	}
 	return w.run(func(time.Duration) {})
+}
+
+// newThrottled returns the nth agent's guard.
+func newThrottled(rule rival, l *load, seed uint64, n int) *throttled {
+	return &throttled{rule.make(), stream(seed, guardStream+n), make([]int, len(l.instances))}
 }
 
 func (g *throttled) pick(now time.Duration, r *request) int {
