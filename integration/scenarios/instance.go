@@ -125,8 +125,14 @@ func newDrawer(seed uint64) drawer {
 	return drawer{mix(seed), source, rand.New(source)}
 }
 
-func (d *drawer) draw(request uint64, attempt int) draws {
+// of returns the random numbers of an attempt, until those of another one are asked for.
+func (d *drawer) of(request uint64, attempt int) *rand.Rand {
 	d.source.Seed(d.seed, mix(request<<4|uint64(attempt)))
+	return d.random
+}
+
+func (d *drawer) draw(request uint64, attempt int) draws {
+	d.of(request, attempt)
 	return draws{d.random.Float64(), d.random.Float64(), d.random.Float64(), d.random.Float64(), d.random.NormFloat64()}
 }
 

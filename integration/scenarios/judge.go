@@ -20,8 +20,8 @@ type finding struct {
 type judge func(variants [][]*ledger) finding
 
 // each judges variant by variant; all must reach what is wanted.
-func each(one func(seeds []*ledger) finding) judge {
-	return func(variants [][]*ledger) finding {
+func each[L any](one func(seeds []L) finding) func(variants [][]L) finding {
+	return func(variants [][]L) finding {
 		all := finding{reached: true}
 		var texts []string
 		for _, seeds := range variants {

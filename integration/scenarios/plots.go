@@ -12,10 +12,11 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// curve is a plot of a row: a value over time, of UFC and of the comparators.
-type curve struct {
+// curve is a plot of a row: a value over time, of UFC and of the comparators, by ledgers of a kind.
+type curve[L any] struct {
+	key            string // of its file, after the row's. Empty: the row's alone
 	y              string // what is drawn
-	value          func(l *ledger, at, step time.Duration) float64
+	value          func(l L, at, step time.Duration) float64
 	variant        int
 	log            bool          // a logarithmic scale, of values that count
 	from, to, step time.Duration // since the onset
@@ -44,17 +45,17 @@ func slowest(l *ledger, at, step time.Duration) float64 {
 	return float64(l.quantile(at, at+step, 0.99)) / float64(time.Millisecond)
 }
 
-// setup returns what the plot shows: a run that doesn't end with the ban.
-func (c *curve) setup(of *row) *setup {
-	s := *of.variants[c.variant]
-	s.stop, s.after = nil, c.to
+// plotted returns what the row's plot shows: a run that doesn't end with the ban.
+func (r *row) plotted() *setup {
+	s := *r.variants[r.plot.variant]
+	s.stop, s.after = nil, r.plot.to
 	return &s
 }
 
 // line is one guard's run of a plot.
-type line struct {
+type line[L any] struct {
 	name   string
-	ledger *ledger
+	ledger L
 }
 
 // pens draw UFC and the comparators. Those do the same for long, so that each must show through the ones above it.
@@ -67,7 +68,7 @@ var pens = []draw.LineStyle{
 }
 
 // draw writes the plot into a file.
-func (c *curve) draw(path, title string, lines []line) error {
+func (c *curve[L]) draw(path, title string, lines []line[L]) error {
 	p := plot.New()
 	p.Title.Text, p.Y.Label.Text, p.X.Label.Text = title, c.y, "seconds since the onset"
 	p.Title.Padding = vg.Points(6)
@@ -90,7 +91,7 @@ func (c *curve) draw(path, title string, lines []line) error {
 }
 
 // points are the values over time.
-func (c *curve) points(l *ledger) (points plotter.XYs) {
+func (c *curve[L]) points(l L) (points plotter.XYs) {
 	for at := c.from; at+c.step <= c.to; at += c.step {
 		y := c.value(l, at, c.step)
 		if c.log {
@@ -102,7 +103,7 @@ func (c *curve) points(l *ledger) (points plotter.XYs) {
 }
 
 // scale leaves room for the legend above the curves.
-func (c *curve) scale(p *plot.Plot) {
+func (c *curve[L]) scale(p *plot.Plot) {
 	if c.log {
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 		// A whole power of ten, else room is kept for the tick of the next one.

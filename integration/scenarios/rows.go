@@ -17,7 +17,7 @@ type row struct {
 	// insists is what the test holds the row to where what is wanted isn't reached, or not by each few seeds: the table says
 	// so, and the test that it gets no worse. nil: what is wanted.
 	insists judge
-	plot    *curve
+	plot    *curve[*ledger]
 }
 
 // rows are the whole table.
@@ -56,7 +56,7 @@ func failing() []row {
 		{
 			key: "fails-half", name: "1 of 4 fails half of its requests, 20 requests/s", wanted: "banned within 10 failed attempts in ≥ 95 %",
 			seeds: 200, variants: f(fault{ailment: fails, share: 0.5}, 2*time.Minute), judge: withinFailures(10, 0.95),
-			plot: &curve{y: "share of attempts on the faulty one", value: faultyShare,
+			plot: &curve[*ledger]{y: "share of attempts on the faulty one", value: faultyShare,
 				from: -20 * time.Second, to: 100 * time.Second, step: 4 * time.Second},
 		},
 	}
@@ -92,7 +92,7 @@ func deviating() (list []row) {
 				r.insists = withinTime(limit, 0.9)
 			}
 			if n == 4 && rate == 200 {
-				r.plot = &curve{y: "share of calls with a good answer", value: successShare,
+				r.plot = &curve[*ledger]{y: "share of calls with a good answer", value: successShare,
 					from: -20 * time.Second, to: 100 * time.Second, step: time.Second}
 			}
 			list = append(list, r)
@@ -113,7 +113,7 @@ func slowRow() row {
 			after: 25 * time.Second, sample: true,
 		}},
 		judge: staysQuick(15*time.Second, 2),
-		plot: &curve{y: "99th percentile of the latency, ms", value: slowest,
+		plot: &curve[*ledger]{y: "99th percentile of the latency, ms", value: slowest,
 			from: -20 * time.Second, to: 100 * time.Second, step: 2 * time.Second},
 	}
 }

@@ -50,7 +50,7 @@ func healthyRow(busy, statuses, bursts bool) row {
 		r.variants = append(r.variants, s)
 	}
 	if busy && !statuses && bursts {
-		r.plot = &curve{y: "bans so far, at 5 % failures", value: bansSoFar, variant: 1, log: true,
+		r.plot = &curve[*ledger]{y: "bans so far, at 5 % failures", value: bansSoFar, variant: 1, log: true,
 			from: 0, to: time.Hour, step: time.Minute}
 	}
 	return r

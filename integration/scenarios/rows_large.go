@@ -44,7 +44,7 @@ func dieRow(key, name string, how ailment) row {
 		key: key, name: name + ", 200 requests/s", wanted: "≥ 95 % success in the first minute, no empty answer, ≤ 6 suspects banned",
 		seeds: 20, judge: keepsServing(0.95, 6),
 		variants: []*setup{{instances: all, sources: atRate(200), warm: 30 * time.Second, after: time.Minute}},
-		plot: &curve{y: "share of calls with a good answer", value: successShare,
+		plot: &curve[*ledger]{y: "share of calls with a good answer", value: successShare,
 			from: -10 * time.Second, to: time.Minute, step: time.Second},
 	}
 }
@@ -58,7 +58,7 @@ func flapRow(key, name string, f fault) row {
 		key: key, name: name, wanted: "failures ≤ 0.1 of those with bans of a fixed length", seeds: 20, judge: converges(0.1),
 		insists:  converges(0.14), // of two seeds, which the quick form has, one ban more or less is 0.01
 		variants: []*setup{doubling, &fixed}, ufcOnly: 1,
-		plot: &curve{y: "failed attempts so far", value: failuresSoFar, log: true,
+		plot: &curve[*ledger]{y: "failed attempts so far", value: failuresSoFar, log: true,
 			from: 0, to: time.Hour, step: 20 * time.Second},
 	}
 }
@@ -72,7 +72,7 @@ func idcRow(key, name string, how ailment) row {
 			instances: inTwoIDCs(10, fault{ailment: how, to: healed}, true), groups: halves(10, 100, 0), topology: twoIDCs(100, 0),
 			idc: "north-1", sources: atRate(200), warm: 30 * time.Second, after: healed + 3*time.Minute, bin: idcStep,
 		}},
-		plot: &curve{y: "share of attempts on the IDC", value: faultyShare,
+		plot: &curve[*ledger]{y: "share of attempts on the IDC", value: faultyShare,
 			from: -10 * time.Second, to: 3 * time.Minute, step: time.Second},
 	}
 }

@@ -67,7 +67,7 @@ func (r *row) run(variants []*setup, seeds int, run func(*setup, uint64) *ledger
 // measure fills an entry of the table.
 func (r *row) measure(t *testing.T) entry {
 	variants, seeds := r.form()
-	e := entry{row: r}
+	e := entry{name: r.name, wanted: r.wanted}
 	f, held := r.run(variants, seeds, func(s *setup, seed uint64) *ledger { return runUFC(t, s, seed) })
 	e.findings = append(e.findings, f)
 	t.Log(f.shows)
@@ -91,10 +91,10 @@ func (r *row) measure(t *testing.T) entry {
 
 // draw draws the row's plot.
 func (r *row) draw(t *testing.T) {
-	s := r.plot.setup(r)
-	lines := []line{{"UFC", runUFC(t, s, 1)}}
+	s := r.plotted()
+	lines := []line[*ledger]{{"UFC", runUFC(t, s, 1)}}
 	for _, c := range comparators {
-		lines = append(lines, line{c.name, runComparator(c, s, 1)})
+		lines = append(lines, line[*ledger]{c.name, runComparator(c, s, 1)})
 	}
 	if err := r.plot.draw(filepath.Join(folder, r.key+".svg"), r.name, lines); err != nil {
 		t.Error(err)
@@ -116,14 +116,18 @@ func TestScenarios(t *testing.T) {
 		}
 	})
 	for n := range entries {
-		if entries[n].row == nil || !*all {
+		if entries[n].name == "" || !*all {
 			return // only some were asked for
 		}
 	}
-	text := table(entries)
+	var names []string
+	for _, c := range comparators {
+		names = append(names, c.name)
+	}
+	text := table(entries, names)
 	fmt.Print(text)
 	if *update {
-		if err := writeReport(folder, text+"\n"+gallery(list)); err != nil {
+		if err := writeReport(folder, generated, text+"\n"+gallery(list)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -134,8 +138,10 @@ func gallery(list []row) string {
 	var b strings.Builder
 	for _, r := range list {
 		if r.plot != nil {
-			fmt.Fprintf(&b, "![%s](%s.svg)\n\n", r.name, r.key)
+			picture(&b, r.name, r.key)
 		}
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
+
+func picture(b *strings.Builder, name, key string) { fmt.Fprintf(b, "![%s](%s.svg)\n\n", name, key) }

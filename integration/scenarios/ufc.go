@@ -28,10 +28,7 @@ func runUFC(t *testing.T, s *setup, seed uint64) (result *ledger) {
 		views := catalog.New(discard)
 		views.Replace(1, s.records())
 		for n := range max(s.agents, 1) {
-			options := agent.Options{IDC: s.idc, Probe: func(ctx context.Context, address netip.AddrPort, timeout time.Duration) error {
-				return w.probe(ctx, time.Since(begun)-w.onset, address, timeout)
-			}}
-			options.Random = dice(seed, uint64(n))
+			options := s.options(begun, w.onset, seed, n)
 			listen(&options, begun, n, w.ledger)
 			a := agent.New(views, options)
 			defer a.Close()
@@ -40,6 +37,32 @@ func runUFC(t *testing.T, s *setup, seed uint64) (result *ledger) {
 		result = w.run(time.Sleep)
 	})
 	return result
+}
+
+// runUFCRush is runUFC for a load.
+func runUFCRush(t *testing.T, l *load, seed uint64) (result *flow) {
+	t.Helper()
+	synctest.Test(t, func(*testing.T) {
+		w := newRush(l, seed)
+		begun := time.Now()
+		views := catalog.New(discard)
+		views.Replace(1, l.records())
+		for n := range max(l.agents, 1) {
+			a := agent.New(views, l.options(begun, w.onset, seed, n))
+			defer a.Close()
+			w.guards = append(w.guards, &ufc{a})
+		}
+		result = w.run(time.Sleep)
+	})
+	return result
+}
+
+// options are those of the nth agent in a world that began, and whose onset is, at a moment.
+func (s *setup) options(begun time.Time, onset time.Duration, seed uint64, n int) agent.Options {
+	probe := func(ctx context.Context, address netip.AddrPort, timeout time.Duration) error {
+		return s.probe(ctx, time.Since(begun)-onset, address, timeout)
+	}
+	return agent.Options{IDC: s.idc, Probe: probe, Random: dice(seed, uint64(n))}
 }
 
 // dice returns an agent's own random numbers, which are the same again for a seed.
@@ -56,6 +79,9 @@ func dice(seed, of uint64) func() uint64 {
 func (u *ufc) pick(_ time.Duration, r *request) int {
 	if r.attempts == 0 {
 		r.call = &agent.Call{Callee: callee, Class: agent.DefaultClass, Key: r.user}
+		if r.way != nil {
+			r.call.Caller, r.call.Class = r.way.caller, r.way.class
+		}
 		if u.agent.Begin(r.call) != nil {
 			return -1
 		}
@@ -74,10 +100,16 @@ func (u *ufc) done(_ time.Duration, r *request, o outcome) {
 
 func (u *ufc) end(r *request, code int) { r.call.End(code) }
 
+// timeouts implements limiter.
+func (u *ufc) timeouts(r *request) (attempt, whole time.Duration) {
+	set := r.call.Timeouts()
+	return set.Read.Std(), set.Total.Std()
+}
+
 // probe is what an instance's port does with a connect. It runs beside the world, and looks at nothing that changes.
-func (w *world) probe(ctx context.Context, since time.Duration, address netip.AddrPort, timeout time.Duration) error {
+func (s *setup) probe(ctx context.Context, since time.Duration, address netip.AddrPort, timeout time.Duration) error {
 	takes, cause := roundTrip, error(nil)
-	if ailing := w.instances[numberOf(address)].ails(since); since >= 0 && since < w.blip || ailing != nil && ailing.ailment == silent {
+	if ailing := s.instances[numberOf(address)].ails(since); since >= 0 && since < s.blip || ailing != nil && ailing.ailment == silent {
 		takes, cause = timeout, os.ErrDeadlineExceeded
 	} else if ailing != nil && ailing.ailment == refuses {
 		cause = os.NewSyscallError("connect", syscall.ECONNREFUSED)

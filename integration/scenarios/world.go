@@ -34,6 +34,13 @@ type request struct {
 
 	call    *agent.Call // of the agent; comparators have none
 	attempt *agent.Attempt
+
+	// In a rush.
+	way    *way
+	born   time.Duration // when its client first asked
+	repeat int
+	serial uint32 // of the attempt under way; 0: none is
+	ticket uint32 // of the attempt under way, for the guard's own use
 }
 
 // instance returns the one that the attempt is on.
@@ -61,7 +68,8 @@ type world struct {
 const (
 	onsetStream = iota
 	burstStream
-	arrivalStream
+	guardStream   = 1 << 20 // and on, by guard
+	arrivalStream = 2
 )
 
 func newWorld(s *setup, seed uint64) *world {
@@ -84,16 +92,9 @@ func (w *world) run(sleep func(time.Duration)) *ledger {
 	for n := range w.arrivals {
 		w.planArrival(n, max(0, w.sourceOf(n).begins(w.onset)))
 	}
-	reached := time.Duration(0)
+	pace := pace{step: w.step, sleep: sleep}
 	for e, more := w.queue.next(); more; e, more = w.queue.next() {
-		if e.at > reached {
-			next := e.at
-			if w.step > 0 {
-				next = (e.at + w.step - 1) / w.step * w.step
-			}
-			sleep(next - reached)
-			reached = next
-		}
+		pace.reach(e.at)
 		if e.request == nil {
 			w.arrive(e)
 		} else {
@@ -104,6 +105,24 @@ func (w *world) run(sleep func(time.Duration)) *ledger {
 		}
 	}
 	return w.ledger
+}
+
+// pace lets virtual time follow the events.
+type pace struct {
+	step    time.Duration // events are put off to the end of theirs
+	reached time.Duration
+	sleep   func(time.Duration)
+}
+
+func (p *pace) reach(at time.Duration) {
+	if at <= p.reached {
+		return
+	}
+	if p.step > 0 {
+		at = (at + p.step - 1) / p.step * p.step
+	}
+	p.sleep(at - p.reached)
+	p.reached = at
 }
 
 func (w *world) sourceOf(n int) *source { return &w.sources[n%len(w.sources)] }
