@@ -119,6 +119,12 @@ func (s *service) tick() {
 
 // changed passes a decision of the fuse on.
 func (s *service) changed(d *fuse.Decision) {
+	switch d.Kind {
+	case fuse.Entered:
+		s.health.Overload(true)
+	case fuse.Left:
+		s.health.Overload(false)
+	}
 	s.agent.tell(health.Decision{
 		Time: s.agent.epoch.Add(d.At), Kind: health.Kind(d.Kind), Service: s.name, Rule: d.Rule, Inputs: d.Inputs, Value: d.Value,
 		Threshold: d.Threshold, Needed: d.Needed,

@@ -202,7 +202,9 @@ func (s *service) apply(of *health.Instance, d *health.Decision) {
 		target.Cut(s.agent.now(), 1/d.Inputs["ratio"])
 		return
 	case health.Reopened, health.Lifted:
-		target.SlowStart(s.agent.now())
+		if !s.fuse.Avalanche() { // then all are needed
+			target.SlowStart(s.agent.now())
+		}
 	}
 	s.state.Store(now.again())
 }

@@ -9,8 +9,9 @@ import (
 const (
 	// headroom over the rate of delivery lets it be seen when the callee can do more.
 	headroom = 1.25
-	// What a bucket holds, in seconds of its rate, so that arrivals needn't be even.
-	burstTime = 250 * time.Millisecond
+	// What a bucket holds, in seconds of its rate, and at least so many: arrivals come at random.
+	burstTime  = 250 * time.Millisecond
+	leastBurst = 4
 	// fade is what is left of the arrivals' histogram after a second.
 	fade = 0.9
 	// settled is how long the order by weight must hold: who is heavier isn't refused while a lighter one passes within it.
@@ -31,7 +32,7 @@ type cut struct {
 	ticked   time.Duration
 
 	tokens  float64 // may be owed to those heavier
-	floor   float64 // tokens that limits don't take
+	floor   float64 // a token of those that pass in any case, if nothing else does
 	filled  time.Duration
 	refused time.Duration // when one at the cut was
 	mark    int           // the heaviest that is told to shed optional work
@@ -50,7 +51,7 @@ func (c *cut) rate(now time.Duration) float64 {
 	return c.total * -math.Log(fade) / (1 - math.Pow(fade, age))
 }
 
-func burst(rate float64) float64 { return max(1, rate*burstTime.Seconds()) }
+func burst(rate float64) float64 { return max(leastBurst, rate*burstTime.Seconds()) }
 
 // fill adds the tokens of the time that has passed.
 func (c *cut) fill(now time.Duration, bw, floorRate float64) {
@@ -79,11 +80,11 @@ func (c *cut) admit(now time.Duration, weight int, bw, floorRate float64, room b
 	case room && c.tokens >= 1:
 		c.tokens--
 	case c.floor >= 1:
-		c.floor--
 	default:
 		c.refused = now
 		return false, false
 	}
+	c.floor = max(c.floor-1, 0)
 	c.admittedLately++
 	return true, c.learning || weight <= c.mark
 }

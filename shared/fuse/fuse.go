@@ -347,8 +347,8 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 			return Decision{}, false
 		}
 		f.bw = max(goodput, f.bw*math.Exp2(-min(1, 0.4*bad)))
-		if f.bw <= f.floorRate() {
-			f.bw, f.starting = f.floorRate(), true
+		if least := f.floorRate() / headroom; f.bw <= least {
+			f.bw, f.starting = least, true
 		}
 		if good > 0 {
 			f.starting = false

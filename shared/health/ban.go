@@ -312,3 +312,23 @@ func (s *Service) end(i *Instance, kind Kind, detail string) {
 		s.forget(i)
 	}
 }
+
+// lately is how long before an overload was found a ban by suspicion may have been for it.
+const lately = 5 * time.Second
+
+// Overload says whether the callee as a whole is overloaded. Then nobody is banned by suspicion, as that would take away
+// capacity where it is short, and who was banned so just before comes back.
+func (s *Service) Overload(on bool) {
+	s.mu.Lock()
+	s.overload = on
+	if on {
+		now := s.monitor.now()
+		for _, i := range s.instances {
+			if b := i.ban; b != nil && b.reason.suspicion() && now-b.since < lately {
+				s.end(i, Lifted, "the callee as a whole is overloaded")
+			}
+		}
+	}
+	s.mu.Unlock()
+	s.deliver()
+}

@@ -36,6 +36,9 @@ type shift struct {
 
 // deviation judges all strata. The lock is held.
 func (s *Service) deviation(now time.Duration) {
+	if s.overload {
+		return
+	}
 	policy := s.policy.Load()
 	for t := range s.strata {
 		if now-t.last > strataLife {

@@ -78,6 +78,9 @@ func (w *window) among(n int) int { return bits.OnesCount64(w.bits << (64 - n)) 
 
 // byRequests bans an instance whose requests fail: by the sequential test, or by M of N if the policy says so.
 func (s *Service) byRequests(i *Instance, failed bool, now time.Duration) {
+	if s.overload {
+		return
+	}
 	past, rule := i.past, s.policy.Load().Requests
 	if rule != nil {
 		past.window.shift(failed, now)

@@ -57,6 +57,7 @@ type Service struct {
 	fresh     bool          // outcomes came since the last tick
 	faulted   time.Duration // when a service fault was told last; 0: never
 	closed    bool
+	overload  bool // the callee as a whole can't keep up: see Overload
 }
 
 type verdict struct {
