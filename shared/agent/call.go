@@ -240,7 +240,7 @@ func (c *Call) payRetry() (paid bool, err error) {
 		detail = fmt.Sprintf("%d attempts failed", c.attempts)
 	case c.service.fuse.Avalanche() && c.admit(fuse.Retry) != nil:
 		detail = "the callee is overloaded, and the fuse admits no retry of this weight"
-	case c.last.Result() == health.ConnectError:
+	case c.last.result() == health.ConnectError:
 		return false, nil
 	case c.service.budget.spend():
 		return true, nil
@@ -252,7 +252,7 @@ func (c *Call) payRetry() (paid bool, err error) {
 
 // MayRetry tells whether Pick would allow a call whose last attempt failed one more, if there is an instance for it.
 func (c *Call) MayRetry() bool {
-	return c.retries < c.Retries().Attempts && (c.last.Result() == health.ConnectError || c.service.budget.holds())
+	return c.retries < c.Retries().Attempts && (c.last.result() == health.ConnectError || c.service.budget.holds())
 }
 
 // pick makes an attempt on an instance that the call hasn't tried; nil if there is none.
