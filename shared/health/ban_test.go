@@ -214,8 +214,8 @@ func TestTheLeastBadChangesWithTheBans(t *testing.T) {
 	})
 }
 
-// That this machine can't dial doesn't make one of whom nothing was heard one that refuses.
-func TestOwnFaultsBreakNoSilence(t *testing.T) {
+// A probe that this machine could not make says nothing: a ban that was doubtful, since the last probe timed out, stays so.
+func TestOwnFaultsLeaveABanDoubtful(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		err := os.ErrDeadlineExceeded
 		var answer atomic.Pointer[error]
