@@ -299,7 +299,7 @@ func (s *Service) end(i *Instance, kind Kind, detail string) {
 	i.set(Up)
 	s.dirty[i.slot] = r.level > 0
 	s.decide(i, Decision{
-		Kind: kind, Reason: b.reason, BannedFor: r.spent, Detail: detail, Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(),
+		Kind: kind, Reason: b.reason, BannedFor: r.spent, Detail: detail, Rule: b.reason.ending(), Inputs: b.trials.inputs(),
 	})
 	if r.level == 0 { // it was a neighbour's ban, whose time isn't to be added to a later ban of this agent's
 		r.spent = 0
