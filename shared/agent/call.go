@@ -51,6 +51,7 @@ type Call struct {
 	// Where the call goes, as of Begin.
 	plan        *plan
 	view, route int    // indexes of the plan's view, and of the view's path
+	path        *path  // the path itself
 	split       int    // index of the path's subset
 	key         uint64 // hash of the key, or a random number if the call isn't keyed
 	keyed       bool   // there is a key, and the policy goes by it
@@ -101,7 +102,7 @@ var defaultLevel = model.DefaultService("").Level
 
 // Route returns the index of the callee's route that the request takes, for this caller; −1 if none matches.
 func (c *Call) Route() int {
-	if c.plan == nil || c.plan.views[c.view].paths[c.route].route == nil {
+	if c.path == nil || c.path.route == nil {
 		return -1
 	}
 	return c.route
@@ -189,6 +190,7 @@ func (c *Call) direct() {
 			c.split = max(0, v.paths[matched].route.Split(c.key))
 		}
 	}
+	c.path = &v.paths[c.route]
 }
 
 // draw takes a random number for the key.
@@ -208,13 +210,13 @@ func (c *Call) follow(now *plan) {
 	other := now.service != c.plan.service
 	if c.plan = now; other {
 		c.direct() // the document is another one, and its routes may be
-	} else if !c.keyed {
+		return
+	}
+	c.path = &now.views[c.view].paths[c.route]
+	if !c.keyed {
 		c.draw()
 	}
 }
-
-// path is where the call's route leads.
-func (c *Call) path() *path { return &c.plan.views[c.view].paths[c.route] }
 
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.
 func (c *Call) Answered(attempt *Attempt) {

@@ -89,7 +89,7 @@ func (c *Call) pickOnRoute(panicking bool) *Attempt {
 	if attempt := c.pickInSplit(c.split, panicking); attempt != nil {
 		return attempt
 	}
-	for _, n := range c.path().order {
+	for _, n := range c.path.order {
 		if n != c.split {
 			if attempt := c.pickInSplit(n, panicking); attempt != nil {
 				return attempt
@@ -104,7 +104,7 @@ const saltIDC = 0x1dc
 
 // pickInSplit tries the IDC whose turn it is by the table's shares first, then the table's other IDCs.
 func (c *Call) pickInSplit(split int, panicking bool) *Attempt {
-	t := c.plan.table(c.path().subsets[split], c.IDC)
+	t := c.plan.table(c.path.subsets[split], c.IDC)
 	first, cold := 0, false
 	if len(t.groups) > 1 {
 		first = t.shares.Choose(route.Uniform(c.key, saltIDC))
@@ -224,7 +224,7 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 // splitOf returns the split of the call's route that an instance belongs to, the call's own if it belongs to several; −1 if it
 // belongs to none.
 func (c *Call) splitOf(i *instance) int {
-	to := c.path()
+	to := c.path
 	if to.route == nil || len(to.route.Splits) == 0 || hasLabels(i, to.route.Splits[c.split].Labels) {
 		return c.split
 	}
