@@ -25,7 +25,7 @@ type Call struct {
 	Caller string // empty: unknown
 	IDC    string // physical IDC of the caller. Empty: the agent's own
 	Key    string // what a hashing policy hashes. Empty: what the Service says, of Attributes
-	Class  int    // importance, 0–MaxClass; DefaultClass if the request doesn't say. Not in force yet
+	Class  int    // importance, 0–MaxClass; DefaultClass if the request doesn't say
 	// Timeout is what is left of the whole chain's time. 0: not limited; negative: it is over.
 	Timeout    time.Duration
 	Attributes Attributes
