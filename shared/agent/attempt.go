@@ -153,5 +153,5 @@ func (t *Attempt) Settled() Outcome {
 	}
 }
 
-// Result returns the result of the attempt: Canceled if it isn't done yet.
-func (t *Attempt) Result() health.Result { return t.Settled().Result }
+// result returns the result of the attempt: Canceled if it isn't done yet.
+func (t *Attempt) result() health.Result { return t.Settled().Result }

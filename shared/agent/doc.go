@@ -22,10 +22,6 @@
 //     late first one (hedging.go), late by the live latency (latencies.go).
 //   - Done feeds package health, what the policy goes by, the penalties for bad codes, and the live latency. Package health
 //     tells its bans and returns back (service.go), which makes the next plan.
-//
-// What isn't there yet has its place:
-//
-//   - the fuse (package fuse): Begin asks it for the first attempt, payRetry and Hedge for each further one, by Call.Level
-//     and Call.Class; Done feeds it.
-//   - the avalanche's sets: Call.Timeouts and Call.Retries choose between them.
+//   - In an avalanche the fuse (fusing.go, package fuse) admits or refuses calls and retries by their weight, no hedges are
+//     made, and Call.Timeouts and Call.Retries are the avalanche's. Package health hands the fuse the outcomes.
 package agent

@@ -72,7 +72,7 @@ func (h *hedging) settle(hedge *Attempt, won bool) {
 	case won:
 		h.won.Add(1)
 		more |= 1 << 32
-	case hedge.Result().Failure():
+	case hedge.result().Failure():
 		h.failed.Add(1)
 	default:
 		h.lost.Add(1)

@@ -34,7 +34,7 @@ func (o *strataOf) at(service *model.Service, number int) *health.Stratum {
 // stratum returns the stratum of an attempt on a split of the call's route; nil, so that it is compared with none, if the
 // callee's document has changed since the call began.
 func (c *Call) stratum(split int) *health.Stratum {
-	to := c.path()
+	to := c.path
 	t, of, number := &c.line.strata, c.plan.service, to.first+split
 	if known := t.list.Load().at(of, number); known != nil {
 		return known // fast path

@@ -12,7 +12,7 @@ type Reason string
 // The reasons.
 const (
 	ByRequests  Reason = "requests"  // its requests fail: suspicion
-	ByProof     Reason = "proof"     // a connection was refused, and so was the probe
+	ByProof     Reason = "proof"     // no connection could be made, nor the probe's
 	ByStatus    Reason = "status"    // it answers with errors where the others don't: suspicion
 	ByLatency   Reason = "latency"   // it is slow where the others aren't: suspicion
 	ByNeighbour Reason = "neighbour" // another agent of this machine has banned it
@@ -24,15 +24,15 @@ func (r Reason) suspicion() bool { return r == ByRequests || r.deviation() }
 
 func (r Reason) deviation() bool { return r == ByStatus || r == ByLatency }
 
-// BanInfo is a ban as it stands.
+// BanInfo tells of a ban in force.
 type BanInfo struct {
 	Reason   Reason
 	Since    time.Time
-	Until    time.Time // when the port is probed; it ends with the first answer after that
+	Until    time.Time // when the port is probed; if it answers, trials begin
 	HalfOpen bool      // the port has answered: trials are under way
 	Doubtful bool      // the last probe timed out instead of being refused, or a neighbour banned it by suspicion: it may answer
 	Failures int       // of the instance, among the callee's last 1,000 to 2,000 outcomes
-	LastErr  string    // of the last probe that failed
+	LastErr  string    // of the last probe that failed, or what a neighbour said
 }
 
 // ban is a ban in force, with what ends it.
@@ -82,11 +82,9 @@ const (
 
 // next returns how long the next ban is to be, without jitter.
 func (r *record) next(policy *Policy) time.Duration {
-	d, most := policy.Duration.Std(), policy.MaxDuration.Std()
+	d := policy.Duration.Std()
 	for range r.level {
-		if d *= 2; d >= most {
-			return max(most, policy.Duration.Std())
-		}
+		d = min(2*d, policy.MaxDuration.Std())
 	}
 	return d
 }
@@ -234,7 +232,7 @@ func (s *Service) begin(i *Instance, kind Kind, badness float64, evidence Decisi
 		r.spent += now - i.ban.since
 	}
 	r.bans++
-	if r.next(policy) < max(policy.MaxDuration.Std(), policy.Duration.Std()) { // a higher level would only take longer to forget
+	if r.next(policy) < policy.MaxDuration.Std() { // a higher level would only take longer to forget
 		r.level++
 	}
 	evidence.Kind, evidence.BannedFor = kind, r.spent
@@ -301,7 +299,7 @@ func (s *Service) end(i *Instance, kind Kind, detail string) {
 	i.set(Up)
 	s.dirty[i.slot] = r.level > 0
 	s.decide(i, Decision{
-		Kind: kind, Reason: b.reason, BannedFor: r.spent, Detail: detail, Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(),
+		Kind: kind, Reason: b.reason, BannedFor: r.spent, Detail: detail, Rule: b.reason.ending(), Inputs: b.trials.inputs(),
 	})
 	if r.level == 0 { // it was a neighbour's ban, whose time isn't to be added to a later ban of this agent's
 		r.spent = 0

@@ -21,7 +21,7 @@ func (s *Service) decide(i *Instance, d Decision) {
 
 // tell keeps a decision for deliver without remembering it, for what is said again and again. The lock is held.
 func (s *Service) tell(i *Instance, d Decision) {
-	d.Time, d.Service = time.Now(), s.Name
+	d.Time, d.Service = time.Now(), s.name
 	if i != nil {
 		d.Instance = i.Address
 	}

@@ -31,7 +31,7 @@ type Listener func(instance *Instance, decision *Decision)
 
 // Service is the health of one callee's instances.
 type Service struct {
-	Name     string
+	name     string
 	monitor  *Monitor
 	listener Listener
 	heard    Heard // nil: nobody is told
@@ -84,7 +84,7 @@ func Under(left, serving int) bool { return serving > 0 && 2*left < serving }
 // NewService returns the health of a callee without instances yet.
 func (m *Monitor) NewService(name string, policy *Policy, listener Listener, heard Heard) *Service {
 	s := &Service{
-		Name: name, monitor: m, listener: listener, heard: heard,
+		name: name, monitor: m, listener: listener, heard: heard,
 		instances: map[netip.AddrPort]*Instance{}, groups: map[string]*group{}, strata: map[*Stratum]struct{}{},
 	}
 	s.policy.Store(policy)

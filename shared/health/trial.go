@@ -23,12 +23,12 @@ const (
 	probeTrials = time.Second
 )
 
-// rule says what ends a ban.
-func (t *trials) rule(reason Reason) string {
+// ending says what ends a ban for the reason.
+func (r Reason) ending() string {
 	switch {
-	case reason.deviation():
+	case r.deviation():
 		return "20 trials, and neither their share of errors nor their latency deviates from the others'"
-	case reason == ByNeighbour:
+	case r == ByNeighbour:
 		return "the agent that banned it has taken that back"
 	}
 	return "three trials or probes succeeded in a row"
@@ -41,24 +41,23 @@ func (t *trials) inputs() map[string]float64 {
 // expire is called when a ban's time is over: the port is probed, and if it answers, trials begin; else the ban goes on for its
 // duration again.
 func (s *Service) expire(i *Instance, b *ban) {
+	defer s.deliver()
 	s.mu.Lock()
-	if s.over(i, b) {
-		s.mu.Unlock()
-		s.deliver()
+	over := s.over(i, b)
+	s.mu.Unlock()
+	if over {
 		return
 	}
-	s.mu.Unlock()
 	err := s.probe(i)
 	s.mu.Lock()
-	if !s.over(i, b) && s.monitor.ctx.Err() == nil {
-		if err != nil {
-			s.extend(i, b, err)
-		} else {
-			s.halfOpen(i, b)
-		}
+	defer s.mu.Unlock()
+	switch {
+	case s.over(i, b) || s.monitor.ctx.Err() != nil:
+	case err != nil:
+		s.extend(i, b, err)
+	default:
+		s.halfOpen(i, b)
 	}
-	s.mu.Unlock()
-	s.deliver()
 }
 
 // over tells whether a timer of a ban has nothing more to do: the ban has ended, or it ends now, since its instance has left the
@@ -117,7 +116,7 @@ func (s *Service) halfOpen(i *Instance, b *ban) {
 		state = Rarely
 	}
 	i.set(state)
-	s.decide(i, Decision{Kind: HalfOpen, Reason: b.reason, Rule: "the port answered a probe", Needed: b.trials.rule(b.reason)})
+	s.decide(i, Decision{Kind: HalfOpen, Reason: b.reason, Rule: "the port answered a probe", Needed: b.reason.ending()})
 	b.timer = s.monitor.after(s.patience(b), func() { s.unheard(i, b) })
 }
 
@@ -133,21 +132,20 @@ func (s *Service) patience(b *ban) time.Duration {
 // unheard is called when patience is over. If no outcome of a trial has come, since there are no requests or since nobody
 // reports them, successful probes count as trials. After a ban by deviation a single one ends the ban.
 func (s *Service) unheard(i *Instance, b *ban) {
+	defer s.deliver()
 	s.mu.Lock()
-	if s.over(i, b) {
-		s.mu.Unlock()
-		s.deliver()
-		return
-	}
-	if b.trials.heard {
+	over, heard := s.over(i, b), b.trials.heard
+	if !over && heard {
 		b.trials.heard = false
 		b.timer = s.monitor.after(s.patience(b), func() { s.unheard(i, b) })
-		s.mu.Unlock()
-		return
 	}
 	s.mu.Unlock()
+	if over || heard {
+		return
+	}
 	err := s.probe(i)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
 	case s.over(i, b) || s.monitor.ctx.Err() != nil:
 	case err != nil:
@@ -161,8 +159,6 @@ func (s *Service) unheard(i *Instance, b *ban) {
 			b.timer = s.monitor.after(probeTrials, func() { s.unheard(i, b) })
 		}
 	}
-	s.mu.Unlock()
-	s.deliver()
 }
 
 // tried takes the outcome of a trial. The lock is held.
@@ -232,7 +228,7 @@ func (t *trials) hopeless() bool {
 func (s *Service) relapse(i *Instance, detail string) {
 	b := i.ban
 	s.begin(i, Relapsed, b.badness, Decision{
-		Reason: b.reason, Needed: b.trials.rule(b.reason), Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(), Detail: detail,
+		Reason: b.reason, Needed: b.reason.ending(), Rule: b.reason.ending(), Inputs: b.trials.inputs(), Detail: detail,
 		Value: float64(b.trials.successes), Threshold: trialSuccesses,
 	})
 }
