@@ -79,7 +79,7 @@ func (c *cut) admit(now time.Duration, weight int, bw, floorRate float64, room b
 		return false, false
 	case room && c.tokens >= 1:
 		c.tokens--
-	case c.floor >= 1:
+	case !room && c.floor >= 1:
 	default:
 		c.refused = now
 		return false, false

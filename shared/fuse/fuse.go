@@ -55,18 +55,19 @@ type Fuse struct {
 	// underWay yields how many attempts are under way on each instance.
 	underWay func(yield func(slot int32, n int))
 
-	mu     sync.Mutex // of what follows
-	flight flight
-	window window
-	rates  rates
-	normal latencies
-	p95    time.Duration // of normal, as of the last judgement
-	usual  usual
-	cut    cut
-	ticked time.Duration
+	mu          sync.Mutex // of what follows
+	flight      flight
+	window      window
+	rates       rates
+	normal      latencies
+	median, p95 time.Duration // of normal, as of the last judgement
+	usual       usual
+	cut         cut
+	ticked      time.Duration
 
 	bw        float64       // requests per second that the callee delivers
 	entry     float64       // bw at the beginning of the avalanche
+	fair      float64       // bw as it was then, and as all agents have changed it since
 	entered   time.Duration // its beginning
 	shrunk    time.Duration // last change for the worse
 	fitting   time.Duration // since when the traffic fits; 0: it doesn't
@@ -211,11 +212,14 @@ func (f *Fuse) Patience() time.Duration {
 	return 3 * f.p95
 }
 
-// limit is how many may be in flight: what is delivered in a part of T, so that hardly anything waits.
+// limit is how many may be in flight: what is delivered in the usual time of an answer, and what may wait besides. Were that in
+// proportion to bw, too, an agent that has got more than its part once would keep it, as throughput is shared by who waits. So
+// it goes by the agent's fair part, and bw follows (as in TCP Vegas, where each flow keeps the same number in the queue).
 func (f *Fuse) limit() float64 {
 	p := f.policy.Load()
-	usual := min(f.p95, p.Normal*6/10)
-	return max(f.bw*max(f.patience()/4, usual).Seconds(), min(max(f.bw, 1), 3))
+	within := max(f.patience()/4, min(f.p95, p.Normal*6/10))
+	usual := min(f.median, within)
+	return max(f.bw*usual.Seconds()+f.fair*(within-usual).Seconds(), min(max(f.bw, 1), 3))
 }
 
 func (f *Fuse) floorRate() float64 {
@@ -284,7 +288,7 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 		}
 	}
 	f.usual.add(now, good, bad)
-	f.p95 = f.normal.p95()
+	f.median, f.p95 = f.normal.quantile(0.5), f.normal.quantile(0.95)
 	w.reset(now)
 	return nil
 }
@@ -297,7 +301,7 @@ const (
 func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 	age := max(now-f.window.begun, time.Millisecond)
 	f.bw = max(f.rates.most(now-entryTime), float64(f.window.delivered)/max(age, soonTime).Seconds(), leastFloor)
-	f.entry, f.entered, f.shrunk, f.fitting, f.starting = f.bw, now, now, 0, false
+	f.entry, f.fair, f.entered, f.shrunk, f.fitting, f.starting = f.bw, f.bw, now, now, 0, false
 	f.cut.begin(now)
 	f.window.reset(now)
 	f.active.Store(true)
@@ -346,8 +350,9 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		if now-f.shrunk < f.patience() {
 			return Decision{}, false
 		}
-		f.bw = max(goodput, f.bw*math.Exp2(-min(1, 0.4*bad)))
-		if least := f.floorRate() / headroom; f.bw <= least {
+		factor := math.Exp2(-min(1, 0.4*bad))
+		f.bw, f.fair = max(goodput, f.bw*factor), f.fair*factor
+		if least := 0.95 * f.floorRate() / headroom; f.bw <= least {
 			f.bw, f.starting = least, true
 		}
 		if good > 0 {
@@ -364,6 +369,7 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 				steps = 1
 			}
 			f.bw = min(f.bw*math.Exp2(steps), growTo*f.entry)
+			f.fair = min(max(f.fair*math.Exp2(steps), f.bw/2), f.entry)
 		case f.cut.share() <= 1-needed:
 			f.bw += (f.rates.most(now-growMemory) - f.bw) / 2
 		}

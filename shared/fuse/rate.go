@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"math"
 	"math/bits"
 	"time"
 )
@@ -56,12 +57,12 @@ func (l *latencies) add(latency time.Duration) {
 	}
 }
 
-// p95 is the 95th percentile; 0 while too little is known.
-func (l *latencies) p95() time.Duration {
+// quantile is the latency that a share of the answers don't exceed; 0 while too little is known.
+func (l *latencies) quantile(share float64) time.Duration {
 	if l.total < leastLatencies {
 		return 0
 	}
-	seen, wanted := uint32(0), l.total-l.total/20
+	seen, wanted := uint32(0), uint32(math.Ceil(share*float64(l.total)))
 	for n, count := range l.counts {
 		if seen += count; seen >= wanted {
 			return time.Duration(8+n%8+1) << (n / 8) * time.Microsecond
