@@ -306,6 +306,7 @@ func tightTimeouts() loadRow {
 // manyAgents are agents that are too slow to measure alone.
 func manyAgents(size sizes) loadRow {
 	l := size.crowd(2000, 0).overloaded(3)
+	l.warm = 5 * time.Minute // in which an agent sees a hundred answers
 	_, name := naming(2000, 0, l)
 	return loadRow{
 		key: "many-agents", name: "overload of 3 times for a minute, " + name, wanted: "≥ 60 % of the capacity",

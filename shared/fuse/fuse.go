@@ -36,6 +36,7 @@ const (
 
 // How an avalanche goes on and ends.
 const (
+	total      = 3    // bad outcomes without a good one, after which the rate is quartered
 	growTo     = 0.9  // of the rate at its beginning; up to there it doubles
 	needed     = 0.05 // share that is refused; with less, what is delivered says nothing of what could be
 	growMemory = 10 * time.Second
@@ -73,7 +74,9 @@ type Fuse struct {
 	fitting   time.Duration // since when the traffic fits; 0: it doesn't
 	success   float64       // of the last judgement
 	decisions []Decision    // the last ones
-	starting  bool          // nothing has been delivered: the first answer begins a doubling at each
+	barren    float64       // bad outcomes since the last good one
+	slow      float64       // half of bw as it was before those: from there on it grows carefully
+	starting  bool          // at the floor nothing was delivered: bw doubles with each good judgement
 }
 
 // New returns a fuse. underWay yields how many attempts are under way on each instance, by its number.
@@ -288,7 +291,7 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 		}
 	}
 	f.usual.add(now, good, bad)
-	f.median, f.p95 = f.normal.quantile(0.5), f.normal.quantile(0.95)
+	f.median, f.p95 = f.normal.usual(now)
 	w.reset(now)
 	return nil
 }
@@ -301,7 +304,7 @@ const (
 func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 	age := max(now-f.window.begun, time.Millisecond)
 	f.bw = max(f.rates.most(now-entryTime), float64(f.window.delivered)/max(age, soonTime).Seconds(), leastFloor)
-	f.entry, f.fair, f.entered, f.shrunk, f.fitting, f.starting = f.bw, f.bw, now, now, 0, false
+	f.entry, f.fair, f.entered, f.shrunk, f.fitting, f.starting, f.barren = f.bw, f.bw, now, now, 0, false, 0
 	f.cut.begin(now)
 	f.window.reset(now)
 	f.active.Store(true)
@@ -336,7 +339,8 @@ func (f *Fuse) tickAvalanche(now time.Duration) []Decision {
 func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 	w := &f.window
 	n, age := w.good+w.bad, now-w.begun
-	few := min(max(f.bw, 1), soon) // a callee that is asked little is judged by little
+	// A callee that is asked little is judged by little: by what a second may bring.
+	few := min(max(min(f.bw, f.limit()/f.patience().Seconds()), 1), soon)
 	if age < soonTime || n < few && !(n >= 1 && age >= fewTime) {
 		return Decision{}, false
 	}
@@ -350,22 +354,30 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		if now-f.shrunk < f.patience() {
 			return Decision{}, false
 		}
-		factor := math.Exp2(-min(1, 0.4*bad))
+		if good > 0 {
+			f.barren, f.starting = 0, false
+		}
+		if f.barren == 0 {
+			f.slow = f.bw / 2
+		}
+		f.barren += bad
+		steps := min(1, 0.4*f.barren)
+		if good == 0 && f.barren >= total { // all of it is dead work, which has to be done before anything else is
+			steps = 2
+		}
+		factor := math.Exp2(-steps)
 		f.bw, f.fair = max(goodput, f.bw*factor), f.fair*factor
 		if least := 0.95 * f.floorRate() / headroom; f.bw <= least {
 			f.bw, f.starting = least, true
 		}
-		if good > 0 {
-			f.starting = false
-		}
 		f.shrunk = now
 	default:
-		f.success = success
+		f.success, f.barren = success, 0
 		f.rates.add(now, goodput)
 		switch {
 		case f.bw < growTo*f.entry:
 			steps := min(1, 0.1*good)
-			if f.starting {
+			if f.starting = f.starting && f.bw < f.slow; f.starting {
 				steps = 1
 			}
 			f.bw = min(f.bw*math.Exp2(steps), growTo*f.entry)

@@ -37,7 +37,16 @@ func (r *rates) most(since time.Duration) (most float64) {
 type latencies struct {
 	counts [8 * 30]uint32
 	total  uint32
+	best   [latencyMinutes]quantiles // of the last minutes, each
+	minute int64                     // the last one
 }
+
+// quantiles are the median and the 95th percentile, 0 if unknown.
+type quantiles struct{ median, p95 time.Duration }
+
+// latencyMinutes is for how long the best minute is remembered: an overload begins with answers that come late, which must not be
+// taken for the usual ones (as BBR takes the shortest round trip of the last ten seconds for that of the path).
+const latencyMinutes = 10
 
 const (
 	leastLatencies = 20
@@ -69,4 +78,23 @@ func (l *latencies) quantile(share float64) time.Duration {
 		}
 	}
 	return 0
+}
+
+// usual is the median and the 95th percentile of the best of the last minutes; 0 while too little is known.
+func (l *latencies) usual(now time.Duration) (median, p95 time.Duration) {
+	minute := int64(now / time.Minute)
+	for l.minute = max(l.minute, minute-latencyMinutes); l.minute < minute; {
+		l.minute++
+		l.best[l.minute%latencyMinutes] = quantiles{}
+	}
+	this := &l.best[minute%latencyMinutes]
+	if p95 := l.quantile(0.95); this.p95 == 0 || p95 < this.p95 {
+		*this = quantiles{l.quantile(0.5), p95}
+	}
+	for _, q := range l.best {
+		if q.p95 > 0 && (p95 == 0 || q.p95 < p95) {
+			median, p95 = q.median, q.p95
+		}
+	}
+	return median, p95
 }
