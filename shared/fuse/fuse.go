@@ -60,6 +60,7 @@ type Fuse struct {
 	flight      flight
 	window      window
 	rates       rates
+	pace        pace // in an avalanche
 	normal      latencies
 	median, p95 time.Duration // of normal, as of the last judgement
 	usual       usual
@@ -182,10 +183,14 @@ func (f *Fuse) take(o *Outcome) {
 	active := f.active.Load()
 	if o.Result == Delivered {
 		f.window.delivered++
+		f.pace.delivered++
 	}
 	if active {
 		if o.Begun >= f.shrunk {
 			f.window.add(o.Slot, o.Result == Delivered)
+			if o.Result == Delivered && o.Latency > max(f.patience()/2, f.p95) {
+				f.window.waited++
+			}
 		}
 		return
 	}
@@ -305,6 +310,7 @@ func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 	age := max(now-f.window.begun, time.Millisecond)
 	f.bw = max(f.rates.most(now-entryTime), float64(f.window.delivered)/max(age, soonTime).Seconds(), leastFloor)
 	f.entry, f.fair, f.entered, f.shrunk, f.fitting, f.starting, f.barren = f.bw, f.bw, now, now, 0, false, 0
+	f.pace = pace{begun: now}
 	f.cut.begin(now)
 	f.window.reset(now)
 	f.active.Store(true)
@@ -345,7 +351,10 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		return Decision{}, false
 	}
 	good, bad := w.sum()
-	goodput := float64(w.delivered) / age.Seconds()
+	goodput, known := f.pace.take(now)
+	if known {
+		f.rates.add(now, goodput)
+	}
 	success := good / max(good+bad, 1)
 	before := f.bw
 	switch {
@@ -373,8 +382,9 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		f.shrunk = now
 	default:
 		f.success, f.barren = success, 0
-		f.rates.add(now, goodput)
 		switch {
+		case good-w.waited < f.policy.Load().SuccessBelow*(good+bad): // a queue grows, and soon all will be late
+			f.bw = max(goodput, f.bw*math.Exp2(-min(0.25, 0.1*w.waited)))
 		case f.bw < growTo*f.entry:
 			steps := min(1, 0.1*good)
 			if f.starting = f.starting && f.bw < f.slow; f.starting {

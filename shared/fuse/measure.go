@@ -16,13 +16,14 @@ type window struct {
 	begun     time.Duration
 	delivered int        // answers
 	good, bad float64    // outcomes
+	waited    float64    // good ones that came later than half of the patience
 	bySlot    []outcomes // of each instance
 }
 
 type outcomes struct{ good, bad float32 }
 
 func (w *window) reset(now time.Duration) {
-	w.begun, w.delivered, w.good, w.bad = now, 0, 0, 0
+	w.begun, w.delivered, w.good, w.bad, w.waited = now, 0, 0, 0, 0
 	clear(w.bySlot)
 }
 

@@ -12,6 +12,23 @@ type rates struct {
 	next int
 }
 
+// pace measures the rate of delivery, over so many answers, or so much time, that it is one.
+type pace struct {
+	begun     time.Duration
+	delivered int
+}
+
+// take returns the rate, and begins anew; false: not yet.
+func (p *pace) take(now time.Duration) (float64, bool) {
+	age := now - p.begun
+	if !enough(float64(p.delivered), age) && age < fewTime {
+		return 0, false
+	}
+	value := float64(p.delivered) / age.Seconds()
+	*p = pace{begun: now}
+	return value, true
+}
+
 type rate struct {
 	at    time.Duration // end of its time
 	value float64
