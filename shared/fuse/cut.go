@@ -32,6 +32,7 @@ type cut struct {
 	ticked   time.Duration
 
 	tokens  float64 // may be owed to those heavier
+	debt    float64 // tokens to come that are spent already
 	floor   float64 // a token of those that pass in any case, if nothing else does
 	filled  time.Duration
 	refused time.Duration // when one at the cut was
@@ -40,9 +41,10 @@ type cut struct {
 	admittedLately, arrivedLately float64 // faded, for the share
 }
 
-// begin forgets all but what it is.
-func (c *cut) begin(now time.Duration) {
-	*c = cut{learning: true, begun: now, ticked: now, filled: now, tokens: 1, refused: now}
+// begin begins an avalanche. debt is how much is in flight beyond what may be: work that is dead, or will be, and has to be done
+// before any that isn't.
+func (c *cut) begin(now time.Duration, debt float64) {
+	*c = cut{debt: debt, learning: true, begun: now, ticked: now, filled: now, tokens: 1, refused: now}
 }
 
 // rate is the arrivals per second, by the histogram.
@@ -61,7 +63,9 @@ func (c *cut) fill(now time.Duration, bw, floorRate float64) {
 	}
 	c.filled = now
 	rate := headroom * bw
-	c.tokens = min(c.tokens+seconds*rate, burst(rate))
+	paid := min(seconds*rate, c.debt)
+	c.debt -= paid
+	c.tokens = min(c.tokens+seconds*rate-paid, burst(rate))
 	c.floor = min(c.floor+seconds*floorRate, 1)
 }
 
