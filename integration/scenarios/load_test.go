@@ -1,7 +1,6 @@
 package scenarios
 
 import (
-	"cmp"
 	"flag"
 	"fmt"
 	"path/filepath"
@@ -107,7 +106,7 @@ func (r *loadRow) draw(t *testing.T, made *runs) {
 		for _, rule := range rivals {
 			lines = append(lines, line[*flow]{rule.name, made.rival(rule, l, 1)})
 		}
-		if err := c.draw(filepath.Join(folder, r.key+"-"+c.key+".svg"), fmt.Sprintf("%s: %s", r.name, c.key), lines); err != nil {
+		if err := c.draw(filepath.Join(folder, r.key+"-"+c.key+".svg"), c.title, lines); err != nil {
 			t.Error(err)
 		}
 	}
@@ -149,7 +148,7 @@ func TestOverload(t *testing.T) {
 	var pictures strings.Builder
 	for _, r := range list {
 		for n := range r.plots {
-			picture(&pictures, r.name, cmp.Or(r.key+"-"+r.plots[n].key, r.key))
+			picture(&pictures, r.plots[n].title+": "+r.plots[n].y, r.key+"-"+r.plots[n].key)
 		}
 	}
 	if err := writeReport(folder, generatedLoad, text+"\n"+strings.TrimSuffix(pictures.String(), "\n")); err != nil {

@@ -102,7 +102,7 @@ func overloads(size sizes) (list []loadRow) {
 			seeds:  3, variants: variants, judge: deliversInOverload, beside: atLeastAsOthers,
 		}
 		if c.agents == 20 && c.limit == 0 {
-			r.plots = append(curves(1, "3-times", 100*time.Second), curves(2, "10-times", 100*time.Second)...)
+			r.plots = append(curves(1, "3-times", "overload of 3 times the capacity, "+name), curves(2, "10-times", "overload of 10 times the capacity, "+name)...)
 		}
 		list = append(list, r)
 		ends = append(ends, loadRow{
@@ -136,12 +136,15 @@ func naming(agents, limit int, l *load) (key, name string) {
 }
 
 // curves are the plots of one variant.
-func curves(variant int, key string, to time.Duration) []curve[*flow] {
-	frame := curve[*flow]{variant: variant, key: key, from: -20 * time.Second, to: to, step: time.Second}
+func curves(variant int, key, title string) []curve[*flow] {
+	frame := curve[*flow]{variant: variant, title: title, from: -20 * time.Second, to: overload + 40*time.Second, step: time.Second}
 	goodput, admitted := frame, frame
-	goodput.y, goodput.key = "goodput, share of the capacity", key+"-goodput"
-	goodput.value = func(f *flow, at, step time.Duration) float64 { return f.goodput(at, at+step) }
-	admitted.y, admitted.key = "share of calls admitted", key+"-admitted"
+	goodput.key, goodput.y = key+"-goodput", "goodput, share of the capacity"
+	goodput.value = func(f *flow, at, step time.Duration) float64 {
+		sum := f.between(at, at+step)
+		return float64(sum.allGood()) / f.load.capacity() / step.Seconds()
+	}
+	admitted.key, admitted.y = key+"-admitted", "share of calls admitted"
 	admitted.value = func(f *flow, at, step time.Duration) float64 {
 		sum := f.between(at, at+step)
 		return sum.admitted()
@@ -216,7 +219,7 @@ func shrinking(size sizes) (list []loadRow) {
 			wanted: "≥ 95 / 90 / 60 % of what is left", seeds: 3, variants: variants, judge: deliversWhatIsLeft(0.95, 0.9, 0.6),
 		}
 		if limit == 0 {
-			r.plots = curves(1, "third", 100*time.Second)
+			r.plots = curves(1, "third", "capacity falls to a third, "+name)
 		}
 		list = append(list, r, loadRow{
 			key: "regrows-" + key, name: "capacity is back after a half / a third / a tenth, " + name,
