@@ -90,6 +90,7 @@ func (r *loadRow) measure(t *testing.T, made *runs) entry {
 			continue
 		}
 		e.findings = append(e.findings, r.judge(others[n]))
+		t.Logf("%s: %s", rivals[n].name, e.findings[n+1].shows)
 	}
 	t.Log(f.shows)
 	if !f.reached {

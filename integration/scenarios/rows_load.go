@@ -163,7 +163,7 @@ var (
 // weighted are overloads by two halves that differ in weight.
 func weighted(size sizes) (list []loadRow) {
 	for _, c := range crowds {
-		if c.limit != 0 && c.agents != 20 {
+		if c.agents != 20 && (c.limit != 0 || size.quick) {
 			continue
 		}
 		var variants []*load
@@ -173,7 +173,7 @@ func weighted(size sizes) (list []loadRow) {
 		}
 		for _, times := range size.times(c.agents, c.limit) {
 			l := size.crowd(c.agents, c.limit).overloaded(times)
-			l.ways = ways
+			l.ways, l.after = ways, overload
 			variants = append(variants, l)
 		}
 		key, name := naming(c.agents, c.limit, variants[0])
@@ -278,7 +278,7 @@ func errorsAllDay(quick bool) loadRow {
 	l.demand[0].share = 20 / l.capacity()
 	l.errors, l.after = 0.1, 24*time.Hour
 	if quick {
-		l.after = 2 * time.Hour
+		l.after = time.Hour
 	}
 	return loadRow{
 		key: "errors", name: fmt.Sprintf("10 %% of the attempts fail at random, %.0f h at 20 requests/s", l.after.Hours()),
@@ -308,7 +308,11 @@ func tightTimeouts() loadRow {
 
 // manyAgents are agents that are too slow to measure alone.
 func manyAgents(size sizes) loadRow {
+	if size.quick {
+		size.instances = 2
+	}
 	l := size.crowd(2000, 0).overloaded(3)
+	l.after = overload
 	_, name := naming(2000, 0, l)
 	return loadRow{
 		key: "many-agents", name: "overload of 3 times for a minute, " + name, wanted: "≥ 60 % of the capacity",
