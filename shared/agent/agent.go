@@ -34,13 +34,13 @@ type Agent struct {
 	monitor *health.Monitor
 	epoch   time.Time // the agent's clock begins here
 	place   atomic.Pointer[place]
-	tell    func(health.Decision) // nil: nobody
+	tell    func(health.Decision)
 	random  func() uint64
 
 	services atomic.Pointer[map[string]*service] // the map is immutable
 	mu       sync.Mutex                          // of its writers, and of what follows
-	// departed services are those that no document names any more while some of their bans stand: an instance that loses
-	// its lease for a moment, and was its service's only one, comes back as banned as it was.
+	// departed are the services that no document names any more, as long as some of their bans stand: if the only instance of a
+	// service loses its lease for a moment, it is still banned when it comes back.
 	departed map[string]*service
 	told     map[string]map[netip.AddrPort]*model.ToldBan // neighbours' bans, by callee
 	closed   bool
@@ -48,13 +48,16 @@ type Agent struct {
 	duration  *prometheus.HistogramVec
 	callbacks counters[callbackKey]
 	handouts  handouts
-	strangers *line // calls whose callee is unknown
+	strangers *line // counts the calls whose callee is unknown
 }
 
 // New returns an agent that follows the catalog. Close it.
 func New(views *catalog.Catalog, options Options) *Agent {
 	if options.Probe == nil {
 		options.Probe = health.DialProbe
+	}
+	if options.Decided == nil {
+		options.Decided = func(health.Decision) {}
 	}
 	if options.Random == nil {
 		options.Random = rand.Uint64
@@ -82,12 +85,14 @@ func (a *Agent) Close() {
 	a.closed = true
 	for _, s := range *a.services.Load() {
 		s.health.Close()
+		s.endTicking()
 		s.mu.Lock()
 		s.awaitEnd(nil, time.Time{})
 		s.mu.Unlock()
 	}
 	for _, s := range a.departed {
 		s.health.Close()
+		s.endTicking()
 	}
 	a.mu.Unlock()
 	a.monitor.Close()
@@ -103,7 +108,7 @@ func (a *Agent) SetIDC(idc string) {
 	a.settle(idc, a.catalog.Topology())
 }
 
-// settle puts an IDC and a topology in force. All plans are made anew when they are needed next.
+// settle puts an IDC and a topology in force. Plans of before are made anew when they are next needed.
 func (a *Agent) settle(idc string, topology *model.Topology) {
 	now := a.place.Load()
 	if now != nil && now.idc == idc && now.topology == topology {
@@ -113,15 +118,8 @@ func (a *Agent) settle(idc string, topology *model.Topology) {
 	if now == nil || now.topology == topology {
 		return
 	}
-	for _, s := range *a.services.Load() { // the cap counts by logical IDC, and bans by hand what isn't drained
+	for _, s := range *a.services.Load() { // the cap counts by logical IDC, and whether bans by hand are obeyed depends on what is drained
 		s.follow(s.state.Load().view)
-	}
-}
-
-// decided passes a decision on.
-func (a *Agent) decided(d *health.Decision) {
-	if a.tell != nil {
-		a.tell(*d)
 	}
 }
 
@@ -181,7 +179,7 @@ func (a *Agent) follow(changed []*catalog.View, removed []string) {
 	a.dropDeparted()
 }
 
-// dropDeparted forgets the services that have gone and none of whose bans stands.
+// dropDeparted forgets the departed services that have no bans left.
 func (a *Agent) dropDeparted() {
 	for name, s := range a.departed {
 		if !s.health.Remembers() {

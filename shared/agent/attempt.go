@@ -21,16 +21,18 @@ type Attempt struct {
 	plan       *plan
 	before     *Attempt // the call's attempt before this one
 	instance   *instance
-	stratum    *health.Stratum // nil: compared with nobody
-	generation uint32
+	stratum    *health.Stratum // the attempts that it is compared with; nil: none
+	generation uint32          // of the instance's health when the attempt began
 	trial      bool            // of an instance that is half open
-	tracked    bool            // the policy goes by what is in flight
-	memory     *balance.Memory // of all of the list; nil: the policy doesn't look at that
-	begun      time.Duration
-	settled    atomic.Uint64 // 0: not done; else its result, status and latency
+	tracked    bool            // counted as in flight, until Done
+	unanswered atomic.Bool     // counted by the fuse as under way
+	memory     *balance.Memory // where it is counted for the whole list; nil: nowhere
+	begun      time.Duration   // by the agent's clock
+	settled    atomic.Uint64   // 0: not done; else its result, status and latency, packed
 }
 
-// The parts of settled. Below the status is the latency, in nanoseconds, of at most three days.
+// The parts of settled: bit 63 is set, bits 58–62 are the result, bits 48–57 the status, bits 0–47 the latency in nanoseconds,
+// which is at most 78 hours.
 const (
 	settledDone   = 1 << 63
 	settledResult = 58 // shift
@@ -39,18 +41,17 @@ const (
 	maxLatency    = 1<<settledCode - 1
 )
 
-func settle(outcome Outcome, latency time.Duration) uint64 {
-	code := min(max(outcome.Code, 0), maxCode)
-	return settledDone | uint64(outcome.Result)<<settledResult | uint64(code)<<settledCode | uint64(latency)
+func settle(outcome Outcome) uint64 {
+	return settledDone | uint64(outcome.Result)<<settledResult | uint64(outcome.Code)<<settledCode | uint64(outcome.Latency)
 }
 
-func (c *Call) attempt(chosen *instance, panicking bool) *Attempt {
+func (c *Call) attempt(chosen *instance) *Attempt {
 	attempt := &c.first
 	if c.attempts > 0 {
 		attempt = &Attempt{}
 	}
 	attempt.HostPort, attempt.IDC = chosen.hostPort, chosen.idc
-	attempt.Number, attempt.Panic, attempt.before = c.attempts, panicking, c.last
+	attempt.Number, attempt.before = c.attempts, c.last
 	attempt.call, attempt.plan, attempt.begun = c, c.plan, c.request.Now
 	attempt.instance, attempt.generation = chosen, chosen.pulse.Generation()
 	c.attempts++
@@ -68,15 +69,15 @@ type Outcome struct {
 
 // Done says what became of the attempt. It counts once: a second call changes nothing, and returns false.
 func (t *Attempt) Done(outcome Outcome) bool {
-	latency := min(max(outcome.Latency, 0), maxLatency)
-	if !t.settled.CompareAndSwap(0, settle(outcome, latency)) {
+	outcome.Code, outcome.Latency = min(max(outcome.Code, 0), maxCode), min(max(outcome.Latency, 0), maxLatency)
+	if !t.settled.CompareAndSwap(0, settle(outcome)) {
 		return false
 	}
-	s, now := t.call.service, t.begun+latency
+	now := t.begun + outcome.Latency
 	t.record(outcome)
 	t.teach(now, outcome)
 	if t.plan.service.Hedge != nil {
-		s.hedging.observe(now, outcome.Result, latency)
+		t.call.service.hedging.observe(now, outcome.Result, outcome.Latency)
 	}
 	for _, bad := range t.plan.badCodes {
 		if bad.code == outcome.Code {
@@ -86,12 +87,13 @@ func (t *Attempt) Done(outcome Outcome) bool {
 	return true
 }
 
-// record tells package health.
+// record tells package health the outcome.
 func (t *Attempt) record(outcome Outcome) {
 	o := health.Observation{
 		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
-		Result: outcome.Result, Code: uint16(min(max(outcome.Code, 0), maxCode)), Latency: outcome.Latency,
-		Key: t.call.key, // without one a random number, by which the instance was chosen: each a user by himself
+		Result: outcome.Result, Code: uint16(outcome.Code), Latency: outcome.Latency,
+		Begun: t.begun, Tracked: t.tracked, Counted: t.unanswered.Load(), Urgent: t.call.service.fuse.Avalanche(),
+		Key: t.call.key, // a random number if there is none, so that each request counts as another user's
 	}
 	if t.trial {
 		t.instance.pulse.Tried(t.begun)
@@ -99,7 +101,7 @@ func (t *Attempt) record(outcome Outcome) {
 	t.call.service.health.Record(t.call.stripe, &o)
 }
 
-// teach tells the policy.
+// teach tells the policy the outcome.
 func (t *Attempt) teach(now time.Duration, outcome Outcome) {
 	latency, failed := outcome.Latency, outcome.Result.Failure()
 	if outcome.Result == health.Canceled || !t.plan.learns {
@@ -111,7 +113,7 @@ func (t *Attempt) teach(now time.Duration, outcome Outcome) {
 			t.memory.Ended(t.call.stripe)
 		}
 		t.instance.target.Ended(now, latency, failed)
-	case t.plan.tracks: // handed out: it was in flight somewhere else
+	case t.plan.tracks: // handed out, and so not counted in flight when it began
 		t.instance.target.Began()
 		t.instance.target.Ended(now, latency, failed)
 	}
@@ -139,7 +141,7 @@ func (t *Attempt) Before() *Attempt { return t.before }
 // After returns how long the call had gone on when the attempt began.
 func (t *Attempt) After() time.Duration { return t.begun - t.call.begun }
 
-// Settled returns what became of the attempt. Not done yet, it counts as canceled now.
+// Settled returns what became of the attempt. One that isn't done yet is told as canceled now.
 func (t *Attempt) Settled() Outcome {
 	settled := t.settled.Load()
 	if settled == 0 {
@@ -151,5 +153,5 @@ func (t *Attempt) Settled() Outcome {
 	}
 }
 
-// Result returns the result of the attempt. Not done yet, it counts as canceled.
-func (t *Attempt) Result() health.Result { return t.Settled().Result }
+// result returns the result of the attempt: Canceled if it isn't done yet.
+func (t *Attempt) result() health.Result { return t.Settled().Result }

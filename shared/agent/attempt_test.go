@@ -41,8 +41,8 @@ func TestAttemptsTellTheirStory(t *testing.T) {
 		if first.Settled() != failed || second.Settled() != good {
 			t.Errorf("settled as %+v and %+v", first.Settled(), second.Settled())
 		}
-		if first.Result() != failed.Result || second.Result() != good.Result {
-			t.Errorf("results %s and %s", first.Result(), second.Result())
+		if first.result() != failed.Result || second.result() != good.Result {
+			t.Errorf("results %s and %s", first.result(), second.result())
 		}
 	})
 }

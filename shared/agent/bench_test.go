@@ -10,7 +10,7 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// exampleRoutes are those of the design's example document, and headers that its route matches.
+// exampleRoutes are the routes of the design's example document.
 func exampleRoutes() []model.Route {
 	gray, percent := "gray", 5.0
 	return []model.Route{{

@@ -2,21 +2,22 @@ package agent
 
 import "sync/atomic"
 
-// bucket is a token bucket that requests fill and extra attempts empty, so that extra load stays a share of the load. Time
-// plays no part: at a low rate a time-filled bucket would be of no use, at a high one too generous (Finagle's retry budget).
+// bucket is a token bucket that calls fill and extra attempts empty, so that extra attempts stay a share of the calls. It isn't
+// filled by time: that would be too little at a low rate of calls and too much at a high one (as in Finagle's retry budget).
 type bucket struct {
 	millitokens atomic.Int64
 }
 
+// In thousandths of a token.
 const (
 	token      = 1000
 	bucketSize = 10 * token
 )
 
-// fill is where a bucket begins, so that the first failures of a quiet callee can be retried.
+// fill makes the bucket full. It begins so, so that the first failures of a callee with few calls can be retried.
 func (b *bucket) fill() { b.millitokens.Store(bucketSize) }
 
-// earn adds a share of a token, up to the size. A full bucket, as nearly all are, is only read.
+// earn adds a share of a token, up to the size. A bucket that is full, which is the usual case, is only read.
 func (b *bucket) earn(share float64) {
 	more := int64(share * token)
 	for {

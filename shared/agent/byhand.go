@@ -9,9 +9,18 @@ import (
 	"github.com/ufc-mesh/ufc/shared/route"
 )
 
-// byHand are the bans of a view that an operator made and that are in force now, and when the first of them ends; zero: none
-// does. If they leave nobody who serves, they aren't obeyed: a callee is never refused since everything is banned.
-func byHand(view *catalog.View, idcs *route.IDCs, now time.Time) (bans map[netip.AddrPort]*model.HandBan, ends time.Time) {
+// handBans are the bans by an operator that a callee's agent obeys.
+type handBans map[netip.AddrPort]*model.HandBan
+
+// leave tells whether the bans, the instance's own state and the topology let an instance serve.
+func (b handBans) leave(record *model.Instance, idcs *route.IDCs) bool {
+	return record.Serving() && !idcs.Drained(record.IDC) && b[record.Address] == nil
+}
+
+// byHand returns the bans by hand of a view that are in force now, and the time when the first of them ends, which is zero if
+// none of them has an end. If they leave no instance that serves, none of them is obeyed: a callee with instances never
+// refuses because all of them are banned.
+func byHand(view *catalog.View, idcs *route.IDCs, now time.Time) (bans handBans, ends time.Time) {
 	for address, ban := range view.Bans {
 		if !ban.InForce(now) {
 			continue
@@ -20,19 +29,20 @@ func byHand(view *catalog.View, idcs *route.IDCs, now time.Time) (bans map[netip
 			ends = ban.Until
 		}
 		if bans == nil {
-			bans = map[netip.AddrPort]*model.HandBan{}
+			bans = handBans{}
 		}
 		bans[address] = ban
 	}
 	for _, record := range view.Instances {
-		if record.Serving() && !idcs.Drained(record.IDC) && bans[record.Address] == nil {
+		if bans.leave(record, idcs) {
 			return bans, ends
 		}
 	}
 	return nil, ends
 }
 
-// awaitEnd follows the view again when a ban by hand ends by itself. The service's lock is held.
+// awaitEnd puts the view in force again at the time when one of its bans by hand ends. A zero time: at none, and what was
+// awaited before is no longer. The service's lock is held.
 func (s *service) awaitEnd(view *catalog.View, ends time.Time) {
 	if s.handEnds != nil {
 		s.handEnds.Stop()

@@ -1,13 +1,9 @@
 package agent
 
 import (
-	"fmt"
-	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
-	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/route"
 )
@@ -18,8 +14,8 @@ const DefaultClass = 4
 // MaxClass is the highest importance.
 const MaxClass = 7
 
-// Attributes are what routes and hash keys look at of a request. Begin fills in the caller and its IDC. In bypass mode the
-// rest is empty.
+// Attributes are the parts of a request that routes and hash keys look at. Begin fills in the caller and its IDC. In bypass mode
+// the rest is empty.
 type Attributes = route.Request
 
 // Call is one request of a caller to a callee. The face fills the exported fields, then Begins it. A Call belongs to one
@@ -29,15 +25,20 @@ type Call struct {
 	Caller string // empty: unknown
 	IDC    string // physical IDC of the caller. Empty: the agent's own
 	Key    string // what a hashing policy hashes. Empty: what the Service says, of Attributes
-	Class  int    // importance, 0–MaxClass; DefaultClass if the request doesn't say. Not in force yet
+	Class  int    // importance, 0–MaxClass; DefaultClass if the request doesn't say
 	// Timeout is what is left of the whole chain's time. 0: not limited; negative: it is over.
 	Timeout    time.Duration
 	Attributes Attributes
 	// Family is the only IP version that the caller can use. Default AnyFamily.
 	Family Family
-	// HandOut says that instances are handed out instead of tried in turn: Pick may be called for as many as there are, and
-	// each attempt is accounted for by Attempt.Report instead of the call by End.
+	// HandOut says that instances are handed out to a program that calls them itself, instead of tried in turn: Pick may be called
+	// for as many as there are, and Attempt.Report counts each attempt, instead of End the call.
 	HandOut bool
+	// Repeated says that the program repeats a request, so that it weighs less.
+	Repeated bool
+	// Degrade, 1 to 3, asks the callee and the caller to leave out optional work, the more the higher, since the callee is
+	// overloaded; 0: nothing. Begin and Pick set it.
+	Degrade int
 
 	agent   *Agent
 	service *service
@@ -45,32 +46,45 @@ type Call struct {
 	begun   time.Duration // by the agent's clock
 	stripe  uint32
 	ended   bool
-	hedge   *Attempt // beside a first one that was late; nil: none
+	hedge   *Attempt // the second attempt beside a late first one; nil: none
 
 	// Where the call goes, as of Begin.
 	plan        *plan
-	view, route int // indexes into the plan
-	split       int
-	key         uint64 // hash of the key, or a random number instead
+	view, route int    // indexes of the plan's view, and of the view's path
+	path        *path  // the path itself
+	split       int    // index of the path's subset
+	key         uint64 // hash of the key, or a random number if the call isn't keyed
 	keyed       bool   // there is a key, and the policy goes by it
+
+	avalanche *model.TimeoutSet // the time limits in an avalanche; nil: there is none
 
 	attempts int
 	retries  int
 	last     *Attempt           // picked last
 	answer   *Attempt           // whose response the caller gets
-	first    Attempt            // spares an allocation
-	request  balance.Request    // in here, since what a policy's method takes would escape to the heap
-	triedBuf [4]*balance.Target // of request.Tried
+	first    Attempt            // the first attempt, here to spare an allocation
+	request  balance.Request    // here since a local one, passed to a policy's method, would be allocated
+	triedBuf [4]*balance.Target // room for request.Tried
 }
 
 // Service returns the policy of the callee for this caller. The call must have begun.
 func (c *Call) Service() *model.Service { return c.plan.views[c.view].service }
 
 // Timeouts returns the time limits in force. The call must have begun.
-func (c *Call) Timeouts() *model.TimeoutSet { return &c.Service().Timeouts.Normal }
+func (c *Call) Timeouts() *model.TimeoutSet {
+	if c.avalanche != nil {
+		return c.avalanche
+	}
+	return &c.Service().Timeouts.Normal
+}
 
 // Retries returns the retry limits in force. The call must have begun.
-func (c *Call) Retries() *model.RetrySet { return &c.Service().Retries.Normal }
+func (c *Call) Retries() *model.RetrySet {
+	if c.service.fuse.Avalanche() {
+		return &c.Service().Retries.Avalanche
+	}
+	return &c.Service().Retries.Normal
+}
 
 // Level returns the importance of the caller, 1 (the most) to 5: what the callee says of it, else what its own Service says,
 // else the default. The call must have begun.
@@ -88,7 +102,7 @@ var defaultLevel = model.DefaultService("").Level
 
 // Route returns the index of the callee's route that the request takes, for this caller; −1 if none matches.
 func (c *Call) Route() int {
-	if c.plan == nil || c.plan.views[c.view].paths[c.route].route == nil {
+	if c.path == nil || c.path.route == nil {
 		return -1
 	}
 	return c.route
@@ -137,7 +151,15 @@ func (a *Agent) Begin(call *Call) error {
 	}
 	call.request.Tried, call.request.Stripe, call.request.Now = call.triedBuf[:0], call.stripe, call.begun
 	if call.Timeout < 0 {
-		return a.Refuse(call, ReasonDeadline, overUnsent)
+		return a.Refuse(call, ReasonDeadline, "the time that the caller had left was over before an instance was asked")
+	}
+	if call.dropped() {
+		return a.Refuse(call, ReasonDropped, "the callee's document drops this caller's requests, or a share of them")
+	}
+	if s.fuse.Avalanche() {
+		if err := call.admit(call.kind()); err != nil {
+			return err
+		}
 	}
 	if !call.HandOut {
 		s.budget.earn(call.Service().Retries.Budget)
@@ -145,9 +167,7 @@ func (a *Agent) Begin(call *Call) error {
 	return nil
 }
 
-const overUnsent = "the time that the caller had left was over before an instance was asked"
-
-// direct decides where the call goes: by which view of the callee, route and split.
+// direct decides by which view, route and split of the plan the call goes.
 func (c *Call) direct() {
 	switch {
 	case !c.plan.hashes:
@@ -161,8 +181,8 @@ func (c *Call) direct() {
 	} else {
 		c.draw()
 	}
-	var v *view
-	c.view, v = c.plan.view(c.Caller)
+	c.view = c.plan.viewOf(c.Caller)
+	v := &c.plan.views[c.view]
 	c.route, c.split = len(v.paths)-1, 0
 	if c.route > 0 {
 		if matched := v.routes.Match(&c.Attributes, c.key); matched >= 0 {
@@ -170,249 +190,41 @@ func (c *Call) direct() {
 			c.split = max(0, v.paths[matched].route.Split(c.key))
 		}
 	}
+	c.path = &v.paths[c.route]
 }
 
-// draw takes a random number where others have a key.
+// draw takes a random number for the key.
 func (c *Call) draw() {
 	c.key = c.agent.random()
 	c.request.Hash, c.request.Seed = c.key, c.key
 }
 
-// Pick chooses an instance for the first attempt of a call and, called again, another one for the next. Its error is a
-// *Refusal: no_instance when there is none, or none that the call may still try.
-func (a *Agent) Pick(call *Call) (*Attempt, error) {
-	again, paid := call.attempts > 0 && !call.HandOut, false
-	if again {
-		var err error
-		if paid, err = call.mayRetry(); err != nil {
-			return nil, err
-		}
-	}
-	attempt := call.pick()
-	if attempt == nil {
-		if paid {
-			call.service.budget.earn(1)
-		}
-		detail := call.noneLeft()
-		if call.attempts == 0 && call.Family == AnyFamily {
-			return nil, a.Refuse(call, ReasonNoInstance, detail)
-		}
-		// Not counted: the caller asks for the other IP version too, or hears of the last attempt's failure.
-		return nil, &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: detail}
-	}
-	if again {
-		call.retries++
-		call.service.retries.Add(1)
-	}
-	return attempt, nil
-}
-
-// mayRetry tells whether a call may have one more attempt, and whether the budget has paid for it: not for the retry of a
-// refused connection, which adds nothing to what the callee has to do.
-func (c *Call) mayRetry() (paid bool, err error) {
-	detail := ""
-	switch {
-	case c.retries >= c.Retries().Attempts:
-		detail = fmt.Sprintf("%d attempts failed", c.attempts)
-	case c.last.Result() == health.ConnectError:
-		return false, nil
-	case c.service.budget.spend():
-		return true, nil
-	default:
-		detail = "the callee's retry budget is used up"
-	}
-	return false, &Refusal{Reason: ReasonNoInstance, Service: c.Callee, Detail: detail}
-}
-
-// MayRetry tells whether a call whose last attempt failed may have one more, if there is an instance for it.
-func (c *Call) MayRetry() bool {
-	return c.retries < c.Retries().Attempts && (c.last.Result() == health.ConnectError || c.service.budget.holds())
-}
-
-// pick makes an attempt on an instance that the call hasn't tried; nil if there is none.
-func (c *Call) pick() *Attempt {
-	if c.attempts > 0 {
-		c.refresh()
-	}
-	attempt := c.pickByPlan()
-	if attempt == nil && c.service.state.Load().plan.Load() != c.plan { // whom it knows is banned by now
-		c.follow(c.service.newest())
-		attempt = c.pickByPlan()
-	}
-	return attempt
-}
-
-func (c *Call) pickByPlan() *Attempt {
-	if attempt := c.pickOf(c.path(), false); attempt != nil {
-		return attempt
-	}
-	return c.pickOf(c.path(), true)
-}
-
-// refresh goes by what is known now: instances may have been banned, or have gone, after the call began.
+// refresh sets the call's clock and plan to those of now: instances may have been banned, or have gone, after the call began.
 func (c *Call) refresh() {
 	c.request.Now = c.agent.now()
 	c.follow(c.service.current(c.request.Now))
 }
 
-// follow goes by another plan from now on.
+// follow makes the call go by another plan from now on.
 func (c *Call) follow(now *plan) {
 	other := now.service != c.plan.service
 	if c.plan = now; other {
-		c.direct() // its routes may be others
-	} else if !c.keyed {
+		c.direct() // the document is another one, and its routes may be
+		return
+	}
+	c.path = &now.views[c.view].paths[c.route]
+	if !c.keyed {
 		c.draw()
 	}
 }
 
-// path is where the call's route leads.
-func (c *Call) path() *path { return &c.plan.views[c.view].paths[c.route] }
-
-// pickOf tries the call's own split first, and within it the IDC that is its turn; then what they spill to.
-func (c *Call) pickOf(to *path, panicking bool) *Attempt {
-	if attempt := c.pickIn(to, c.split, panicking); attempt != nil {
-		return attempt
-	}
-	for _, n := range to.order {
-		if n != c.split {
-			if attempt := c.pickIn(to, n, panicking); attempt != nil {
-				return attempt
-			}
-		}
-	}
-	return nil
-}
-
-// saltIDC tells the choice of an IDC from the others that go by the same key.
-const saltIDC = 0x1dc
-
-func (c *Call) pickIn(to *path, split int, panicking bool) *Attempt {
-	t := c.plan.table(to.subsets[split], c.IDC)
-	first, cold := 0, false
-	if len(t.groups) > 1 {
-		first = t.shares.Choose(route.Uniform(c.key, saltIDC))
-	}
-	if first >= 0 && first < len(t.groups) {
-		g := t.groups[first]
-		cold = len(t.groups) > 1 && !panicking && !g.candidates(c.Family).takes(&c.request)
-		if attempt := c.pickFrom(to, split, g, panicking, cold); attempt != nil {
-			return attempt
-		}
-	}
-	for _, n := range t.order {
-		if n != first {
-			if attempt := c.pickFrom(to, split, t.groups[n], panicking, false); attempt != nil {
-				return attempt
-			}
-		}
-	}
-	if cold { // and nobody else can
-		return c.pickFrom(to, split, t.groups[first], panicking, false)
-	}
-	return nil
-}
-
-// pickFrom picks out of a group, and only for a trial if it starts slowly as a whole and this request isn't its own.
-func (c *Call) pickFrom(to *path, split int, g *group, panicking, cold bool) *Attempt {
-	from := g.candidates(c.Family)
-	if len(from.trials) > 0 {
-		if attempt := c.try(to, split, from); attempt != nil {
-			return attempt
-		}
-	}
-	if from.panic != panicking || cold {
-		return nil
-	}
-	chosen := c.choose(from)
-	if chosen == nil {
-		return nil
-	}
-	attempt := c.attempt(chosen, panicking)
-	attempt.stratum = c.stratum(to, split)
-	c.track(attempt, from)
-	return attempt
-}
-
-// mostPassed bounds how many instances a choice passes by that were banned after the plan was made.
-const mostPassed = 16
-
-// choose lets the policy choose; nil if there is nobody.
-func (c *Call) choose(from *candidates) *instance {
-	tried := c.request.Tried
-	for range mostPassed {
-		index := from.policy.Pick(&c.request)
-		if index < 0 {
-			break
-		}
-		chosen := from.instances[index]
-		if from.panic || chosen.pulse.State() == health.Up {
-			c.request.Tried = tried
-			return chosen
-		}
-		c.request.Tried = append(c.request.Tried, chosen.target)
-	}
-	c.request.Tried = tried
-	return nil
-}
-
-// track notes that an attempt is in flight, if the policy goes by that.
-func (c *Call) track(attempt *Attempt, from *candidates) {
-	if c.plan.tracks && !c.HandOut {
-		attempt.tracked = true
-		attempt.instance.target.Began()
-		if c.plan.hashes { // the others look at single instances only
-			attempt.memory = from.memory
-			attempt.memory.Began(c.stripe)
-		}
-	}
-}
-
-func (c *Call) noneLeft() string {
-	total := c.plan.size
-	switch {
-	case total == 0:
-		return "it has no instances"
-	case c.attempts > 0:
-		return fmt.Sprintf("all of its usable instances were tried: %d", c.attempts)
-	case c.Route() >= 0:
-		return fmt.Sprintf("none of its %d instances is one that route %d leads to and serves", total, c.Route())
-	default:
-		return fmt.Sprintf("none of its %d instances serves this caller: they are drained, down, of weight 0, of another IP version, "+
-			"or in an IDC that the caller's has no row for", total)
-	}
-}
-
-// PickAddress makes an attempt on the instance that a program says it has talked to, so that its outcome can be told; nil
-// if the callee has no such instance.
-func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
-	now := call.service.state.Load()
-	index, found := now.view.Find(address)
-	if !found {
-		return nil
-	}
-	attempt := call.attempt(now.instances[index], false)
-	if !call.keyed {
-		call.key = 0 // there may have been one when the instance was chosen
-	}
-	if split := call.splitOf(attempt.instance); split >= 0 {
-		attempt.stratum = call.stratum(call.path(), split)
-	}
-	return attempt
-}
-
-// splitOf returns the split of the call's route that an instance belongs to, its own if that is one; −1 if none is.
-func (c *Call) splitOf(i *instance) int {
-	to := c.path()
-	if to.route == nil || len(to.route.Splits) == 0 || hasLabels(i, to.route.Splits[c.split].Labels) {
-		return c.split
-	}
-	return slices.IndexFunc(to.route.Splits, func(s route.Split) bool { return hasLabels(i, s.Labels) })
-}
-
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.
-func (c *Call) Answered(attempt *Attempt) { c.answer = attempt }
+func (c *Call) Answered(attempt *Attempt) {
+	c.answer = attempt
+	attempt.headed()
+}
 
-// End closes the accounts of a call that began, with the HTTP status that the caller got. It counts once.
+// End counts a call that began, with the HTTP status that the caller got: once, however often it is called.
 func (c *Call) End(code int) {
 	if c.ended || c.line == nil {
 		return

@@ -5,28 +5,23 @@
 //	Done  → what an attempt's outcome means for the instance
 //	End   → the accounts of the whole call
 //
-// A face fills a Call, begins it, and for each attempt picks an instance, talks to it and says what became of it. Done
-// counts once for an attempt; a second call of it changes nothing, and one for an attempt that began before the instance
-// was last banned or came back says nothing about its health.
+// A face (the HTTP handler of a mode) fills a Call, begins it, and for each attempt picks an instance, talks to it and says what
+// became of it. Done counts once for an attempt; a second call of it changes nothing. The outcome of an attempt that began
+// before the instance was last banned or came back says nothing about its health.
 //
 // How a call finds its instance:
 //
-//   - Documents, topology and bans make a plan of a callee (plan.go), when the first call needs it. It never changes; the
-//     next ban or document makes another one.
-//   - Begin goes by the plan once per call: the line view by the caller's name, then a route and one of its splits (package
-//     route).
-//   - Pick goes within the split by the IDC table of the caller, and the policy (package balance) chooses. What is left over
-//     spills, first to the table's other IDCs, then to the route's other splits; and all that again in panic, among the
-//     banned.
+//   - A callee's documents, the topology and the bans are compiled into a plan (plan.go), when the first call needs it. A plan
+//     never changes; after the next ban or document another one is made.
+//   - Begin looks up in the plan, once per call, the view that holds for the caller, then a route and one of its splits
+//     (package route).
+//   - Pick chooses a group of instances within the split by the IDC table of the caller, and an instance of the group by the
+//     policy (package balance). A call that finds none goes on to the table's other IDCs, then to the route's other splits;
+//     then to all of these again, to groups that are in panic, where banned instances may be chosen too.
 //   - Pick called again is a retry, as far as attempts and the budget allow (budget.go). Hedge is a second attempt beside a
 //     late first one (hedging.go), late by the live latency (latencies.go).
-//   - Done feeds package health, what the policy goes by, the penalties for bad codes, and the live latency.
-//
-// What comes later has its place:
-//
-//   - the fuse (package fuse): Begin asks it for the first attempt, mayRetry and Hedge for each further one, by Call.Level
-//     and Call.Class; Done feeds it.
-//   - the avalanche's sets: Call.Timeouts and Call.Retries choose between them.
-//   - bans by the sequential test and by deviation, half open: package health, fed by Done; newCandidates asks it who may be
-//     chosen.
+//   - Done feeds package health, what the policy goes by, the penalties for bad codes, and the live latency. Package health
+//     tells its bans and returns back (service.go), which makes the next plan.
+//   - In an avalanche the fuse (fusing.go, package fuse) admits or refuses calls and retries by their weight, no hedges are
+//     made, and Call.Timeouts and Call.Retries are the avalanche's. Package health hands the fuse the outcomes.
 package agent

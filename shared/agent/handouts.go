@@ -10,13 +10,13 @@ import (
 const (
 	// handoutLife is how long a hand-out may be reported.
 	handoutLife = 5 * time.Minute
-	// maxHandouts bounds the table. Beyond it the oldest hand-outs can no longer be reported, which is neutral: they count
-	// as programs that didn't call back.
+	// maxHandouts bounds the table. Beyond it the oldest hand-outs can no longer be reported. They count for nothing then, as if
+	// the program hadn't called back.
 	maxHandouts = 1 << 16
 )
 
-// handouts holds the attempts that programs make by themselves, by ids that can't be guessed, so that nobody reports on
-// what he wasn't given.
+// handouts holds the attempts that programs make by themselves, by ids that can't be guessed, so that a program can report only
+// on an instance that it was given.
 type handouts struct {
 	mu    sync.Mutex
 	byID  map[string]*list.Element // of queue
@@ -30,7 +30,7 @@ type handout struct {
 }
 
 // HandOut lets a program make an attempt by itself and returns the id by which it may report on it: once, within 5
-// minutes. A hand-out that is never reported is neutral.
+// minutes. A hand-out that is never reported counts for nothing.
 func (a *Agent) HandOut(attempt *Attempt) string { return a.handouts.put(attempt) }
 
 // HandedOut returns the attempt of an id, once; nil if it was reported before, has expired, or never was. An attempt on

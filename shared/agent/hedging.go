@@ -7,30 +7,30 @@ import (
 	"github.com/ufc-mesh/ufc/shared/health"
 )
 
-// hedging is what a callee's hedges have come to. A hedge is a second attempt beside a first one that is late: the quicker
-// one is the response (Dean, Barroso: The Tail at Scale, 2013).
+// hedging is what is known of a callee's hedges. A hedge is a second attempt beside a first one that is late: the response is
+// that of the quicker one (Dean, Barroso: The Tail at Scale, 2013).
 type hedging struct {
 	latencies latencies
 	budget    bucket
 
 	won, lost, failed atomic.Uint64
-	// recent counts the hedges since they were last judged, and those of them that won in the high half.
+	// recent counts, in its low 32 bits, the hedges since they were last judged, and in its high 32 bits those of them that won.
 	recent atomic.Uint64
 	off    atomic.Int64 // until when none is made, by the agent's clock
 }
 
 const (
-	// judgeHedges is how many hedges are judged at once. If under a tenth of them won, being late says nothing here, and
-	// hedges only add load: none is made for hedgePause.
+	// judgeHedges is how many hedges are judged together. If under a tenth of them won, a second attempt is no quicker than a late
+	// first one, and hedges only add load: none is made for hedgePause.
 	judgeHedges = 20
 	hedgePause  = time.Minute
 )
 
-// HedgeAfter returns how long the first attempt of a call may take until a second one is worth it; false: none is. The
-// call must have begun.
+// HedgeAfter returns how long the first attempt of a call may take until a second one is worth it; false: none is. It also adds
+// the call's share to the hedge budget: it is to be called once per call, after Begin.
 func (c *Call) HedgeAfter() (time.Duration, bool) {
 	policy, h := c.Service().Hedge, &c.service.hedging
-	if policy == nil || c.HandOut {
+	if policy == nil || c.HandOut || c.service.fuse.Avalanche() {
 		return 0, false
 	}
 	h.budget.earn(policy.Budget)
@@ -47,7 +47,7 @@ func (c *Call) Hedge() *Attempt {
 		return nil
 	}
 	c.refresh()
-	attempt := c.pickOf(c.path(), false)
+	attempt := c.pickOnRoute(false)
 	if attempt == nil {
 		c.service.hedging.budget.earn(1)
 		return nil
@@ -56,8 +56,9 @@ func (c *Call) Hedge() *Attempt {
 	return attempt
 }
 
-// observe learns from an attempt. One that was given up after the time at which a hedge begins, as when the hedge was
-// quicker, took at least so long: without it the late ones would be missing from the distribution, and it would shrink.
+// observe adds an attempt's latency to the distribution. An attempt that was canceled after the time at which a hedge begins,
+// as when the hedge was quicker, would have taken at least so long: without it the late ones would be missing, and the
+// percentile would shrink.
 func (h *hedging) observe(now time.Duration, result health.Result, latency time.Duration) {
 	if result == health.OK || result == health.Canceled && latency > h.latencies.last() && h.latencies.last() > 0 {
 		h.latencies.observe(now, latency)
@@ -71,7 +72,7 @@ func (h *hedging) settle(hedge *Attempt, won bool) {
 	case won:
 		h.won.Add(1)
 		more |= 1 << 32
-	case hedge.Result().Failure():
+	case hedge.result().Failure():
 		h.failed.Add(1)
 	default:
 		h.lost.Add(1)

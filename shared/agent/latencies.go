@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// latencies is the live distribution of a callee's latency: of the last 10 to 20 seconds, or longer if too little came.
+// latencies is the live distribution of a callee's latency: over the last 10 to 20 seconds, or longer if there were too few
+// attempts.
 //
-// The buckets are logarithmic, 8 to an octave, so that a quantile is at most 9 % too high, over 10 octaves of microseconds
-// and 12 more (HdrHistogram's layout).
+// The buckets are those of HdrHistogram: 30 octaves from 8 µs to 2.4 hours, each in 8 equal parts. A quantile is told as the upper
+// end of its bucket, and is so at most 12.5 % too high.
 type latencies struct {
 	windows [2]atomic.Pointer[window] // the one in use, and the one before
-	mu      sync.Mutex                // of who turns the windows, and of who computes
-	cached  atomic.Int64              // the last quantile, in nanoseconds; 0: too little is known
-	fresh   atomic.Int64              // until when it holds, by the agent's clock
+	mu      sync.Mutex                // held to begin a window and to compute a quantile
+	cached  atomic.Int64              // the quantile computed last, in nanoseconds; 0: too little was known
+	fresh   atomic.Int64              // until when cached holds, by the agent's clock
 }
 
 type window struct {
@@ -32,7 +33,7 @@ const (
 )
 
 func latencyBucket(latency time.Duration) int {
-	micros := uint64(max(latency.Microseconds(), 8)) // below it, buckets would be under a microsecond wide
+	micros := uint64(max(latency.Microseconds(), 8)) // below 8 µs, buckets would be narrower than a microsecond
 	octave := bits.Len64(micros) - 1
 	return min((octave-3)*8+int(micros>>(octave-3)&7), latencyBuckets-1)
 }

@@ -13,7 +13,7 @@ const unknown = "unknown"
 // line is what is counted of one caller's calls to one callee.
 type line struct {
 	caller   string
-	known    atomic.Pointer[service] // the caller; nil: unknown
+	known    atomic.Pointer[service] // the caller's own service; nil: no document names it
 	duration prometheus.Observer     // nil for unknown callees
 	requests copyMap[requestKey, tally[atomic.Uint64]]
 	usual    atomic.Pointer[usual]
@@ -27,7 +27,7 @@ type requestKey struct {
 	code int
 }
 
-// usual is the entry of requests that was made first. Nearly all calls are like it, and it takes no hashing to find.
+// usual is the first entry of requests. Nearly all calls have the same key, and are counted here without a look-up in the map.
 type usual struct {
 	key   requestKey
 	count tally[atomic.Uint64]
@@ -87,12 +87,4 @@ func (l *line) ended() (last time.Duration) {
 		last = max(last, time.Duration(l.last[n].value.Load()))
 	}
 	return last
-}
-
-// sum adds up a counter.
-func sum(count tally[atomic.Uint64]) (total uint64) {
-	for n := range count {
-		total += count[n].value.Load()
-	}
-	return total
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/route"
 )
 
 // durationBuckets are the classic buckets, in seconds, from a cache's answer to the default total timeout.
@@ -35,6 +36,8 @@ var (
 	cappedDesc         = desc("ufc_capped_total", "Bans that the cap didn't allow, by reason; of an instance at most one a minute.", "callee", "reason")
 	bannedDesc         = desc("ufc_banned_instances", "Instances banned now.", "callee")
 	panicDesc          = desc("ufc_panic", "1 while every serving instance is banned, and one is chosen all the same.", "callee")
+	admittedDesc       = desc("ufc_fuse_admitted_ratio", "Share of the requests of the last two seconds that the fuse admitted.", "callee")
+	avalancheDesc      = desc("ufc_avalanche", "1 while the fuse limits what is sent to the callee.", "callee")
 	callbacksDesc      = desc("ufc_callbacks_total", "Results reported by programs.", "callee", "result")
 	configRevisionDesc = desc("ufc_config_revision", "The revision of etcd that the configuration stands at.")
 	configAgeDesc      = desc("ufc_config_age_seconds", "Time since etcd last said that the configuration is current.")
@@ -57,7 +60,7 @@ func (a *Agent) CountCallback(callee, result string) {
 func (a *Agent) Describe(descs chan<- *prometheus.Desc) {
 	a.duration.Describe(descs)
 	for _, d := range []*prometheus.Desc{
-		requestsDesc, attemptsDesc, retriesDesc, hedgesDesc, refusedDesc, bansDesc, cappedDesc, bannedDesc, panicDesc, callbacksDesc,
+		requestsDesc, attemptsDesc, retriesDesc, hedgesDesc, refusedDesc, bansDesc, cappedDesc, bannedDesc, panicDesc, admittedDesc, avalancheDesc, callbacksDesc,
 		configRevisionDesc, configAgeDesc, configRejectedDesc, servicesDesc, instancesDesc,
 	} {
 		descs <- d
@@ -126,6 +129,7 @@ func (s *service) collect(emit emitter) {
 		panicking = 1
 	}
 	emit.gauge(panicDesc, panicking, s.name)
+	s.collectFuse(emit)
 }
 
 func (l *line) collect(emit emitter, callee string) {
@@ -146,6 +150,20 @@ func (st *state) banned() int {
 		}
 	}
 	return count
+}
+
+// panicking tells whether under half of the serving instances are up, so that banned ones may be chosen too.
+func (st *state) panicking(idcs *route.IDCs) bool {
+	serving, left := 0, 0
+	for _, i := range st.instances {
+		if st.byHand.leave(i.Instance, idcs) {
+			serving++
+			if i.pulse.State() == health.Up {
+				left++
+			}
+		}
+	}
+	return health.Under(left, serving)
 }
 
 // Interface guard.

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"net/netip"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -28,18 +27,20 @@ type plan struct {
 	random   func() uint64
 	size     int // instances of the callee, whoever may be chosen
 	key      route.Key
-	hashes   bool          // the policy goes by a key
-	tracks   bool          // the policy goes by what is in flight
-	learns   bool          // the policy goes by latency
-	checks   bool          // the agent checks the instances by itself
-	badCodes []badCode     // by code
-	views    []view        // the line view; the last one takes every caller
+	hashes   bool // the policy goes by a key
+	tracks   bool // the policy goes by what is in flight
+	learns   bool // the policy goes by latency
+	checks   bool // the agent checks the instances by itself
+	badCodes []badCode
+	drops    []drop
+	views    []view        // the first one that matches the caller holds; the last one matches all
 	made     time.Duration // by the agent's clock
 	cost     atomic.Int64  // time that it took to make, lists of candidates included
 }
 
-// rest is how many times as long as it took to make, a plan serves at least, though bans have changed: making plans takes a
-// tenth of a core at most, when thousands of instances die one after another. Who was banned since is passed by.
+// rest is for how many times the time that it took to make a plan serves at least, even if bans have changed since. So making
+// plans takes a tenth of a core at most, when thousands of instances die one after another. Instances that were banned since
+// are skipped (choose).
 const rest = 9
 
 // rested tells whether another plan may take the place of this one, which bans have outdated.
@@ -50,18 +51,18 @@ func (p *plan) rested(now time.Duration) bool {
 // view is what holds for some callers.
 type view struct {
 	callers route.Globs
-	level   int            // of the calls; 0: the caller's own
-	service *model.Service // with what differs for these callers
+	level   int            // importance of the calls; 0: the caller's own
+	service *model.Service // the callee's document, with what is overridden for these callers
 	routes  *route.Table
 	paths   []path // by route; the last one is for what no route matches
 }
 
 // path is where the requests of one route go.
 type path struct {
-	first   int          // number of its first subset among all of the view's
-	route   *route.Route // nil: none matched
+	first   int          // number of its first subset among all subsets of the view
+	route   *route.Route // nil: this is the path of requests that match no route
 	subsets []*subset    // by split; one of all instances if there is no split
-	order   []int        // of the subsets, the largest share first: whom the requests spill to
+	order   []int        // indexes of the subsets, the largest share first: what requests spill to
 }
 
 // subset is the instances that have some labels.
@@ -71,20 +72,20 @@ type subset struct {
 	tables     map[string]*table // by the caller's logical IDC
 }
 
-// table is a subset by IDC, in the shares that some callers' traffic goes there.
+// table is a subset's groups by IDC, with the shares of some callers' traffic that go to them.
 type table struct {
-	groups []*group // by row; the last one, of instances whose IDC is unknown, has no share
+	groups []*group // by row; last the instances whose IDC is unknown, if there are any: their share is 0
 	shares route.Shares
-	order  []int // of the groups, the largest share first
+	order  []int // indexes of the groups, the largest share first: what requests spill to
 }
 
-// badCode is a status that costs an instance part of its share.
+// badCode is a status for which an instance's weight is multiplied by a factor, 0–1.
 type badCode struct {
 	code   int
 	factor float64
 }
 
-// current returns the plan to go by, which may be one that doesn't know of the last bans yet.
+// current returns the plan to go by. It may have been made before the last bans.
 func (s *service) current(at time.Duration) *plan {
 	now, here := s.state.Load(), s.agent.place.Load()
 	if p := now.plan.Load(); p != nil && p.place == here {
@@ -96,7 +97,7 @@ func (s *service) current(at time.Duration) *plan {
 	return s.newest()
 }
 
-// newest returns the plan of what is known now.
+// newest returns the plan of the present state, made now if there is none.
 func (s *service) newest() *plan {
 	s.planning.Lock()
 	defer s.planning.Unlock()
@@ -119,6 +120,7 @@ func (s *service) compile(now *state, here *place) *plan {
 		learns:   document.Balance.Policy == model.EWMA,
 		checks:   document.Check != nil,
 		badCodes: compileBadCodes(document.Ban.BadCodes),
+		drops:    compileDrops(document.Drop),
 	}
 	c := &compiler{plan: p, all: now.instances, byHand: now.byHand, subsets: map[string]*subset{}}
 	for n := range document.Callers {
@@ -146,15 +148,15 @@ func compileBadCodes(factors map[string]float64) (codes []badCode) {
 	return codes
 }
 
-// view returns the view of a caller, and its index.
-func (p *plan) view(caller string) (int, *view) {
+// viewOf returns the index of a caller's view.
+func (p *plan) viewOf(caller string) int {
 	last := len(p.views) - 1
 	for n := range p.views[:last] {
 		if p.views[n].callers.Match(caller) {
-			return n, &p.views[n]
+			return n
 		}
 	}
-	return last, &p.views[last]
+	return last
 }
 
 // table returns the table for a caller in an IDC.
@@ -172,8 +174,8 @@ func (p *plan) table(of *subset, idc string) *table {
 type compiler struct {
 	plan    *plan
 	all     []*instance
-	byHand  map[netip.AddrPort]*model.HandBan // who may not be chosen
-	subsets map[string]*subset                // by labels: routes often name the same ones
+	byHand  handBans           // who may not be chosen
+	subsets map[string]*subset // by labels: routes often name the same ones
 }
 
 func (c *compiler) view(service *model.Service) view {

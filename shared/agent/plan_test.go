@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -47,10 +46,7 @@ func (r *rig) send(t testing.TB, like *Call, n int) map[string]int {
 	t.Helper()
 	counts := map[string]int{}
 	for range n {
-		call := &Call{Callee: like.Callee, Caller: like.Caller, IDC: like.IDC, Key: like.Key, Attributes: like.Attributes}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: like.Callee, Caller: like.Caller, IDC: like.IDC, Key: like.Key, Attributes: like.Attributes})
 		attempt, err := r.Pick(call)
 		if err != nil {
 			counts[err.(*Refusal).Reason]++
@@ -202,28 +198,13 @@ func TestBannedIDCSpillsByTheTable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, at("shop", "10.0.0.1:80", "bj-a"), at("shop", "10.0.0.2:80", "gz-a"),
 			topology(map[string][]model.IDCWeight{"north": {{To: "north", Weight: 100}, {To: "south", Weight: 0}}}))
-		kill := func(address string) {
-			r.dead.Store(netip.MustParseAddrPort(address), true)
-			call := &Call{Callee: "shop", HandOut: true}
-			if err := r.Begin(call); err != nil {
-				t.Fatal(err)
-			}
-			r.PickAddress(call, netip.MustParseAddrPort(address)).Done(Outcome{Result: health.ConnectError})
-			synctest.Wait()
-		}
-		kill("10.0.0.1:80")
-		call := &Call{Callee: "shop"}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
+		r.kill(t, "shop", "10.0.0.1:80")
+		call := r.begin(t, &Call{Callee: "shop"})
 		if attempt, err := r.Pick(call); err != nil || attempt.HostPort != "10.0.0.2:80" || attempt.Panic {
 			t.Errorf("all of north is banned: %+v %v", attempt, err)
 		}
-		kill("10.0.0.2:80")
-		call = &Call{Callee: "shop"}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
+		r.kill(t, "shop", "10.0.0.2:80")
+		call = r.begin(t, &Call{Callee: "shop"})
 		if attempt, err := r.Pick(call); err != nil || attempt.HostPort != "10.0.0.1:80" || !attempt.Panic {
 			t.Errorf("everybody is banned: %+v %v", attempt, err)
 		}
@@ -234,10 +215,7 @@ func TestBannedIDCSpillsByTheTable(t *testing.T) {
 func TestRetriesSpillToTheNextIDC(t *testing.T) {
 	r := newRig(t, at("shop", "10.0.0.1:80", "bj-a"), at("shop", "10.0.0.2:80", "gz-a"),
 		topology(map[string][]model.IDCWeight{"north": {{To: "north", Weight: 100}, {To: "south", Weight: 0}}}))
-	call := &Call{Callee: "shop"}
-	if err := r.Begin(call); err != nil {
-		t.Fatal(err)
-	}
+	call := r.begin(t, &Call{Callee: "shop"})
 	for n, want := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
 		attempt, err := r.Pick(call)
 		if err != nil || attempt.HostPort != want {
@@ -263,10 +241,7 @@ func TestLineView(t *testing.T) {
 		}))
 	f := func(caller string, level int, read model.Duration, attempts int, pool string) {
 		t.Helper()
-		call := &Call{Callee: "shop", Caller: caller}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop", Caller: caller})
 		if call.Level() != level || call.Timeouts().Read != read || call.Retries().Attempts != attempts || call.Timeouts().Write != 5*second {
 			t.Errorf("caller %q: level %d, timeouts %+v, retries %+v", caller, call.Level(), call.Timeouts(), call.Retries())
 		}
@@ -287,14 +262,8 @@ func TestNewDocumentsDontTouchCallsUnderWay(t *testing.T) {
 		documented("shop", func(s *model.Service) {
 			s.Routes = []model.Route{{Match: model.Match{Path: "/a"}}, {Split: []model.Split{{Labels: map[string]string{"version": "v1"}, Weight: 1}}}}
 		}))
-	call := &Call{Callee: "shop"}
-	if err := r.Begin(call); err != nil {
-		t.Fatal(err)
-	}
-	first, err := r.Pick(call)
-	if err != nil {
-		t.Fatal(err)
-	}
+	call := r.begin(t, &Call{Callee: "shop"})
+	first := r.pick(t, call)
 	first.Done(Outcome{Result: health.ReadError})
 	r.catalog.Apply(2, []model.Record{documented("shop", func(s *model.Service) { s.Retries.Normal.Attempts = 0 })}) // no routes any more
 	if second, err := r.Pick(call); err != nil || second.HostPort == first.HostPort {
@@ -327,14 +296,8 @@ func TestBadCodesCutTheShare(t *testing.T) {
 		r := newRig(t, append(instances("shop", "10.0.0.1:80", "10.0.0.2:80"), documented("shop", func(s *model.Service) {
 			s.Ban.BadCodes = map[string]float64{"503": 0.5}
 		}))...)
-		call := &Call{Callee: "shop"}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
-		attempt, err := r.Pick(call)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop"})
+		attempt := r.pick(t, call)
 		attempt.Done(Outcome{Result: health.OK, Code: 503})
 		bad := attempt.HostPort
 		if counts := r.send(t, &Call{Callee: "shop"}, 3000); !about(counts[bad], 3000, 1./3) {
@@ -354,14 +317,8 @@ func TestInFlightIsCountedWhereThePolicyGoesByIt(t *testing.T) {
 	}))...)
 	var open []*Attempt
 	for range 10 {
-		call := &Call{Callee: "shop"}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
-		attempt, err := r.Pick(call)
-		if err != nil {
-			t.Fatal(err)
-		}
+		call := r.begin(t, &Call{Callee: "shop"})
+		attempt := r.pick(t, call)
 		open = append(open, attempt)
 	}
 	for _, backend := range r.Backends("shop") {
@@ -403,13 +360,7 @@ func TestABanMovesOnlyItsOwnKeys(t *testing.T) {
 			return found
 		}
 		before := where()
-		r.dead.Store(netip.MustParseAddrPort("10.0.0.7:80"), true)
-		call := &Call{Callee: "shop", HandOut: true}
-		if err := r.Begin(call); err != nil {
-			t.Fatal(err)
-		}
-		r.PickAddress(call, netip.MustParseAddrPort("10.0.0.7:80")).Done(Outcome{Result: health.ConnectError})
-		synctest.Wait()
+		r.kill(t, "shop", "10.0.0.7:80")
 		moved := 0
 		for client, now := range where() {
 			switch {
@@ -430,7 +381,7 @@ func TestABanMovesOnlyItsOwnKeys(t *testing.T) {
 }
 
 func TestHotIsOneCacheLine(t *testing.T) {
-	if size := unsafe.Sizeof(hot{}); size != 64 { // Go aligns what is as large as a power of two
+	if size := unsafe.Sizeof(hot{}); size != 64 {
 		t.Errorf("%d bytes", size)
 	}
 }
@@ -454,11 +405,8 @@ func TestSlowStartOfAFamilyStaysInItsIDC(t *testing.T) {
 			records = append(records, at("shop", fmt.Sprintf("[2001:db8::%d]:80", n+1), "bj-a"))
 		}
 		r := newRig(t, records...)
-		dead := netip.MustParseAddrPort("10.0.0.1:80")
-		r.dead.Store(dead, true)
-		r.PickAddress(r.begin(t, &Call{Callee: "shop", HandOut: true}), dead).Done(Outcome{Result: health.ConnectError})
-		synctest.Wait()
-		r.dead.Delete(dead)
+		r.kill(t, "shop", "10.0.0.1:80")
+		r.dead.Clear()
 		for time.Sleep(11 * time.Second); r.service("shop").state.Load().banned() > 0; time.Sleep(time.Second) {
 		}
 		far := 0
@@ -486,18 +434,9 @@ func TestAnOutdatedPlanPassesTheBannedBy(t *testing.T) {
 			s := r.service("shop")
 			costly := s.current(r.now())
 			costly.cost.Store(int64(time.Second))
-			ban := func(address string) {
-				r.dead.Store(netip.MustParseAddrPort(address), true)
-				for _, i := range s.state.Load().instances {
-					if i.hostPort == address {
-						s.health.Record(0, &health.Observation{Instance: i.health, Slot: i.pulse.Slot(), Result: health.ConnectError})
-					}
-				}
-				synctest.Wait()
-			}
 			dead := []string{"10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"}
 			for n, address := range dead[:2] {
-				ban(address)
+				r.kill(t, "shop", address)
 				if s.current(r.now()) != costly {
 					t.Fatalf("%s: ban %d: a new plan at once", policy, n+1)
 				}
@@ -507,8 +446,8 @@ func TestAnOutdatedPlanPassesTheBannedBy(t *testing.T) {
 					}
 				}
 			}
-			ban(dead[2])
-			ban("10.0.0.4:80") // nobody is left whom the old plan knows
+			r.kill(t, "shop", dead[2])
+			r.kill(t, "shop", "10.0.0.4:80") // the old plan knows no instance any more that is up
 			r.spread(t, "shop", 10)
 			if s.current(r.now()) == costly {
 				t.Errorf("%s: the old plan still serves, which knows nobody", policy)

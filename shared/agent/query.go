@@ -14,7 +14,7 @@ import (
 var ErrSelector = errors.New("nothing is selected")
 
 // Query answers what the agent remembers, for people who debug: request_info^SERVICE, backend_info^SERVICE[^BACKEND],
-// ban_info[^SERVICE], explain^SERVICE[^INSTANCE] and config_info[^SERVICE], split at the ^. The answer marshals to JSON.
+// ban_info[^SERVICE], fuse_info[^SERVICE], explain^SERVICE[^INSTANCE] and config_info[^SERVICE], split at the ^. The answer marshals to JSON.
 func (a *Agent) Query(selector []string) (any, error) {
 	if len(selector) == 0 {
 		return nil, fmt.Errorf("%w: empty path", ErrSelector)
@@ -29,6 +29,8 @@ func (a *Agent) Query(selector []string) (any, error) {
 		answer, most = a.backendInfo, 2
 	case "ban_info":
 		answer = a.banInfo
+	case "fuse_info":
+		answer = a.fuseInfo
 	case "explain":
 		answer, most = a.explain, 2
 	case "config_info":
@@ -42,7 +44,7 @@ func (a *Agent) Query(selector []string) (any, error) {
 	return answer(args)
 }
 
-// known returns the service that the first argument names.
+// known returns the service that the first argument of a query names; first is the query's first segment, for the error.
 func (a *Agent) known(first string, args []string) (*service, error) {
 	if len(args) == 0 {
 		return nil, fmt.Errorf("%w: %s needs a service: %s^SERVICE", ErrSelector, first, first)
@@ -97,10 +99,10 @@ type BackendInfo struct {
 	State    model.State       `json:"state"`
 	Banned   *BanInfo          `json:"banned,omitempty"`
 	Bans     uint64            `json:"ban_cnt"`
-	Failures int               `json:"window_failures"`      // among the last outcomes
+	Failures int               `json:"window_failures"`      // among the callee's last 1,000 to 2,000 outcomes
 	InFlight int               `json:"in_flight,omitempty"`  // under policies that go by it
 	Latency  float64           `json:"latency_ms,omitempty"` // estimate, under policy ewma
-	Share    float64           `json:"share"`                // of its weight that it gets, 0–1: slow start, bad codes
+	Share    float64           `json:"share"`                // part of its weight in force, 0–1: slow start, bad codes, slowness
 	Outcomes map[string]uint64 `json:"outcomes,omitempty"`
 }
 
@@ -114,34 +116,36 @@ type BanInfo struct {
 	Failures   int           `json:"failures"`
 	ProbeError string        `json:"probe_error,omitempty"`
 	By         string        `json:"by,omitempty"`  // who banned it by hand
-	Why        string        `json:"why,omitempty"` // what he said, or the neighbour
+	Why        string        `json:"why,omitempty"` // why, as the operator or the neighbour said
 }
 
-func newBanInfo(backend string, ban health.BanInfo) *BanInfo {
+// banOf returns the ban of an instance, the one by hand if it has two; nil: none.
+func (st *state) banOf(i *instance) *BanInfo {
+	if ban := st.byHand[i.Address]; ban != nil {
+		return &BanInfo{Reason: health.ByHand, Since: ban.Since.UTC(), Until: ban.Until.UTC(), By: ban.By, Why: ban.Reason}
+	}
+	ban, banned := i.health.Ban()
+	if !banned {
+		return nil
+	}
 	info := &BanInfo{
-		Backend: backend, Reason: ban.Reason, Since: ban.Since.UTC(), Until: ban.Until.UTC(), Failures: ban.Failures,
+		Reason: ban.Reason, Since: ban.Since.UTC(), Until: ban.Until.UTC(), Failures: ban.Failures,
 		HalfOpen: ban.HalfOpen, ProbeError: ban.LastErr,
 	}
-	if ban.Reason == health.ByNeighbour { // what he said, not what a probe did
+	if ban.Reason == health.ByNeighbour { // what the neighbour said: no probe of this agent's has failed
 		info.Why, info.ProbeError = info.ProbeError, ""
 	}
 	return info
 }
 
-func handBanInfo(backend string, ban *model.HandBan) *BanInfo {
-	return &BanInfo{Backend: backend, Reason: health.ByHand, Since: ban.Since.UTC(), Until: ban.Until.UTC(), By: ban.By, Why: ban.Reason}
-}
-
-func (i *instance) info(now time.Duration) BackendInfo {
+func (st *state) backend(i *instance, now time.Duration) BackendInfo {
 	counts := i.health.Counts()
 	info := BackendInfo{
 		Bans: counts.Bans, Failures: counts.Failures,
 		Backend: i.hostPort, IDC: i.IDC, Weight: i.Weight, Labels: i.Labels, State: i.State,
 		InFlight: i.target.InFlight(), Share: i.target.Factor(now),
 		Latency: float64(i.target.Latency(now)) / float64(time.Millisecond),
-	}
-	if ban, banned := i.health.Ban(); banned {
-		info.Banned = newBanInfo("", ban)
+		Banned:  st.banOf(i),
 	}
 	for result, count := range counts.Outcomes {
 		if count > 0 {
@@ -163,11 +167,7 @@ func (a *Agent) Backends(service string) []BackendInfo {
 	all := []BackendInfo{}
 	now := s.state.Load()
 	for _, i := range now.instances {
-		info := i.info(a.now())
-		if ban := now.byHand[i.Address]; ban != nil {
-			info.Banned = handBanInfo("", ban)
-		}
-		all = append(all, info)
+		all = append(all, now.backend(i, a.now()))
 	}
 	return all
 }
@@ -203,12 +203,9 @@ func (a *Agent) banInfo(args []string) (any, error) {
 	for name, s := range services {
 		now := s.state.Load()
 		for _, i := range now.instances {
-			if ban := now.byHand[i.Address]; ban != nil {
-				bans[name] = append(bans[name], handBanInfo(i.hostPort, ban))
-				continue
-			}
-			if ban, banned := i.health.Ban(); banned {
-				bans[name] = append(bans[name], newBanInfo(i.hostPort, ban))
+			if ban := now.banOf(i); ban != nil {
+				ban.Backend = i.hostPort
+				bans[name] = append(bans[name], ban)
 			}
 		}
 	}

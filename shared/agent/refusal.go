@@ -3,7 +3,9 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"strconv"
 )
 
 // The reasons why UFC itself answers instead of an instance: the values of x-ufc-error.
@@ -20,6 +22,8 @@ const (
 	ReasonWrite          = "write"           // the request could not be sent
 	ReasonRead           = "read"            // no response could be read
 	ReasonDeadline       = "deadline"        // the call's time is over
+	ReasonFused          = "fused"           // the callee is overloaded, and requests of this weight aren't admitted
+	ReasonDropped        = "dropped"         // the callee's document drops this caller's requests
 )
 
 var statusByReason = map[string]int{
@@ -31,7 +35,13 @@ var statusByReason = map[string]int{
 	ReasonNotSynced:      http.StatusServiceUnavailable,
 	ReasonNoInstance:     http.StatusServiceUnavailable,
 	ReasonDeadline:       http.StatusGatewayTimeout,
+	ReasonFused:          http.StatusServiceUnavailable,
+	ReasonDropped:        http.StatusServiceUnavailable,
 }
+
+// retryWithin is how many seconds clients of a fused callee are asked to wait at most. Each is told another number, so that they
+// don't come back at one time.
+const retryWithin = 5
 
 // Refusal is the error of a call that UFC ends by itself.
 type Refusal struct {
@@ -78,6 +88,9 @@ func (r *Refusal) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	header.Set("Content-Type", "application/problem+json")
 	header.Set("X-Ufc-Error", r.Reason)
 	header.Set("Cache-Control", "no-store")
+	if r.Reason == ReasonFused {
+		header.Set("Retry-After", strconv.Itoa(1+rand.IntN(retryWithin)))
+	}
 	w.WriteHeader(r.Status())
 	// The client may be gone; there is nobody else to tell.
 	_, _ = w.Write(append(body, '\n'))

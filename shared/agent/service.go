@@ -1,23 +1,23 @@
 package agent
 
 import (
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
 	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/fuse"
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/route"
 )
 
 // instance is one instance as the agent uses it: its document, and what lives on when the document changes. What every
-// attempt needs is in here, be it copied out of the document: one cache line.
+// attempt needs is in here, even if it is copied from the document: so an attempt reads one cache line.
 type instance struct {
 	target   *balance.Target
-	pulse    *health.Pulse // of health
+	pulse    *health.Pulse // that of health
 	health   *health.Instance
 	hostPort string
 	idc      string // physical
@@ -37,25 +37,25 @@ func (i *instance) with(record *model.Instance) *instance {
 	return &next
 }
 
-// hot is what every attempt on an instance writes: one cache line, which the cores that share an agent have to pass to and
-// fro.
+// hot is what every attempt on an instance writes. It is one cache line, since the cores that share an agent have to pass each
+// line that they write to each other.
 type hot struct {
 	target balance.Target
 	pulse  health.Pulse
-	_      [8]byte // Go aligns what is as large as a power of two
+	_      [8]byte // to 64 bytes: allocations of that size are aligned to it
 }
 
 // state is a callee at one moment. It never changes, but for its plan, which is made when it is needed: a change of the
 // documents or of a ban makes another state.
 type state struct {
 	view      *catalog.View
-	instances []*instance                       // in the view's order
-	byHand    map[netip.AddrPort]*model.HandBan // obeyed; mostly nil
+	instances []*instance // in the view's order
+	byHand    handBans    // mostly nil
 	plan      atomic.Pointer[plan]
 	outdated  *plan // of the same documents, made before bans changed; nil: none
 }
 
-// again is the same state without a plan, for when bans have changed.
+// again returns the same state without a plan, to be put in force when bans have changed.
 func (st *state) again() *state {
 	next := &state{view: st.view, instances: st.instances, byHand: st.byHand, outdated: st.plan.Load()}
 	if next.outdated == nil {
@@ -79,17 +79,19 @@ func (f Family) has(i *instance) bool {
 	return f == AnyFamily || (f == IPv4) == i.Address.Addr().Is4()
 }
 
-// service is a callee as long as documents know it.
+// service is a callee, as long as a document names it or a ban of its instances stands.
 type service struct {
 	name     string
 	agent    *Agent
 	health   *health.Service
+	fuse     *fuse.Fuse
+	ticking  ticking
 	state    atomic.Pointer[state]
 	mu       sync.Mutex // of the writers of state
-	planning sync.Mutex // of the makers of plans
+	planning sync.Mutex // held while a plan is made
 	memories memories
 	gone     atomic.Bool // no document names it now
-	handEnds *time.Timer // the first end of a ban by hand; nil: none ends by itself
+	handEnds *time.Timer // until the first end of a ban by hand; nil: none has an end
 
 	lines   copyMap[string, *line]
 	retries atomic.Uint64
@@ -104,7 +106,8 @@ func (a *Agent) newService(view *catalog.View) *service {
 	s := &service{name: view.Name, agent: a}
 	s.budget.fill()
 	s.hedging.budget.fill()
-	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict)
+	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict, s.heard)
+	s.fuse = fuse.New(fusePolicy(view.Service), s.underWay)
 	return s
 }
 
@@ -118,14 +121,16 @@ func (s *service) follow(view *catalog.View) {
 // put puts a view in force. The lock is held.
 func (s *service) put(view *catalog.View) {
 	s.health.SetPolicy(banPolicy(view.Service))
+	s.fuse.SetPolicy(fusePolicy(view.Service))
 	before := s.state.Load()
 	instances := make([]*instance, len(view.Instances))
 	for n, record := range view.Instances {
 		instances[n] = adopt(before, record)
 	}
-	hand, ends := byHand(view, s.agent.place.Load().idcs, time.Now())
+	idcs := s.agent.place.Load().idcs
+	hand, ends := byHand(view, idcs, time.Now())
 	s.awaitEnd(view, ends)
-	s.retain(instances, hand)
+	s.retain(instances, hand, idcs)
 	s.state.Store(&state{view: view, instances: instances, byHand: hand})
 }
 
@@ -137,23 +142,20 @@ func banPolicy(document *model.Service) *health.Policy {
 	}
 }
 
-// retain tells package health the list.
-func (s *service) retain(instances []*instance, hand map[netip.AddrPort]*model.HandBan) {
-	idcs := s.agent.place.Load().idcs
+// retain tells package health which instances the callee has now.
+func (s *service) retain(instances []*instance, hand handBans, idcs *route.IDCs) {
 	members := make([]health.Member, len(instances))
 	for n, i := range instances {
-		members[n] = health.Member{
-			Address: i.Address, IDC: idcs.Logical(i.IDC), Serving: i.Serving() && !idcs.Drained(i.IDC) && hand[i.Address] == nil,
-		}
+		members[n] = health.Member{Address: i.Address, IDC: idcs.Logical(i.IDC), Serving: hand.leave(i.Instance, idcs)}
 	}
 	for n, found := range s.health.Retain(members, func(n int) *health.Pulse { return instances[n].pulse }) {
 		if i := instances[n]; i.health == nil {
-			i.health, i.pulse = found, found.Pulse // an older one, if he was banned when he left
+			i.health, i.pulse = found, found.Pulse // those of before, if it was banned when it left the list
 		}
 	}
 }
 
-// adopt returns the instance of a record, with what lives on of the one that had its address before.
+// adopt returns the instance of a record: the one that had its address before, if any, under the new document.
 func adopt(before *state, record *model.Instance) *instance {
 	if before != nil {
 		if index, found := before.view.Find(record.Address); found {
@@ -167,7 +169,7 @@ func adopt(before *state, record *model.Instance) *instance {
 	return newInstance(record)
 }
 
-// verdict is told by package health what was decided.
+// verdict is the service's health.Listener: it counts a decision, puts it in force and tells it to the agent's listener.
 func (s *service) verdict(of *health.Instance, d *health.Decision) {
 	switch d.Kind {
 	case health.Banned, health.Relapsed:
@@ -181,7 +183,7 @@ func (s *service) verdict(of *health.Instance, d *health.Decision) {
 	case d.Kind == health.PanicOver:
 		s.warmUp(d.IDC)
 	}
-	s.agent.decided(d)
+	s.agent.tell(*d)
 }
 
 // apply puts a decision on an instance in force.
@@ -190,7 +192,7 @@ func (s *service) apply(of *health.Instance, d *health.Decision) {
 	defer s.mu.Unlock()
 	now := s.state.Load()
 	index, found := now.view.Find(of.Address)
-	if !found || d.Same { // a new plan takes milliseconds, and the dead are probed again and again
+	if !found || d.Same { // a new plan takes milliseconds, and the probes of the dead go on for long
 		return
 	}
 	switch target := now.instances[index].target; d.Kind {
@@ -200,7 +202,9 @@ func (s *service) apply(of *health.Instance, d *health.Decision) {
 		target.Cut(s.agent.now(), 1/d.Inputs["ratio"])
 		return
 	case health.Reopened, health.Lifted:
-		target.SlowStart(s.agent.now())
+		if !s.fuse.Avalanche() { // then all are needed
+			target.SlowStart(s.agent.now())
+		}
 	}
 	s.state.Store(now.again())
 }
@@ -217,18 +221,4 @@ func (s *service) warmUp(idc string) {
 		}
 	}
 	s.state.Store(now.again())
-}
-
-// panicking tells whether so few instances are left that the others are chosen all the same.
-func (st *state) panicking(idcs *route.IDCs) bool {
-	serving, left := 0, 0
-	for _, i := range st.instances {
-		if i.Serving() && !idcs.Drained(i.IDC) && st.byHand[i.Address] == nil {
-			serving++
-			if i.pulse.State() == health.Up {
-				left++
-			}
-		}
-	}
-	return health.Under(left, serving)
 }

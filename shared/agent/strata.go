@@ -10,19 +10,20 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// strata are the attempts of one line that may be compared with each other, by route and split.
+// strata are a line's strata, which hold the attempts that may be compared with each other, by route and split.
 type strata struct {
 	list atomic.Pointer[strataOf]
 	mu   sync.Mutex // of the writers
 }
 
-// strataOf are the strata of one document of the callee: in another one a route's number may mean something else. It never
+// strataOf are the strata under one document of the callee: under another one a route's number may mean something else. It never
 // changes.
 type strataOf struct {
 	service *model.Service
-	strata  []*health.Stratum // by path.first + split; nil: none yet
+	strata  []*health.Stratum // by path.first + split; nil: no attempt yet
 }
 
+// at returns the stratum of a number under a document; nil if there is none yet.
 func (o *strataOf) at(service *model.Service, number int) *health.Stratum {
 	if o != nil && o.service == service && number < len(o.strata) {
 		return o.strata[number]
@@ -30,9 +31,10 @@ func (o *strataOf) at(service *model.Service, number int) *health.Stratum {
 	return nil
 }
 
-// stratum returns what an attempt on the nth split of the call's route is compared with; nil: nothing any more, since the
-// callee's document has changed after the call began.
-func (c *Call) stratum(to *path, split int) *health.Stratum {
+// stratum returns the stratum of an attempt on a split of the call's route; nil, so that it is compared with none, if the
+// callee's document has changed since the call began.
+func (c *Call) stratum(split int) *health.Stratum {
+	to := c.path
 	t, of, number := &c.line.strata, c.plan.service, to.first+split
 	if known := t.list.Load().at(of, number); known != nil {
 		return known // fast path

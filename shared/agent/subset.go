@@ -19,26 +19,29 @@ import (
 type group struct {
 	key       memoryKey
 	plan      *plan
-	instances []*instance // that serve
-	lists     [families]atomic.Pointer[candidates]
-	mu        sync.Mutex // of the makers of lists
+	instances []*instance                          // those that serve, banned or not
+	lists     [families]atomic.Pointer[candidates] // nil: not needed yet
+	mu        sync.Mutex                           // held while a list is made
 }
 
-// candidates is who may be chosen out of a group. It is made when it is needed: a policy's tables can be large.
+// candidates are the instances of a group that may be chosen. They are listed when a call first needs them, since a policy's
+// tables can be large.
 type candidates struct {
 	instances []*instance
-	policy    balance.Policy
+	policy    balance.Policy                 // chooses an index into instances
+	calm      atomic.Pointer[balance.Policy] // least request, for an avalanche; nil: not needed yet
+	members   []balance.Member               // of policy
 	memory    *balance.Memory
-	panic     bool        // under half are left; instances are all that may answer
+	panic     bool        // under half are up; instances are all that may answer
 	trials    []*instance // half open
 	warmth    *warmth
 }
 
-// memoryKey names the list that a policy remembers something for, from plan to plan.
+// memoryKey names a list of candidates, so that what its policy remembers passes on from plan to plan.
 type memoryKey struct {
 	policy     model.BalancePolicy
-	labels     string
-	everywhere bool
+	labels     string // nameOf
+	everywhere bool   // of all IDCs
 	idc        string // logical
 	family     Family
 }
@@ -55,7 +58,7 @@ func (c *compiler) subset(labels map[string]string) *subset {
 	all := c.group(key)
 	all.key.everywhere = true
 	for _, i := range c.all {
-		if !i.Serving() || c.byHand[i.Address] != nil || here.idcs.Drained(i.IDC) || !hasLabels(i, labels) {
+		if !c.byHand.leave(i.Instance, here.idcs) || !hasLabels(i, labels) {
 			continue
 		}
 		all.instances = append(all.instances, i)
@@ -101,8 +104,8 @@ func hasLabels(i *instance, labels map[string]string) bool {
 	return true
 }
 
-// tableOf makes a table out of the rows for a caller. Instances whose IDC the topology doesn't know are nobody's neighbours:
-// they get what nobody else can take.
+// tableOf makes a table out of the rows for a caller's IDC. Instances whose IDC the topology doesn't know only get requests that
+// no others can take.
 func tableOf(rows []model.IDCWeight, byIDC map[string]*group) *table {
 	var groups []*group
 	var weights []int
@@ -117,7 +120,7 @@ func tableOf(rows []model.IDCWeight, byIDC map[string]*group) *table {
 	return newTable(groups, weights)
 }
 
-// newTable returns a table of groups. One that is in panic gets its share only if all are.
+// newTable returns a table of groups. A group in panic gets its share only if all of them are in panic.
 func newTable(groups []*group, weights []int) *table {
 	usable := make([]int, len(groups))
 	for n, g := range groups {
@@ -143,7 +146,7 @@ func (g *group) healthy() bool {
 	return left > 0 && !health.Under(left, len(g.instances))
 }
 
-// candidates returns who may be chosen by callers that can use a family.
+// candidates returns the candidates for callers that can use a family.
 func (g *group) candidates(family Family) *candidates {
 	if made := g.lists[family].Load(); made != nil {
 		return made
@@ -160,11 +163,11 @@ func (g *group) candidates(family Family) *candidates {
 	return made
 }
 
-// newCandidates settles who may be chosen: who isn't banned.
+// newCandidates lists the instances that are up, or in panic also the banned ones that may answer.
 func (g *group) newCandidates(family Family) *candidates {
 	foreign := func(i *instance) bool { return !family.has(i) }
 	if family != AnyFamily && !slices.ContainsFunc(g.instances, foreign) {
-		family = AnyFamily // nearly all services have one family, and one turn for all questions
+		family = AnyFamily // if all instances are of one family, callers of it and of any share one memory, and so take turns
 	}
 	made := &candidates{}
 	var serving []*instance
@@ -190,18 +193,19 @@ func (g *group) newCandidates(family Family) *candidates {
 	key := g.key
 	key.family = family
 	made.memory = g.plan.memories.of(key, g.plan.random)
+	made.members = list
 	made.policy = balance.New(key.policy, list, g.plan.size, made.memory)
 	return made
 }
 
-// mayAnswer returns the instances that aren't proven dead, or by a neighbour's word; all if all are. When too few are left
-// for the load, a doubtful choice is better than to crush them, or than none. Where nothing answered at all it may have
-// been the network, which may be well again.
+// mayAnswer returns the instances that aren't proven dead, by this agent or a neighbour; all of them if all are. When too few
+// are up for the load, an instance that may fail is a better choice than to overload those, or than none. A probe that timed
+// out proves little: the network may have been cut, and may work again.
 func mayAnswer(serving []*instance) []*instance {
 	var may []*instance
 	for _, i := range serving {
 		ban, banned := i.health.Ban()
-		if !banned || ban.HalfOpen || ban.Silent || ban.Reason != health.ByProof && ban.Reason != health.ByNeighbour {
+		if !banned || ban.HalfOpen || ban.Doubtful || ban.Reason != health.ByProof && ban.Reason != health.ByNeighbour {
 			may = append(may, i)
 		}
 	}
@@ -211,14 +215,14 @@ func mayAnswer(serving []*instance) []*instance {
 	return may
 }
 
-// Whole weights are made of fractions by successScale. Those over mostScaled, of which a weight of a million would be left
-// otherwise, count as it.
+// successScale makes whole weights of shares of success. Weights over mostScaled count as mostScaled, so that a scaled weight is a
+// million at most.
 const (
 	successScale = 100
 	mostScaled   = 10_000
 )
 
-// bySuccess weighs instances by the success they had lately, too.
+// bySuccess multiplies the weights of banned instances by their recent share of success.
 func bySuccess(instances []*instance) []balance.Member {
 	all := members(instances)
 	for n, i := range instances {
@@ -239,7 +243,7 @@ func members(instances []*instance) []balance.Member {
 	return all
 }
 
-// memories are what a callee's policies remember, by list, from plan to plan.
+// memories are what a callee's policies remember from plan to plan, by list of candidates.
 type memories struct {
 	mu     sync.Mutex
 	byList map[memoryKey]*balance.Memory

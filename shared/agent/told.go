@@ -7,8 +7,8 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// Told takes a ban by another agent of this machine, or, without one, that it is over. A callee or an instance that isn't
-// known yet is banned when it comes.
+// Told takes a ban by another agent of this machine; nil: the ban is over. If the callee or the instance isn't known yet, the ban
+// comes into force when it is.
 func (a *Agent) Told(service string, address netip.AddrPort, ban *model.ToldBan) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,16 +1,14 @@
 package agent
 
-import (
-	"github.com/ufc-mesh/ufc/shared/health"
-)
+import "github.com/ufc-mesh/ufc/shared/health"
 
-// trialShare is the most of a group's requests that go to instances whose ban by deviation is being tried: what they answer
-// may still be wrong, and no retry mends that.
+// trialShare is the largest share of a group's requests that are trials of instances banned by deviation: what those answer may
+// still be wrong, and isn't retried.
 const trialShare = 0.01
 
-// try makes the call's attempt on an instance that is half open, if it is one's turn. Only first attempts are trials, so
-// that a retry gets a sound instance.
-func (c *Call) try(to *path, split int, from *candidates) *Attempt {
+// try makes the call's attempt a trial of a half-open instance, if one may have a trial now; nil if none may. Only first attempts
+// are trials, so that retries go to sound instances.
+func (c *Call) try(split int, from *candidates) *Attempt {
 	if c.attempts > 0 {
 		return nil
 	}
@@ -23,10 +21,8 @@ func (c *Call) try(to *path, split int, from *candidates) *Attempt {
 			continue
 		}
 		if i.pulse.Try(c.request.Now, c.Timeouts().Total.Std()) {
-			attempt := c.attempt(i, false)
+			attempt := c.attemptFrom(i, split, from)
 			attempt.trial = true
-			c.track(attempt, from)
-			attempt.stratum = c.stratum(to, split)
 			return attempt
 		}
 	}

@@ -8,14 +8,14 @@ import (
 	"github.com/ufc-mesh/ufc/shared/balance"
 )
 
-// warmth is how much of its traffic a group can take after it was lost. An IDC that comes back has all of its instances in
-// slow start at once: among themselves that changes nothing, so that the slow start must be the group's. Its share is what
-// its instances together get of theirs, doubled, since half of them are enough (health.Under).
+// warmth is the slow start of a group as a whole. When an IDC comes back, all of its instances are in slow start at once. That
+// doesn't change how the group's requests are spread over them, so that the group has to get fewer requests. Its share of
+// them is the mean of its instances' slow-start factors, doubled, since half of the instances are enough (health.Under).
 type warmth struct {
-	until time.Duration // the last slow start ends then; never changes
+	until time.Duration // when the last slow start ends; never changes
 	of    int           // instances of the family that serve, banned or not
-	at    atomic.Int64  // when share was computed
-	share atomic.Uint64 // float64
+	at    atomic.Int64  // when share was computed, by the agent's clock; 0: never
+	share atomic.Uint64 // bits of a float64
 }
 
 // warmthFresh is how long a computed share holds.
@@ -29,7 +29,7 @@ func newWarmth(instances []*instance, of int) *warmth {
 	return w
 }
 
-// takes tells whether the group takes one more request of those that are its own, from callers of the candidates' family.
+// takes tells, by lot, whether the group takes a request that is the group's by the table, or leaves it to other groups.
 func (from *candidates) takes(r *balance.Request) bool {
 	w, now := from.warmth, r.Now
 	if now >= w.until {

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// checkingFor is how long after a callee was last asked for its instances are checked.
+// checkingFor is how long the instances of a callee are checked after somebody last asked for one.
 const checkingFor = 5 * time.Minute
 
-// askedAgain is how often that is noted.
+// askedAgain is the least time between two moments at which it is noted that somebody asks.
 const askedAgain = time.Second
 
 // checking is the agent's own checks of a callee whose callers never report: one instance after another, evenly over the
 // interval, so that neither the agent nor the instances see them come in bursts.
 type checking struct {
-	timer *time.Timer // nil: none are made
-	order []netip.AddrPort
-	next  int
-	asked atomic.Int64 // when, by the monitor's clock
+	timer *time.Timer      // nil: none are made
+	order []netip.AddrPort // the instances of this round
+	next  int              // index into order
+	asked atomic.Int64     // when somebody asked last, by the monitor's clock; 0: never
 }
 
 func (c *checking) stop() {
@@ -78,23 +78,20 @@ func (s *Service) check() {
 	}
 }
 
-// examine makes one check. Its result is an outcome like others; one that failed for want of something on this machine
-// says nothing.
+// examine makes one check. Its result is an outcome like any other. A check that failed for want of something on this machine
+// counts for nothing.
 func (s *Service) examine(i *Instance) {
 	generation, state := i.Generation(), i.State()
 	if state == Out {
 		return // the ban's own probes look after it
 	}
 	err := s.probe(i)
-	if err == nil && state == Rarely {
-		return // that the port answers was never in doubt
+	if err == nil && state == Rarely || OwnFault(err) || s.monitor.ctx.Err() != nil {
+		return // rarely: that the port answers was never in doubt
 	}
 	o := Observation{Instance: i, Generation: generation, Result: OK}
 	if err != nil {
 		o.Result = ConnectError
-	}
-	if err != nil && OwnFault(err) || s.monitor.ctx.Err() != nil {
-		return
 	}
 	s.mu.Lock()
 	s.take(&o, s.monitor.now())

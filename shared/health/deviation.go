@@ -7,22 +7,20 @@ import (
 	"time"
 )
 
-// What a deviation must be, to be one.
+// What makes a deviation.
 const (
 	leastOutcomes = 5    // of the instance
 	leastOthers   = 10   // of the others
-	familyAlpha   = 1e-6 // probability that a judgement finds any healthy instance guilty
+	familyAlpha   = 1e-6 // probability that one judgement of a stratum finds a deviation of any healthy instance
 	wilsonZ       = 1.96 // of the upper bound of the others' share
 	leastPoints   = 0.20 // by which its share of errors must be over the others'
 	leastOdds     = 3    // times the others' odds
-	// doubt is the level at which the others' present is believed to be worse than their past.
+	// doubt is the significance level of the test whether the others' share of errors is higher now than in their past.
 	doubt = 0.01
-	// A ban that is followed within movedWithin by a deviation of another instance, sound before, was the requests' fault.
-	// Nobody is banned for that kind of error for as long again.
+	// movedWithin: if within this time after a ban another instance deviates that was sound before, it was the requests' fault.
+	// For as long again nobody is banned for that kind of error.
 	movedWithin = time.Minute
-	// strataLife is how long a stratum without outcomes is kept.
-	strataLife = 10 * time.Minute
-	// atOnce is what part of those that deviate is taken at once, 1/atOnce.
+	// atOnce: worst takes 1/atOnce of the instances that deviate in each of its rounds.
 	atOnce = 8
 )
 
@@ -30,14 +28,17 @@ const byStatus = "P(errors or more in n, at p0) < alpha, and share >= others' sh
 
 // shift remembers the last ban by a kind of error, to see whether the errors move on to another instance.
 type shift struct {
-	of     *Instance
+	of     *Instance // the one that was banned
 	at     time.Duration
-	sound  map[*Instance]bool // who didn't deviate then
+	sound  map[*Instance]bool // which instances had few errors then
 	paused time.Duration      // until when nobody is banned
 }
 
 // deviation judges all strata. The lock is held.
 func (s *Service) deviation(now time.Duration) {
+	if s.overload {
+		return
+	}
 	policy := s.policy.Load()
 	for t := range s.strata {
 		if now-t.last > strataLife {
@@ -60,15 +61,6 @@ func (s *Service) deviation(now time.Duration) {
 	}
 }
 
-// drop forgets a stratum. Its next outcome finds no cell, and makes it known again.
-func (s *Service) drop(t *Stratum) {
-	for c := range t.each {
-		s.settle(c)
-	}
-	t.cells, t.present = nil, nil
-	delete(s.strata, t)
-}
-
 // sample is one instance's part in a judgement.
 type sample struct {
 	of       *Instance
@@ -77,7 +69,7 @@ type sample struct {
 	baseline baseline
 }
 
-// samples returns who is judged, and the sums over all.
+// samples returns the samples of the instances that are judged, by address, and their sum.
 func (s *Service) samples(t *Stratum, now time.Duration) (all []sample, total sample) {
 	for c := range t.each {
 		if c.instance.ban != nil || c.instance.gone {
@@ -99,7 +91,7 @@ func (s *Service) samples(t *Stratum, now time.Duration) (all []sample, total sa
 // finding is a deviation.
 type finding struct {
 	sample
-	p        float64 // probability of it
+	p        float64 // orders the findings, the worst first: the probability of a deviation of status
 	evidence Decision
 }
 
@@ -126,7 +118,7 @@ func (s *Service) byStatus(t *Stratum, k kind, all []sample, total sample, now t
 	}
 	for _, f := range found {
 		f.evidence.Reason, f.evidence.Detail = ByStatus, k.String()+" of "+t.Name
-		f.evidence.Needed = fmt.Sprintf("%d errors or less", f.tolerated(k))
+		f.evidence.Needed = fmt.Sprintf("%d errors or less", f.tolerated())
 		s.suspect(f.of, f.evidence)
 		if f.of.ban != nil {
 			t.shifts[k] = shift{of: f.of, at: now, sound: sound}
@@ -135,12 +127,11 @@ func (s *Service) byStatus(t *Stratum, k kind, all []sample, total sample, now t
 	return true
 }
 
-// tolerated is the most errors with which the window of a finding by status would have been none.
-func (f *finding) tolerated(k kind) int {
+// tolerated is the most errors with which a finding by status would have been none, in the same window.
+func (f *finding) tolerated() int {
 	in := f.evidence.Inputs
-	n, others, p0, alpha := in["n"], in["others_share"], in["p0"], f.evidence.Threshold
-	x := in["errors"]
-	for x > 0 && x/n-others >= leastPoints && odds(x, n) >= leastOdds*odds(others*in["others_n"], in["others_n"]) && binomialTail(int(x), int(n), p0) < alpha {
+	x, n, alpha := in["errors"], in["n"], f.evidence.Threshold
+	for x > 0 && muchMore(x, n, in["others_errors"], in["others_n"]) && binomialTail(int(x), int(n), in["p0"]) < alpha {
 		x--
 	}
 	return int(x)
@@ -166,9 +157,10 @@ func testsOf(all []sample) (tests float64) {
 	return max(tests, 1)
 }
 
-// worst finds those that deviate: the worst, and then who is worst without him. Of many it takes an eighth at once, since who
-// deviates from a rest with worse ones in it does so all the more without them. When more than most deviate to begin with,
-// these are all: nobody is banned for it then. So of thousands not each has to be compared with each.
+// worst finds the instances that deviate. In rounds, it tests each instance against the sum of those that are left, and takes
+// out those that deviate most, until none does. A round takes out an eighth of those that deviate: who deviates from a rest
+// that holds worse ones deviates all the more without them. If more than most deviate in the first round, it returns these,
+// since nobody is banned then. So of thousands of instances not each is compared with each.
 func worst(all []sample, total sample, most int, test func(one, rest *sample) (finding, bool)) (found []finding) {
 	all = slices.Clone(all)
 	for len(all) > 1 && len(found) <= most {
@@ -212,7 +204,7 @@ func deviates(one, rest *sample, k kind, tests float64) (best finding, ok bool) 
 	for w := range windows {
 		mine, theirs := &one.windows[w], &rest.windows[w]
 		x, n, x0, n0 := float64(mine.bad[k]), float64(mine.n), float64(theirs.bad[k]), float64(theirs.n)
-		if n < leastOutcomes || n0 < leastOthers || x/n-x0/n0 < leastPoints || odds(x, n) < leastOdds*odds(x0, n0) {
+		if n < leastOutcomes || n0 < leastOthers || !muchMore(x, n, x0, n0) {
 			continue
 		}
 		p0 := normalShare(x0, n0, rest.baseline.bad[k], rest.baseline.n)
@@ -221,7 +213,7 @@ func deviates(one, rest *sample, k kind, tests float64) (best finding, ok bool) 
 			best.p, ok = p, true
 			best.evidence = Decision{
 				Rule: byStatus, Value: p, Threshold: alpha, Inputs: map[string]float64{
-					"window": [...]float64{10, 30, 60}[w], "errors": x, "n": n, "share": x / n, "others_errors": x0, "others_n": n0,
+					"window": windowSeconds[w], "errors": x, "n": n, "share": x / n, "others_errors": x0, "others_n": n0,
 					"others_share": x0 / n0, "p0": p0, "baseline_n": rest.baseline.n, "tests": tests,
 				},
 			}
@@ -230,10 +222,16 @@ func deviates(one, rest *sample, k kind, tests float64) (best finding, ok bool) 
 	return best, ok
 }
 
-// normalShare is the share of errors that is normal, cautiously: the Wilson upper bound of what the others show in the
-// window. Where their past is known better than their present, and their present doesn't contradict it, it is the past's
-// bound, or the present mean if that is higher: 1 of 20 at 2 requests a second has 5 outcomes a minute, whose errors are
-// beyond doubt only to who remembers that errors are rare.
+// muchMore is the effect floor of a deviation of status: it tells whether the share x of n is so much larger than x0 of n0 that
+// the difference matters, however significant it is.
+func muchMore(x, n, x0, n0 float64) bool {
+	return x/n-x0/n0 >= leastPoints && odds(x, n) >= leastOdds*odds(x0, n0)
+}
+
+// normalShare estimates the share of errors that is normal, on the high side: the Wilson upper bound of the others' share in the
+// window, x of n. Where the others' past holds more outcomes than the window, and the window doesn't contradict it, it is the
+// past's upper bound, or the window's mean if that is higher. That matters at little traffic: one of 20 instances at 2 requests
+// a second in all has 5 outcomes a minute, whose errors are significant only if errors are known to be rare.
 func normalShare(x, n, pastX, pastN float64) float64 {
 	bound := wilsonUpper(x, n, wilsonZ)
 	if pastN <= n {
@@ -257,7 +255,7 @@ func (s *Service) manyDeviate(t *Stratum, found []finding, reason Reason, now ti
 		if g == nil || n <= max(s.allowed(g), 1) {
 			continue
 		}
-		if s.faulted == 0 || now-s.faulted >= cappedAgain {
+		if s.faulted == 0 || now-s.faulted >= repeatAfter {
 			s.faulted = max(now, 1)
 			d := found[0].evidence
 			d.Kind, d.Reason, d.Detail = Fault, reason, t.Name
@@ -270,8 +268,8 @@ func (s *Service) manyDeviate(t *Stratum, found []finding, reason Reason, now ti
 	return false
 }
 
-// moved tells whether an instance deviates since another one was banned. Then it was the requests, which moved on: the
-// other one's ban is lifted, and nobody is banned for a while.
+// moved tells whether an instance that was sound deviates since another one was banned. Then the requests were at fault, and
+// went on to this one: the other one's ban is lifted, and nobody is banned for a while.
 func (s *Service) moved(t *Stratum, k kind, to *Instance, now time.Duration) bool {
 	last := &t.shifts[k]
 	if last.of == nil || last.of == to || now-last.at > movedWithin || !last.sound[to] {

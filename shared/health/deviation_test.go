@@ -1,40 +1,12 @@
 package health
 
 import (
-	"math"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/model"
 )
-
-func TestStatistics(t *testing.T) {
-	near := func(got, want float64, what string) {
-		t.Helper()
-		if math.Abs(got-want) > 1e-3*math.Abs(want) {
-			t.Errorf("%s is %v, not %v", what, got, want)
-		}
-	}
-	near(wilsonUpper(0, 10, 1.96), 0.27754, "the upper bound of 0 of 10")
-	near(wilsonUpper(5, 100, 1.96), 0.11175, "the upper bound of 5 of 100")
-	near(wilsonUpper(0, 0, 1.96), 1, "the upper bound of nothing")
-	near(binomialTail(10, 10, 0.5), math.Pow(0.5, 10), "10 of 10")
-	near(binomialTail(0, 10, 0.3), 1, "0 or more")
-	near(binomialTail(3, 10, 0.1), 0.07019, "3 or more of 10")
-	near(binomialTail(15, 50, 0.045), 3.1435e-9, "15 or more of 50")
-	near(binomialTail(2, 10, 0.4), 0.95364, "2 or more of 10")
-	near(binomialTail(20_000, 100_000, 0.277), 1, "20,000 or more of 100,000, of which 27,700 are to be expected")
-	if p := binomialTail(11, 10, 0.5); p != 0 {
-		t.Errorf("11 of 10 have a probability of %v", p)
-	}
-	x, y := moments{}, moments{}
-	for _, v := range []float64{1, 2, 3, 4, 5} {
-		x.add(v)
-		y.add(v + 3)
-	}
-	near(welch(y, x), 3, "Welch's t") // the difference is 3, its standard error 1
-}
 
 // answered makes a second of traffic: each instance so many answers, of which some have the status.
 func (w *world) answered(in *Stratum, each int, bad map[int]int, code uint16) {
@@ -44,14 +16,6 @@ func (w *world) answered(in *Stratum, each int, bad map[int]int, code uint16) {
 	}
 	time.Sleep(time.Second)
 	synctest.Wait()
-}
-
-func TestLogMilliseconds(t *testing.T) {
-	for d := time.Duration(1); d > 0 && d < 1<<62; d += d/1000 + 1 {
-		if got, want := logMilliseconds(d), math.Log(float64(d)/float64(time.Millisecond)); math.Abs(got-want) > 1e-7 {
-			t.Fatalf("%v: %v, want %v", d, got, want)
-		}
-	}
 }
 
 func TestStatusDeviation(t *testing.T) {
@@ -96,27 +60,33 @@ func TestNoStatusDeviation(t *testing.T) {
 	f("switched off", 4, func(p *Policy) { p.Deviation.Status = false }, map[int]int{1: 10})
 }
 
+// Where the policy hashes, one user's errors aren't the instance's; many users' are, also those of a busy instance, of which more
+// users get errors than are remembered.
 func TestOneUsersErrorsAreNotTheInstances(t *testing.T) {
-	f := func(users int, banned int) {
+	f := func(rate, seconds, users uint64, banned int) {
 		t.Helper()
 		inWorld(t, 4, func(p *Policy) { p.Hashes = true }, func(t *testing.T, w *world) {
 			in := NewStratum("caller web")
-			for second := range 60 {
-				w.answered(in, 5, nil, 0)
+			time.Sleep(time.Second / 2)
+			for second := range seconds {
+				w.answered(in, int(rate), nil, 0)
 				i := w.all[1]
-				for n := range 5 {
+				for n := range rate {
 					w.service.Record(0, &Observation{
-						Instance: i, Slot: i.Slot(), Stratum: in, Generation: i.Generation(), Code: 500, Key: uint64(1 + (5*second+n)%users),
+						Instance: i, Slot: i.Slot(), Stratum: in, Generation: i.Generation(), Code: 500, Key: 1 + (rate*second+n)%users,
 					})
 				}
 			}
 			if bans := w.told(Banned); len(bans) != banned {
-				t.Errorf("%d users get 500 of one instance: %d bans, not %d", users, len(bans), banned)
+				t.Errorf("%d users get 500 of one instance, %d times a second: %d bans, not %d", users, rate, len(bans), banned)
 			}
 		})
 	}
-	f(1, 0)
-	f(100, 1)
+	f(5, 60, 1, 0)
+	f(5, 60, 100, 1)
+	f(500, 20, 1, 0)
+	f(500, 20, 10, 0)
+	f(500, 20, 10_000, 1)
 }
 
 func TestStrataAreApart(t *testing.T) {
@@ -330,32 +300,6 @@ func TestManyThatMayBeBannedAreFoundInFewRounds(t *testing.T) {
 			t.Errorf("the first found has %d errors of 40, the worst 31", first)
 		}
 	})
-}
-
-// Of a busy instance more users get errors than are remembered. They count, and one user's still don't.
-func TestErrorsOfManyUsersCountOnABusyInstance(t *testing.T) {
-	f := func(users uint64, banned int) {
-		t.Helper()
-		inWorld(t, 4, func(p *Policy) { p.Hashes = true }, func(t *testing.T, w *world) {
-			in := NewStratum("caller web")
-			time.Sleep(time.Second / 2)
-			for second := range uint64(20) {
-				w.answered(in, 500, nil, 0)
-				i := w.all[1]
-				for n := range uint64(500) {
-					w.service.Record(0, &Observation{
-						Instance: i, Slot: i.Slot(), Stratum: in, Generation: i.Generation(), Code: 500, Key: 1 + (500*second+n)%users,
-					})
-				}
-			}
-			if bans := w.told(Banned); len(bans) != banned {
-				t.Errorf("%d users get 500 of one instance: %d bans, not %d", users, len(bans), banned)
-			}
-		})
-	}
-	f(10_000, 1)
-	f(1, 0)
-	f(10, 0)
 }
 
 // Who is alone deviates from nobody: were the last one left banned again and again, its callee would be in panic for ever.

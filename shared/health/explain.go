@@ -3,13 +3,14 @@ package health
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
 // mostDecisions are remembered of a service.
 const mostDecisions = 100
 
-// decide notes a decision, to be delivered when no lock is held. The lock is held.
+// decide remembers a decision, and keeps it for deliver. The lock is held.
 func (s *Service) decide(i *Instance, d Decision) {
 	s.tell(i, d)
 	if len(s.decisions) >= mostDecisions {
@@ -18,16 +19,16 @@ func (s *Service) decide(i *Instance, d Decision) {
 	s.decisions = append(s.decisions, s.pending[len(s.pending)-1].decision)
 }
 
-// tell is decide for what needn't be remembered, being said again and again.
+// tell keeps a decision for deliver without remembering it, for what is said again and again. The lock is held.
 func (s *Service) tell(i *Instance, d Decision) {
-	d.Time, d.Service = time.Now(), s.Name
+	d.Time, d.Service = time.Now(), s.name
 	if i != nil {
 		d.Instance = i.Address
 	}
 	s.pending = append(s.pending, verdict{i, d})
 }
 
-// deliver tells the listener what was decided. No lock may be held.
+// deliver tells the listener what was decided since it was last called. No lock may be held.
 func (s *Service) deliver() {
 	s.mu.Lock()
 	waiting := len(s.pending) > 0
@@ -68,7 +69,7 @@ type Sequential struct {
 	Needed    float64 `json:"failures_needed"` // in a row; −1: none would do, since the others fail too
 }
 
-// GroupState is what the cap and panic count, of a logical IDC.
+// GroupState is what the cap and panic count, for one logical IDC.
 type GroupState struct {
 	IDC      string `json:"idc,omitempty"`
 	Serving  int    `json:"serving"`
@@ -155,19 +156,18 @@ func (s *Service) measures(i *Instance) (list []Measure) {
 		}
 		list = append(list, m)
 	}
-	slices.SortFunc(list, func(a, b Measure) int { return slices.Compare([]byte(a.Stratum), []byte(b.Stratum)) })
+	slices.SortFunc(list, func(a, b Measure) int { return strings.Compare(a.Stratum, b.Stratum) })
 	return list
 }
 
-// required is how many errors of n would ban, by the present alone; −1: no number would.
+// required is how many errors of n would ban, by the window alone, without the others' past; −1: no number would.
 func required(n uint32, others, bad float64, cells int) float64 {
 	if n < leastOutcomes || others < leastOthers {
 		return -1
 	}
 	p0, alpha := wilsonUpper(bad, others, wilsonZ), familyAlpha/float64(cells*windows)
 	for x := 1; x <= int(n); x++ {
-		share := float64(x) / float64(n)
-		if share-bad/others >= leastPoints && odds(float64(x), float64(n)) >= leastOdds*odds(bad, others) && binomialTail(x, int(n), p0) < alpha {
+		if muchMore(float64(x), float64(n), bad, others) && binomialTail(x, int(n), p0) < alpha {
 			return float64(x)
 		}
 	}

@@ -13,7 +13,7 @@ type Instance struct {
 	service *Service
 	*Pulse
 
-	// What follows is the judge's, under the service's lock.
+	// What follows is under the service's lock.
 	idc     string
 	serving bool
 	gone    bool  // no longer in the callee's list
@@ -23,12 +23,12 @@ type Instance struct {
 
 // past is what is remembered of an instance's outcomes.
 type past struct {
-	outcomes [results]uint64
+	outcomes [results]uint64 // by result, since the agent knows the instance
 	test     sequential
-	window   window
+	window   window // of the rule M of N
 	recent   recent
 	record   record
-	probing  bool // one probe for proof at a time
+	probing  bool // a probe for proof is under way: there is one at a time
 }
 
 // failures counts the recent failures.
@@ -44,41 +44,41 @@ func (i *Instance) known() *past {
 	return i.past
 }
 
-// Pulse is what an attempt reads of an Instance's health, apart from the rest of it, so that its owner can put it into one
-// cache line with what else an attempt reads. The zero value is ready.
+// Pulse is the part of an Instance's health that each attempt reads. It is apart from the rest so that its owner can put it
+// into one cache line with what else an attempt reads. The zero value is ready.
 type Pulse struct {
-	// generation grows with every ban and return, so that the outcomes of attempts begun before change nothing.
+	// generation grows with every change of the state, so that outcomes of attempts that began before it change nothing.
 	generation atomic.Uint32
 	state      atomic.Uint32
-	trial      atomic.Int64 // when the trial under way began, by the caller's clock; 0: none is
+	trial      atomic.Int64 // when the trial under way began, by the clock of Try's caller; 0: none is
 	slot       int32
 }
 
-// Slot is the instance's number within the callee, for an Observation.
+// Slot is the instance's index in the callee's tables, for an Observation.
 func (p *Pulse) Slot() int32 { return p.slot }
 
-// State is whether an instance may be chosen.
+// State tells whether an instance may be chosen.
 type State uint32
 
 // The states.
 const (
 	Up     State = iota
 	Out          // banned
-	Trying       // half open: the port answered after a ban. One request at a time
-	Rarely       // half open after a ban by deviation: the port proves nothing, and so a share of the traffic must
+	Trying       // half open: the port answered a probe after the ban. One request at a time is a trial
+	Rarely       // half open after a ban by deviation. An open port proves nothing then: a small share of the requests are trials
 )
 
-// State returns whether the instance may be chosen.
+// State returns the state.
 func (p *Pulse) State() State { return State(p.state.Load()) }
 
 // Banned tells whether the instance is banned.
 func (p *Pulse) Banned() bool { return p.State() == Out }
 
-// Generation marks an attempt's begin, for an Observation.
+// Generation is to be read when an attempt begins, for its Observation.
 func (p *Pulse) Generation() uint32 { return p.generation.Load() }
 
-// Try takes the one trial that an instance that is half open may have at a time. now is over 0. A trial of which nothing was
-// heard for patience has ended.
+// Try begins a trial of a half-open instance, at now, and tells whether it did: there is one trial at a time. One whose end
+// hasn't been told by Tried within patience counts as ended.
 func (p *Pulse) Try(now, patience time.Duration) bool {
 	began := p.trial.Load()
 	if began != 0 && now-time.Duration(began) < patience {
@@ -87,7 +87,7 @@ func (p *Pulse) Try(now, patience time.Duration) bool {
 	return p.trial.CompareAndSwap(began, max(int64(now), 1))
 }
 
-// Tried ends the trial that began then, unless patience with it was over and another one has begun.
+// Tried ends the trial that Try began at that time. If it had counted as ended and another one has begun since, it does nothing.
 func (p *Pulse) Tried(began time.Duration) { p.trial.CompareAndSwap(max(int64(began), 1), 0) }
 
 // set changes the state, and the generation with it.
@@ -108,15 +108,15 @@ func (i *Instance) Ban() (BanInfo, bool) {
 	return i.ban.info(i), true
 }
 
-// Counts are what an instance has come to.
+// Counts are totals of an instance.
 type Counts struct {
-	Outcomes [Results]uint64 // bans and returns regardless
+	Outcomes [Results]uint64 // by result, since the agent knows the instance
 	Failures int             // of the instance, among the callee's last 1,000 to 2,000 outcomes
 	Score    float64         // of the sequential test
 	Bans     uint64
 }
 
-// Counts returns what the instance has come to.
+// Counts returns the instance's totals.
 func (i *Instance) Counts() Counts {
 	s := i.service
 	s.catchUp()
@@ -130,8 +130,8 @@ func (i *Instance) Counts() Counts {
 	return Counts{Outcomes: p.outcomes, Failures: i.failures(), Score: p.test.score, Bans: p.record.bans}
 }
 
-// Success is the share of successes among the instance's recent outcomes, with one success and one failure added, so that
-// nothing is known for certain (Laplace's rule of succession).
+// Success is the share of successes among the instance's recent outcomes, with one success and one failure added, so that it
+// is never 0 or 1 (Laplace's rule of succession).
 func (i *Instance) Success() float64 {
 	s := i.service
 	s.mu.Lock()
@@ -139,49 +139,6 @@ func (i *Instance) Success() float64 {
 	s.settleOf(i)
 	lately := i.known().recent.pool(s.peers.epoch())
 	return (lately.n - lately.failed + 1) / (lately.n + 2)
-}
-
-// take judges one outcome. The lock is held.
-func (s *Service) take(o *Observation, now time.Duration) {
-	s.fresh = true
-	if o.Result == OK && o.Stratum != nil && !o.Trial {
-		if p := o.presentOf(); p != nil && !s.dirty[o.Slot] {
-			s.peers.pass(o.Instance)
-			s.compare(p, o, now)
-			return // fast path
-		}
-	}
-	s.takeSlowly(o, now)
-}
-
-func (s *Service) takeSlowly(o *Observation, now time.Duration) {
-	i, policy := o.Instance, s.policy.Load()
-	past := i.known()
-	if o.Result == Canceled || o.Generation != i.Generation() || i.gone || i.ban != nil {
-		past.outcomes[o.Result]++
-		if i.ban != nil && i.ban.halfOpen && o.Result != Canceled && o.Generation == i.Generation() && !i.gone {
-			s.tried(i, o)
-		}
-		return
-	}
-	failed := o.Result.Failure()
-	s.peers.pass(i)
-	past.record.heal(policy, failed, now)
-	if o.Stratum != nil && !failed {
-		s.compare(s.newPresent(o, now), o, now) // counts the outcome, too
-	} else {
-		past.outcomes[o.Result]++
-		if failed {
-			s.peers.add(i, 0, 1)
-		} else {
-			s.peers.add(i, 1, 0)
-		}
-	}
-	s.byRequests(i, failed, now)
-	if i.ban == nil && (o.Result == ConnectError || o.Result == ConnectTimeout) {
-		s.prove(i, "no connection ("+o.Result.String()+")")
-	}
-	s.dirty[i.slot] = past.test.score > 0 || past.window.bits != 0 || past.record.level > 0
 }
 
 // Suspect tells whether the instance is banned, or anything is held against it by the sequential test.

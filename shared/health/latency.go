@@ -2,10 +2,13 @@ package health
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
-// Latency is compared on its logarithm, on which it is near to normal, and within an IDC, since distance is no fault.
+// Latency is compared by its logarithm, whose distribution is near to normal, and within an IDC, since distance is no fault.
+
+// halfRatio is how far ln(latency) must be over its running mean for a judgement: half of what makes a deviation.
 var halfRatio = math.Log(leastRatio) / 2
 
 const (
@@ -13,22 +16,21 @@ const (
 	leastSlower = 20  // ms
 	leastTimed  = 20  // answers a side
 	leastWelch  = 4.0 // Welch's t
-	// slowedFor is how long the weight is cut before a ban.
+	// slowedFor is how long the weight is cut at least before a ban.
 	slowedFor = 4 * time.Second
 	byLatency = "mean of ln(latency): ratio >= 3, slower by >= 20 ms, Welch's t >= 4"
 )
 
-// byLatency cuts the weight of those that are slow where the others of their IDC aren't, and bans them if they stay so.
+// byLatency cuts the weight of instances that are slow where the others of their IDC aren't, and bans them if they stay so.
 func (s *Service) byLatency(t *Stratum, all []sample, now time.Duration) {
 	byIDC := map[string][]sample{}
 	for _, one := range all {
 		byIDC[one.of.idc] = append(byIDC[one.of.idc], one)
 	}
-	any := false
+	t.slow = false
 	for _, near := range byIDC {
-		any = s.slowIn(t, near, now) || any
+		t.slow = s.slowIn(t, near, now) || t.slow
 	}
-	t.slow = any
 }
 
 // slowIn judges the instances of one IDC, and tells whether any is slow.
@@ -41,7 +43,7 @@ func (s *Service) slowIn(t *Stratum, near []sample, now time.Duration) bool {
 	}
 	found := worst(near, total, s.most(), slower)
 	for _, one := range near {
-		if one.cell.slowed > 0 && !contains(found, one.of) {
+		if one.cell.slowed > 0 && !slices.ContainsFunc(found, func(f finding) bool { return f.of == one.of }) {
 			one.cell.slowed = 0
 		}
 	}
@@ -60,21 +62,12 @@ func (s *Service) slowIn(t *Stratum, near []sample, now time.Duration) bool {
 			f.evidence.Needed = "a ratio under 3, a difference under 20 ms, or t under 4"
 			s.suspect(f.of, f.evidence)
 		}
-		if f.of.ban == nil && c.slowed < now { // as long as it is so, also where the cap protects it
+		if f.of.ban == nil && c.slowed < now { // repeated while it is slow, also where the cap protects it: the cut fades
 			f.evidence.Kind = Slowed
 			s.tell(f.of, f.evidence)
 		}
 	}
 	return true
-}
-
-func contains(found []finding, i *Instance) bool {
-	for _, f := range found {
-		if f.of == i {
-			return true
-		}
-	}
-	return false
 }
 
 // slower tests whether one instance's latency deviates from the rest's, in any window. The longer windows come after the
@@ -91,11 +84,11 @@ func slower(one, rest *sample) (best finding, ok bool) {
 		if ratio < leastRatio || ms-others < leastSlower || t < leastWelch {
 			continue
 		}
-		if p := 1 / (1 + t); p < best.p { // only its order counts
+		if p := 1 / (1 + t); p < best.p { // no probability, but in the same order as one
 			best.p, ok = p, true
 			best.evidence = Decision{
 				Rule: byLatency, Value: t, Threshold: leastWelch, Inputs: map[string]float64{
-					"window": [...]float64{10, 30, 60}[w], "n": mine.n, "others_n": theirs.n, "ms": ms, "others_ms": others, "ratio": ratio,
+					"window": windowSeconds[w], "n": mine.n, "others_n": theirs.n, "ms": ms, "others_ms": others, "ratio": ratio,
 				},
 			}
 		}

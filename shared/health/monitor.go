@@ -22,7 +22,7 @@ func DialProbe(ctx context.Context, address netip.AddrPort, timeout time.Duratio
 	return conn.Close()
 }
 
-// isTimeout tells whether a probe failed since nobody answered, rather than that the port refused.
+// isTimeout tells whether a probe failed because nothing answered, rather than because the port refused.
 func isTimeout(err error) bool {
 	var timeout interface{ Timeout() bool }
 	return errors.As(err, &timeout) && timeout.Timeout()
@@ -41,7 +41,7 @@ type Monitor struct {
 	running sync.WaitGroup
 }
 
-// NewMonitor returns a monitor that probes with probe, and throws its dice with random. Close it.
+// NewMonitor returns a monitor that makes its probes by probe, and takes its random numbers from random. Close it.
 func NewMonitor(probe Probe, random func() uint64) *Monitor {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Monitor{probe: probe, random: random, epoch: time.Now(), ctx: ctx, cancel: cancel}
@@ -73,7 +73,7 @@ func (m *Monitor) after(d time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(d, func() { m.run(f) })
 }
 
-// jittered returns the duration ±10 %, so that what happened to many agents at once doesn't happen to them at once again.
+// jittered returns the duration ±10 %, so that many agents that begin something at once don't go on in step.
 func (m *Monitor) jittered(d time.Duration) time.Duration {
 	fraction := float64(m.random()>>11) / (1 << 53)
 	return d + time.Duration((fraction*0.2-0.1)*float64(d))

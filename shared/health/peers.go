@@ -5,19 +5,20 @@ import (
 	"slices"
 )
 
-// peers are the recent outcomes of all instances of a callee, to measure one of them by the others. Their share of
-// failures, p0, is the larger of two: over the last 1,000 to 2,000 outcomes, and over the others' last 100, which rises
-// within moments when the whole callee fails. Both leave out the worst, up to 30 % of them: point faults aren't normal.
+// peers are the recent outcomes of all instances of a callee, by which one instance is compared with the others. The others'
+// share of failures, p0, is the larger of two: over the callee's last 1,000 to 2,000 outcomes, and over the others' last 100,
+// which rises at once when the whole callee fails. Both leave out up to 30 % of the instances, the worst: a fault of single
+// instances isn't what is normal for the callee.
 //
-// The worst are left out only if they fail more than the rest by 3 standard deviations. By their rank alone the third that
-// has had bad luck would be left out: of 1,000 instances with two outcomes each and 20 % of errors, all that failed at all.
+// The worst are left out only if they fail more than the rest by 3 standard deviations. By rank alone those that merely had bad
+// luck would be left out: of 1,000 instances with two outcomes each and 20 % of errors, all that have failed at all.
 type peers struct {
-	all     []*Instance // that had outcomes
-	total   uint64      // outcomes so far
-	ring    [ringSize]outcome
-	next    int
-	summed  uint64 // total as of the last sum
-	n, fail float64
+	all     []*Instance       // instances that had outcomes
+	total   uint64            // outcomes so far
+	ring    [ringSize]outcome // the last ones
+	next    int               // index of the last one in ring
+	summed  uint64            // total as of the last sum
+	n, fail float64           // the last sum: outcomes and failures, without the worst instances
 }
 
 type outcome struct {
@@ -27,19 +28,19 @@ type outcome struct {
 
 const (
 	epochSize   = 1000 // outcomes of the callee
-	ringSize    = 256
-	lastOthers  = 100
-	worstShare  = 0.3
-	worstSigmas = 3
+	ringSize    = 256  // outcomes of the callee
+	lastOthers  = 100  // outcomes of the others that short looks at
+	worstShare  = 0.3  // of the instances, that may be left out
+	worstSigmas = 3    // standard deviations over the rest, to be left out
 )
 
 // recent counts one instance's outcomes in the callee's present epoch and the one before.
 type recent struct {
-	epoch   uint64
-	n, fail [2]uint32
-	place   int   // in peers.all, from 1; 0: not in it
-	pooled  tally // its part in the last sum
-	short   int   // scratch of peers.short: its place there, from 1
+	epoch   uint64    // number of the present one
+	n, fail [2]uint32 // of the present epoch, and of the one before
+	place   int       // in peers.all, from 1; 0: not in it
+	pooled  tally     // its part in the last sum
+	short   int       // scratch of peers.short: its place in the tallies there, from 1
 }
 
 // turn brings the counts to the present epoch.
@@ -55,6 +56,7 @@ func (r *recent) turn(epoch uint64) {
 	r.n[0], r.fail[0], r.epoch = 0, 0, epoch
 }
 
+// pool adds up both epochs.
 func (r *recent) pool(epoch uint64) tally {
 	r.turn(epoch)
 	return tally{n: float64(r.n[0] + r.n[1]), failed: float64(r.fail[0] + r.fail[1])}
@@ -62,14 +64,14 @@ func (r *recent) pool(epoch uint64) tally {
 
 func (p *peers) epoch() uint64 { return p.total / epochSize }
 
-// pass notes that there was an outcome. What it counts for the instance may come later.
+// pass puts an outcome into the ring, as a success. add, which may come later, counts it for the instance.
 func (p *peers) pass(i *Instance) {
 	p.total++
 	p.next = (p.next + 1) % ringSize
 	p.ring[p.next] = outcome{i, false}
 }
 
-// add counts outcomes of an instance. One that failed was passed last.
+// add counts outcomes of an instance. A failure must be the outcome that was passed last, alone.
 func (p *peers) add(i *Instance, successes uint32, failures uint32) {
 	r := &i.past.recent
 	r.turn(p.epoch())
@@ -90,7 +92,7 @@ func (p *peers) drop(i *Instance) {
 		return
 	}
 	last := len(p.all) - 1
-	moved := p.all[last] // into the place that is free now: thousands may leave at once
+	moved := p.all[last] // the last one takes the free place, in constant time: thousands may leave at once
 	p.all[i.past.recent.place-1], p.all[last] = moved, nil
 	moved.past.recent.place, p.all = i.past.recent.place, p.all[:last]
 	i.past.recent = recent{}
@@ -142,13 +144,14 @@ func (p *peers) long(of *Instance) float64 {
 	return 0
 }
 
-// tally is what came of one instance's attempts.
+// tally counts outcomes and failures of one instance.
 type tally struct {
 	of        *Instance
 	n, failed float64
 }
 
-// trim sorts the tallies, the worst first, and returns the sums without the worst of them, and how many those are.
+// trim sorts the tallies by share of failures, the worst first. It leaves out up to most of the worst, and returns the sums over
+// the others and how many it left out.
 func trim(tallies []tally, most int) (n, failed float64, worst int) {
 	slices.SortFunc(tallies, func(a, b tally) int {
 		switch left, right := a.failed*b.n, b.failed*a.n; {

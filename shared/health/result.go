@@ -42,6 +42,9 @@ func (r Result) String() string {
 	return resultNames[r]
 }
 
+// Failure tells whether the result counts against the instance.
+func (r Result) Failure() bool { return r != OK && r < Canceled }
+
 // ParseResult returns the result that a callback names. Canceled can't be reported: who has nothing to say says nothing.
 func ParseResult(name string) (Result, bool) {
 	for r := OK; r < Canceled; r++ {
@@ -64,6 +67,3 @@ func OwnFault(err error) bool {
 	}
 	return false
 }
-
-// Failure tells whether the result counts against the instance.
-func (r Result) Failure() bool { return r != OK && r < Canceled }

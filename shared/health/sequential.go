@@ -19,18 +19,18 @@ const (
 	sequentially = "score = max(0, score + ln(0.5/p0)) at a failure, max(0, score + ln(0.5/(1-p0))) at a success; ban at 20 while p0 < 0.35"
 )
 
-// forget is how long a failure is held against an instance without traffic. With little of it the last outcomes may reach
-// back for hours, and say nothing of today.
+// forget is how long the last failure is held against an instance. With little traffic the last outcomes may reach back for
+// hours, and say nothing about now.
 const forget = 10 * time.Minute
 
 // sequential is the state of the test.
 type sequential struct {
 	score float64
-	p0    float64 // as of the last failure
-	last  time.Duration
+	p0    float64       // the others' share of failures, as of the last failure
+	last  time.Duration // when the score last changed
 }
 
-// success takes a success. An instance that hasn't failed lately costs a comparison.
+// success takes a success. It is one comparison for an instance that hasn't failed lately.
 func (t *sequential) success(now time.Duration) {
 	if t.score > 0 {
 		t.score = max(0, t.score+math.Log(suspectShare/(1-min(t.p0, faultShare)))) // with p0 over a half it would grow
@@ -54,13 +54,13 @@ func (t *sequential) needed() float64 {
 	if t.p0 >= faultShare {
 		return -1
 	}
-	return math.Ceil((banScore - t.score) / math.Log(suspectShare/max(t.p0, leastShare)))
+	return math.Ceil((banScore - t.score) / math.Log(suspectShare/t.p0))
 }
 
 // window holds the last outcomes as bits, the youngest lowest; 1 is a failure.
 type window struct {
 	bits uint64
-	last time.Duration // of the last failure
+	last time.Duration // when the last failure came
 }
 
 func (w *window) shift(failed bool, now time.Duration) {
@@ -78,11 +78,14 @@ func (w *window) among(n int) int { return bits.OnesCount64(w.bits << (64 - n)) 
 
 // byRequests bans an instance whose requests fail: by the sequential test, or by M of N if the policy says so.
 func (s *Service) byRequests(i *Instance, failed bool, now time.Duration) {
+	if s.overload {
+		return
+	}
 	past, rule := i.past, s.policy.Load().Requests
 	if rule != nil {
 		past.window.shift(failed, now)
 	} else {
-		past.window = window{} // of an older policy
+		past.window = window{} // the policy had a rule before
 	}
 	if !failed {
 		past.test.success(now)

@@ -12,8 +12,8 @@ import (
 // Policy is what a callee's documents say of its bans.
 type Policy struct {
 	model.Ban
-	Hashes bool // requests of one user go to one instance
-	// TrialTimeout ends a trial of which nobody tells what came of it: timeouts.total.
+	Hashes bool // the balance policy sends the requests of one user to one instance
+	// TrialTimeout is how long to wait for the outcome of a trial: timeouts.total.
 	TrialTimeout time.Duration
 	Check        *model.Check // nil: no checks
 }
@@ -21,21 +21,23 @@ type Policy struct {
 // Member is an address of a callee's list.
 type Member struct {
 	Address netip.AddrPort
-	IDC     string // logical: within it the cap counts
+	IDC     string // logical: the cap and panic count by it
 	Serving bool   // neither drained nor down
 }
 
-// Listener is told of what was decided, one decision after another, under no lock.
+// Listener is told each decision of a callee, in their order, one at a time, under no lock. instance is nil for a decision on the
+// callee as a whole.
 type Listener func(instance *Instance, decision *Decision)
 
 // Service is the health of one callee's instances.
 type Service struct {
-	Name     string
+	name     string
 	monitor  *Monitor
 	listener Listener
+	heard    Heard // nil: nobody is told
 	policy   atomic.Pointer[Policy]
 	journals atomic.Pointer[[]journal]
-	awake    atomic.Bool // the tick goes on
+	awake    atomic.Bool // tick runs at intervals
 
 	delivering sync.Mutex // orders what the listener is told; taken before mu
 
@@ -44,17 +46,18 @@ type Service struct {
 	groups    map[string]*group // by logical IDC
 	peers     peers
 	strata    map[*Stratum]struct{}
-	// dirty tells by slot that a success of the instance changes more than a count.
+	// dirty tells by slot that something is held against the instance, so that a success changes more than a count.
 	dirty     []bool
-	free      []int32   // slots of nobody
-	pending   []verdict // not told yet
-	decisions []Decision
+	free      []int32    // slots without an instance
+	pending   []verdict  // not told yet
+	decisions []Decision // the last ones, for explain
 	ticker    *time.Timer
 	checking  checking
 	idle      int           // ticks without an outcome
 	fresh     bool          // outcomes came since the last tick
-	faulted   time.Duration // when a service fault was told last
+	faulted   time.Duration // when a service fault was told last; 0: never
 	closed    bool
+	overload  bool // the callee as a whole can't keep up: see Overload
 }
 
 type verdict struct {
@@ -62,26 +65,26 @@ type verdict struct {
 	decision Decision
 }
 
-// group is what the cap and panic count of a logical IDC.
+// group is what the cap and panic count, for one logical IDC.
 type group struct {
 	idc      string
-	serving  int       // listed and serving
-	banned   int       // of those: by whatever reason
-	suspects int       // of those: banned by suspicion
+	serving  int       // instances that are listed and serve
+	banned   int       // of those, banned or half open, for any reason
+	suspects int       // of those, banned by suspicion
 	least    *Instance // the least bad of the suspects; nil: unknown
 	panicked bool
 }
 
-// left is how many instances may be chosen without panic.
+// left is how many instances serve and aren't banned.
 func (g *group) left() int { return g.serving - g.banned }
 
-// Under tells whether under half of so many instances are left, which is panic.
+// Under tells whether under half of the serving instances are left: that is panic.
 func Under(left, serving int) bool { return serving > 0 && 2*left < serving }
 
 // NewService returns the health of a callee without instances yet.
-func (m *Monitor) NewService(name string, policy *Policy, listener Listener) *Service {
+func (m *Monitor) NewService(name string, policy *Policy, listener Listener, heard Heard) *Service {
 	s := &Service{
-		Name: name, monitor: m, listener: listener,
+		name: name, monitor: m, listener: listener, heard: heard,
 		instances: map[netip.AddrPort]*Instance{}, groups: map[string]*group{}, strata: map[*Stratum]struct{}{},
 	}
 	s.policy.Store(policy)
@@ -91,9 +94,9 @@ func (m *Monitor) NewService(name string, policy *Policy, listener Listener) *Se
 // SetPolicy puts a new ban policy in force. Bans that stand keep their end.
 func (s *Service) SetPolicy(policy *Policy) { s.policy.Store(policy) }
 
-// Retain makes members the callee's list and returns their health, in the same order. Who stays keeps his state. Who
-// leaves while banned is remembered until his ban ends, so that a list that flaps heals nobody. place says where the pulse
-// of the nth is to be, if he is new.
+// Retain makes members the callee's list of instances, and returns their health in the same order. An instance that stays keeps
+// its state. One that leaves while it is banned is remembered until its ban ends, so that coming back doesn't end it. place
+// returns the Pulse for the nth member, if it is new.
 func (s *Service) Retain(members []Member, place func(n int) *Pulse) []*Instance {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,7 +133,7 @@ func (s *Service) Retain(members []Member, place func(n int) *Pulse) []*Instance
 	return result
 }
 
-// seat gives an instance its slot: its place in lists by number.
+// seat gives an instance a slot, its index in dirty and in the strata's tables.
 func (s *Service) seat(i *Instance) {
 	if last := len(s.free) - 1; last >= 0 {
 		i.slot, s.free = s.free[last], s.free[:last]
@@ -139,15 +142,15 @@ func (s *Service) seat(i *Instance) {
 	}
 }
 
-// forget takes an instance that has gone out of all that is counted.
+// forget takes an instance out of all that is counted, and frees its slot.
 func (s *Service) forget(i *Instance) {
-	s.clean(i) // counts what it had left among the peers: before they drop it
+	s.clean(i) // first, since it may add outcomes to the peers
 	s.peers.drop(i)
 	s.dirty[i.slot] = false
 	s.free = append(s.free, i.slot)
 }
 
-// clean forgets what the instance is compared by.
+// clean empties the instance's cells.
 func (s *Service) clean(i *Instance) {
 	for t := range s.strata {
 		if c := t.at(i); c != nil {
@@ -183,14 +186,14 @@ func (s *Service) regroup() {
 	s.groups = groups
 }
 
-// Remembers tells whether the callee has instances, be it a banned one that has left the list.
+// Remembers tells whether the callee has instances, those that have left the list while banned included.
 func (s *Service) Remembers() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.instances) > 0
 }
 
-// Close stops the timers of a callee that no longer exists.
+// Close stops the timers of a callee that no longer exists. Its instances are neither banned nor come back any more.
 func (s *Service) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,10 +211,10 @@ func (s *Service) Close() {
 	s.instances = map[netip.AddrPort]*Instance{}
 }
 
-// quiet is how many ticks without an outcome end the ticking.
+// quiet is after how many ticks without an outcome the ticks end.
 const quiet = 60
 
-// wake begins to tick, when the first outcome comes after a while without any.
+// wake begins the ticks, when the first outcome comes after a time without any.
 func (s *Service) wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -250,7 +253,7 @@ func (s *Service) tick() {
 	s.deliver()
 }
 
-// dropAll forgets what is compared of a callee that nobody calls any more.
+// dropAll forgets the strata of a callee that nobody calls any more.
 func (s *Service) dropAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

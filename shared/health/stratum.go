@@ -1,30 +1,32 @@
 package health
 
 import (
-	"math"
 	"slices"
 	"time"
 )
 
-// Stratum is the attempts that may be compared with each other: those of one caller that took one route and split. What
-// callers ask differs, and so does what they get.
+// Stratum is the attempts that may be compared with each other: those of one caller that took one route and split. Other
+// callers and routes ask for other things, so that other statuses and latencies are normal for them.
 type Stratum struct {
 	Name string // for people
 
-	// What follows is the judge's, under the service's lock.
-	cells   []*cell   // by slot
-	present []present // by slot, too
-	last    time.Duration
-	bad     bool    // an error came since the last judgement
-	slow    bool    // a slow answer came since the last judgement
-	usual   float64 // running mean of ln(ms)
+	// What follows is under the lock of the service whose attempts they are.
+	cells   []*cell       // by slot; nil: no outcome yet
+	present []present     // by slot
+	last    time.Duration // when an outcome came last
+	bad     bool          // an error came since the last judgement
+	slow    bool          // a slow answer came since the last judgement, or an instance was slow in it
+	usual   float64       // running mean of ln(ms)
 	shifts  [kinds]shift
 }
+
+// strataLife is how long a stratum without outcomes is kept.
+const strataLife = 10 * time.Minute
 
 // NewStratum returns a stratum without outcomes.
 func NewStratum(name string) *Stratum { return &Stratum{Name: name} }
 
-// at returns the cell of an instance, nil if there was no outcome since it is what it is.
+// at returns the cell of an instance; nil if there was no outcome since its last ban or return.
 func (t *Stratum) at(i *Instance) *cell {
 	if slot := int(i.slot); slot < len(t.cells) && t.cells[slot] != nil && t.present[slot].instance == i {
 		return t.cells[slot]
@@ -62,224 +64,17 @@ func kindOf(code uint16) (kind, bool) {
 	return 0, false
 }
 
-// counts are what came of attempts in some time.
-type counts struct {
-	n      uint32
-	bad    [kinds]uint32
-	timed  uint32
-	ln, sq float32 // sums of ln(ms) and of its square
-}
-
-func (c *counts) join(o *counts) {
-	c.n += o.n
-	for k := range c.bad {
-		c.bad[k] += o.bad[k]
+// drop forgets a stratum. If another outcome of it comes, newPresent makes it known again.
+func (s *Service) drop(t *Stratum) {
+	for c := range t.each {
+		s.settle(c)
 	}
-	c.timed, c.ln, c.sq = c.timed+o.timed, c.ln+o.ln, c.sq+o.sq
+	t.cells, t.present = nil, nil
+	delete(s.strata, t)
 }
 
-func (c *counts) leave(o *counts) {
-	c.n -= o.n
-	for k := range c.bad {
-		c.bad[k] -= o.bad[k]
-	}
-	c.timed, c.ln, c.sq = c.timed-o.timed, c.ln-o.ln, c.sq-o.sq
-}
-
-func (c *counts) latency() moments {
-	return moments{float64(c.timed), float64(c.ln), float64(c.sq)}
-}
-
-// The windows: the last 10 s by seconds, the last 30 s and 60 s by spans of 5 s, of which the present one is begun.
-const (
-	windows       = 3
-	fineSlots     = 10 // of a second
-	coarseSeconds = 5
-	coarseSlots   = 12
-	// baselineLife is the time in which the memory of what came before the windows loses half of its weight.
-	baselineLife = 5 * time.Minute
-)
-
-// coarseOf is how many spans a window has, besides the first.
-var coarseOf = [windows]uint32{1: 6, 2: 12}
-
-// present is what came of a stratum's attempts on one instance in one second, and isn't in the cell yet: 32 bytes, which
-// are all that a usual outcome touches. Errors are in the cell at once.
-type present struct {
-	instance   *Instance // nil: none
-	generation uint32
-	second     uint32
-	n, timed   uint32
-	ln, sq     float32
-}
-
-// cell is what came of a stratum's attempts on one instance.
-type cell struct {
-	stratum  *Stratum
-	instance *Instance
-	fine     [fineSlots]counts
-	coarse   [coarseSlots]counts
-	baseline baseline      // of what is older than the windows
-	errors   []keyed       // counted errors, where the policy hashes
-	slowed   time.Duration // since when the weight is cut for its latency; 0: it isn't
-}
-
-// baseline is the share of errors in the past, fading.
-type baseline struct {
-	n   float64
-	bad [kinds]float64
-}
-
-func (b *baseline) join(o *baseline, sign float64) {
-	b.n += sign * o.n
-	for k := range b.bad {
-		b.bad[k] += sign * o.bad[k]
-	}
-}
-
-func (c *cell) present() *present { return &c.stratum.present[c.instance.slot] }
-
-// at returns the counts of a second, which is in both rings.
-func (c *cell) at(second uint32) (fine, coarse *counts) {
-	return &c.fine[second%fineSlots], &c.coarse[second/coarseSeconds%coarseSlots]
-}
-
-// settle takes what is present into the rings, and into what is known of the instance. The lock is held.
-func (s *Service) settle(c *cell) {
-	p := c.present()
-	if p.n == 0 {
-		return
-	}
-	fine, coarse := c.at(p.second)
-	sum := counts{n: p.n, timed: p.timed, ln: p.ln, sq: p.sq}
-	fine.join(&sum)
-	coarse.join(&sum)
-	c.instance.past.outcomes[OK] += uint64(p.n)
-	s.peers.add(c.instance, p.n, 0)
-	p.n, p.timed, p.ln, p.sq = 0, 0, 0, 0
-}
-
-// settleOf settles the cells of one instance. The lock is held.
-func (s *Service) settleOf(i *Instance) {
-	for t := range s.strata {
-		if c := t.at(i); c != nil {
-			s.settle(c)
-		}
-	}
-}
-
-// settleAll settles all cells. The lock is held.
-func (s *Service) settleAll() {
-	for t := range s.strata {
-		for c := range t.each {
-			s.settle(c)
-		}
-	}
-}
-
-// turn settles, and empties what the rings hold of times that are over. The lock is held.
-func (s *Service) turn(c *cell, second uint32) {
-	s.settle(c)
-	p := c.present()
-	if second <= p.second {
-		return
-	}
-	empty(c.fine[:], p.second, second, nil)
-	before, now := p.second/coarseSeconds, second/coarseSeconds
-	if now > before {
-		c.baseline.fade(math.Exp2(-float64(now-before) * coarseSeconds / baselineLife.Seconds()))
-		empty(c.coarse[:], before, now, c.baseline.take)
-	}
-	p.second = second
-}
-
-// empty clears the slots of a ring between two moments, in slots, after leave has taken what was in them.
-func empty(ring []counts, before, now uint32, leave func(*counts)) {
-	size := uint32(len(ring))
-	first := before + 1
-	if now >= size {
-		first = max(first, now-size+1)
-	}
-	for slot := first; slot <= now; slot++ {
-		old := &ring[slot%size]
-		if leave != nil {
-			leave(old)
-		}
-		*old = counts{}
-	}
-}
-
-func (b *baseline) fade(factor float64) {
-	b.n *= factor
-	for k := range b.bad {
-		b.bad[k] *= factor
-	}
-}
-
-func (b *baseline) take(old *counts) {
-	b.n += float64(old.n)
-	for k := range b.bad {
-		b.bad[k] += float64(old.bad[k])
-	}
-}
-
-func secondOf(now time.Duration) uint32 { return uint32(now / time.Second) }
-
-// sum returns the counts of a window. The lock is held.
-func (s *Service) sum(c *cell, window int, now time.Duration) (total counts) {
-	second := secondOf(now)
-	s.turn(c, second)
-	if window == 0 {
-		for n := range c.fine {
-			total.join(&c.fine[n])
-		}
-		return total
-	}
-	slot := second / coarseSeconds
-	for back := range min(coarseOf[window], slot+1) {
-		total.join(&c.coarse[(slot-back)%coarseSlots])
-	}
-	return total
-}
-
-// keyed is a counted error of one user.
-type keyed struct {
-	key uint64
-	at  time.Duration
-}
-
-const (
-	errorsPerKey = 2  // of one user that count within keyWindow, where the policy hashes
-	mostKeyed    = 64 // remembered
-	keyWindow    = time.Minute
-)
-
-// counts tells whether an error of a user counts: where requests of one user all go to one instance, his bad day isn't
-// the instance's. When there are more than can be remembered, the oldest is forgotten: of so many users it is no one's bad
-// day, and were the rest not counted, a busy instance's successes would hide them.
-func (c *cell) counts(key uint64, now time.Duration) bool {
-	kept, mine := c.errors[:0], 0
-	for _, e := range c.errors {
-		if now-e.at < keyWindow {
-			kept = append(kept, e)
-			if e.key == key {
-				mine++
-			}
-		}
-	}
-	c.errors = kept
-	if mine >= errorsPerKey {
-		return false
-	}
-	if len(kept) >= mostKeyed {
-		c.errors = slices.Delete(kept, 0, 1)
-	}
-	c.errors = append(c.errors, keyed{key, now})
-	return true
-}
-
-// presentOf returns where an outcome counts; nil if its instance isn't any more what it was when the attempt began, or
-// nothing has come of it yet.
+// presentOf returns where an outcome counts; nil if there is no cell for it: it is the first in its stratum since the instance's
+// last ban or return, or its attempt began before that.
 func (o *Observation) presentOf() *present {
 	if int(o.Slot) < len(o.Stratum.present) {
 		if p := &o.Stratum.present[o.Slot]; p.instance == o.Instance && p.generation == o.Generation {
@@ -289,7 +84,8 @@ func (o *Observation) presentOf() *present {
 	return nil
 }
 
-// newPresent is presentOf for an outcome that may be the first since its instance is what it is. The lock is held.
+// newPresent is presentOf for an outcome of the instance's present generation: it makes the cell if there is none. The lock is
+// held.
 func (s *Service) newPresent(o *Observation, now time.Duration) *present {
 	if p := o.presentOf(); p != nil {
 		return p
@@ -306,7 +102,7 @@ func (s *Service) newPresent(o *Observation, now time.Duration) *present {
 	return &t.present[i.slot]
 }
 
-// compare takes an outcome for comparison. The lock is held.
+// compare counts a success for comparison by status and latency. The lock is held.
 func (s *Service) compare(p *present, o *Observation, now time.Duration) {
 	t := o.Stratum
 	t.last = now
@@ -315,7 +111,7 @@ func (s *Service) compare(p *present, o *Observation, now time.Duration) {
 	}
 	if k, bad := kindOf(o.Code); bad {
 		c := t.cells[o.Slot]
-		if s.policy.Load().Hashes && !c.counts(o.Key, now) {
+		if s.policy.Load().Hashes && !c.errorCounts(o.Key, now) {
 			o.Instance.past.outcomes[OK]++
 			return
 		}
@@ -330,7 +126,7 @@ func (s *Service) compare(p *present, o *Observation, now time.Duration) {
 		p.timed++
 		p.ln += float32(ln)
 		p.sq += float32(ln * ln)
-		t.usual += (ln - t.usual) / 256
+		t.usual += (ln - t.usual) / 256 // exponential, over some 256 answers
 		if ln > t.usual+halfRatio {
 			t.slow = true
 		}

@@ -5,29 +5,30 @@ import (
 	"time"
 )
 
-// trials are what has come of a half-open instance's trials.
+// trials counts the outcomes of a half-open instance's trials.
 type trials struct {
-	heard     bool // any outcome came since the last look
+	heard     bool // an outcome came since unheard last looked
 	successes int
-	probes    int     // that stood for an outcome nobody told
-	bad       float64 // by status, 4xx or 5xx
-	expected  float64 // bad ones, had they gone to the others
+	probes    int     // successful probes that count as trials, since no outcomes came
+	bad       float64 // successes whose status was 4xx or 5xx
+	expected  float64 // how many of them the other instances would have answered so, by their share
 	latency   moments // of ln(ms)
-	others    moments // the same of the others, sums over the trials
+	others    moments // of the other instances' mean ln(ms), taken at each trial
 }
 
 const (
-	trialSuccesses  = 3
-	deviationTrials = 20
-	// probeTrials is the pause between the probes that stand for outcomes.
+	trialSuccesses  = 3  // that end a ban
+	deviationTrials = 20 // that end a ban by deviation, or begin the next
+	// probeTrials is the pause between the probes that count as trials.
 	probeTrials = time.Second
 )
 
-func (t *trials) rule(reason Reason) string {
+// ending says what ends a ban for the reason.
+func (r Reason) ending() string {
 	switch {
-	case reason.deviation():
+	case r.deviation():
 		return "20 trials, and neither their share of errors nor their latency deviates from the others'"
-	case reason == ByNeighbour:
+	case r == ByNeighbour:
 		return "the agent that banned it has taken that back"
 	}
 	return "three trials or probes succeeded in a row"
@@ -37,31 +38,30 @@ func (t *trials) inputs() map[string]float64 {
 	return map[string]float64{"successes": float64(t.successes), "probes": float64(t.probes), "bad": t.bad, "expected": t.expected}
 }
 
-// expire is the end of a ban's time: the port is probed, and if it answers, trials begin; else the ban goes on for its
+// expire is called when a ban's time is over: the port is probed, and if it answers, trials begin; else the ban goes on for its
 // duration again.
 func (s *Service) expire(i *Instance, b *ban) {
+	defer s.deliver()
 	s.mu.Lock()
-	if s.over(i, b) {
-		s.mu.Unlock()
-		s.deliver()
+	over := s.over(i, b)
+	s.mu.Unlock()
+	if over {
 		return
 	}
-	s.mu.Unlock()
 	err := s.probe(i)
 	s.mu.Lock()
-	if !s.over(i, b) && s.monitor.ctx.Err() == nil {
-		if err != nil {
-			s.extend(i, b, err)
-		} else {
-			s.halfOpen(i, b)
-		}
+	defer s.mu.Unlock()
+	switch {
+	case s.over(i, b) || s.monitor.ctx.Err() != nil:
+	case err != nil:
+		s.extend(i, b, err)
+	default:
+		s.halfOpen(i, b)
 	}
-	s.mu.Unlock()
-	s.deliver()
 }
 
-// over tells whether there is nothing to do for a ban any more: it has ended, its instance has gone, or it was a
-// neighbour's, who hasn't been heard since. The lock is held.
+// over tells whether a timer of a ban has nothing more to do: the ban has ended, or it ends now, since its instance has left the
+// list, or since it was a neighbour's and its time is over. The lock is held.
 func (s *Service) over(i *Instance, b *ban) bool {
 	switch {
 	case s.closed || i.ban != b:
@@ -75,7 +75,7 @@ func (s *Service) over(i *Instance, b *ban) bool {
 		}
 		return true
 	case b.reason == ByNeighbour:
-		if s.monitor.now() >= b.until { // else he has just prolonged it, and another timer runs
+		if s.monitor.now() >= b.until { // else the neighbour has just prolonged it, and another timer runs
 			s.takeBack(i, "its time is over")
 		}
 		return true
@@ -85,14 +85,14 @@ func (s *Service) over(i *Instance, b *ban) bool {
 
 // extend lets a ban go on, since the port didn't answer. The lock is held.
 func (s *Service) extend(i *Instance, b *ban, err error) {
-	again, silent := s.monitor.jittered(b.duration), isTimeout(err)
-	if OwnFault(err) { // the probe tells nothing of the instance
-		again, silent = min(again, time.Second), b.silent
+	again, doubtful := s.monitor.jittered(b.duration), isTimeout(err)
+	if OwnFault(err) { // the probe says nothing about the instance
+		again, doubtful = min(again, time.Second), b.doubtful
 	}
 	now := s.monitor.now()
 	first := b.until == b.since+b.duration
-	same := i.State() == Out && b.silent == silent
-	b.lastErr, b.silent, b.until, b.halfOpen, b.trials = err.Error(), silent, now+again, false, trials{}
+	same := i.State() == Out && b.doubtful == doubtful
+	b.lastErr, b.doubtful, b.until, b.halfOpen, b.trials = err.Error(), doubtful, now+again, false, trials{}
 	if i.State() != Out {
 		i.set(Out)
 	}
@@ -104,7 +104,7 @@ func (s *Service) extend(i *Instance, b *ban, err error) {
 	if first {
 		s.decide(i, d)
 	} else {
-		s.tell(i, d) // the hundredth probe of a dead instance is no news to remember
+		s.tell(i, d) // the hundredth failed probe of a dead instance must not push other decisions out of the memory
 	}
 }
 
@@ -116,12 +116,12 @@ func (s *Service) halfOpen(i *Instance, b *ban) {
 		state = Rarely
 	}
 	i.set(state)
-	s.decide(i, Decision{Kind: HalfOpen, Reason: b.reason, Rule: "the port answered a probe", Needed: b.trials.rule(b.reason)})
+	s.decide(i, Decision{Kind: HalfOpen, Reason: b.reason, Rule: "the port answered a probe", Needed: b.reason.ending()})
 	b.timer = s.monitor.after(s.patience(b), func() { s.unheard(i, b) })
 }
 
-// patience is how long nobody need tell of a trial. What an instance answered is forgotten after a while, and so is that it
-// deviated, if nobody tells any more.
+// patience is how long to wait for outcomes of trials before a probe stands for one: as long as a request may take. After a ban
+// by deviation, which no probe can disprove, it is as long as failures are remembered.
 func (s *Service) patience(b *ban) time.Duration {
 	if b.reason.deviation() {
 		return forget
@@ -129,24 +129,23 @@ func (s *Service) patience(b *ban) time.Duration {
 	return s.policy.Load().TrialTimeout
 }
 
-// unheard looks whether trials were told of. Where there are none, or nobody tells, probes stand for them; after a ban by
-// deviation one, which proves that there is a port at least.
+// unheard is called when patience is over. If no outcome of a trial has come, since there are no requests or since nobody
+// reports them, successful probes count as trials. After a ban by deviation a single one ends the ban.
 func (s *Service) unheard(i *Instance, b *ban) {
+	defer s.deliver()
 	s.mu.Lock()
-	if s.over(i, b) {
-		s.mu.Unlock()
-		s.deliver()
-		return
-	}
-	if b.trials.heard {
+	over, heard := s.over(i, b), b.trials.heard
+	if !over && heard {
 		b.trials.heard = false
 		b.timer = s.monitor.after(s.patience(b), func() { s.unheard(i, b) })
-		s.mu.Unlock()
-		return
 	}
 	s.mu.Unlock()
+	if over || heard {
+		return
+	}
 	err := s.probe(i)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
 	case s.over(i, b) || s.monitor.ctx.Err() != nil:
 	case err != nil:
@@ -160,8 +159,6 @@ func (s *Service) unheard(i *Instance, b *ban) {
 			b.timer = s.monitor.after(probeTrials, func() { s.unheard(i, b) })
 		}
 	}
-	s.mu.Unlock()
-	s.deliver()
 }
 
 // tried takes the outcome of a trial. The lock is held.
@@ -188,7 +185,7 @@ func (s *Service) tried(i *Instance, o *Observation) {
 	}
 }
 
-// weigh compares a trial with the others of its stratum.
+// weigh adds a trial, and what the other instances of its stratum answer, for comparison.
 func (s *Service) weigh(t *trials, o *Observation) {
 	if o.Latency > 0 {
 		t.latency.add(logMilliseconds(o.Latency))
@@ -197,7 +194,7 @@ func (s *Service) weigh(t *trials, o *Observation) {
 		return
 	}
 	n, bad, latency := s.others(o.Stratum, o.Instance, s.monitor.now())
-	if n > 0 { // else nobody tells what is normal
+	if n > 0 { // else there is nothing to compare the status with
 		t.expected += bad / n
 		if o.Code >= 400 {
 			t.bad++
@@ -208,11 +205,11 @@ func (s *Service) weigh(t *trials, o *Observation) {
 	}
 }
 
-// deviates tells whether the trials so far are beyond the effect floor.
+// deviates tells whether the trials so far are over the effect floor of the deviation that the ban was for.
 func (t *trials) deviates(reason Reason) bool {
 	if reason == ByStatus {
 		n := float64(t.successes)
-		return t.bad-t.expected >= leastPoints*n && odds(t.bad, n) >= leastOdds*odds(t.expected, n)
+		return muchMore(t.bad, n, t.expected, n)
 	}
 	if t.latency.n == 0 || t.others.n == 0 {
 		return false
@@ -221,17 +218,17 @@ func (t *trials) deviates(reason Reason) bool {
 	return mine-theirs >= math.Log(leastRatio) && math.Exp(mine)-math.Exp(theirs) >= leastSlower
 }
 
-// hopeless tells that even if all of the trials to come are good, they will deviate.
+// hopeless tells whether the trials will deviate even if all of those still to come are good.
 func (t *trials) hopeless() bool {
 	most := t.expected / float64(t.successes) * deviationTrials
-	return t.bad-most >= leastPoints*deviationTrials && odds(t.bad, deviationTrials) >= leastOdds*odds(most, deviationTrials)
+	return muchMore(t.bad, deviationTrials, most, deviationTrials)
 }
 
 // relapse bans a half-open instance again. The lock is held.
 func (s *Service) relapse(i *Instance, detail string) {
 	b := i.ban
 	s.begin(i, Relapsed, b.badness, Decision{
-		Reason: b.reason, Needed: b.trials.rule(b.reason), Rule: b.trials.rule(b.reason), Inputs: b.trials.inputs(), Detail: detail,
+		Reason: b.reason, Needed: b.reason.ending(), Rule: b.reason.ending(), Inputs: b.trials.inputs(), Detail: detail,
 		Value: float64(b.trials.successes), Threshold: trialSuccesses,
 	})
 }

@@ -1,0 +1,246 @@
+package agent
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/balance"
+	"github.com/ufc-mesh/ufc/shared/fuse"
+	"github.com/ufc-mesh/ufc/shared/health"
+	"github.com/ufc-mesh/ufc/shared/model"
+	"github.com/ufc-mesh/ufc/shared/route"
+)
+
+// fusePolicy is what package fuse goes by.
+func fusePolicy(document *model.Service) *fuse.Policy {
+	until := func(set *model.TimeoutSet) time.Duration { return min(set.Read, set.Total).Std() }
+	return &fuse.Policy{
+		Fuse: document.Fuse, Normal: until(&document.Timeouts.Normal), Avalanche: until(&document.Timeouts.Avalanche),
+	}
+}
+
+// heard tells the fuse of outcomes.
+func (s *service) heard(batch []health.Observation) {
+	s.fuse.Take(len(batch), func(n int) fuse.Outcome {
+		o := &batch[n]
+		outcome := fuse.Outcome{Slot: o.Slot, Begun: o.Begun, Latency: o.Latency, Tracked: o.Tracked, Counted: o.Counted}
+		switch {
+		case o.Result == health.OK:
+			outcome.Result = fuse.Delivered
+		case o.Result.Failure():
+			outcome.Result = fuse.Failed
+		}
+		return outcome
+	})
+}
+
+// underWay yields how many attempts are in flight on each instance.
+func (s *service) underWay(yield func(slot int32, n int)) {
+	for _, i := range s.state.Load().instances {
+		if n := i.target.InFlight(); n > 0 {
+			yield(i.pulse.Slot(), n)
+		}
+	}
+}
+
+// began tells the fuse of an attempt.
+func (s *service) began(t *Attempt) {
+	t.unanswered.Store(true)
+	s.fuse.Began(t.call.stripe, t.begun)
+	if !s.ticking.on.Load() {
+		s.startTicking()
+	}
+}
+
+// headed tells the fuse that the answer to an attempt has begun: it may go on for hours.
+func (t *Attempt) headed() {
+	if t.unanswered.CompareAndSwap(true, false) {
+		t.call.service.fuse.Answered(t.call.stripe, t.begun)
+	}
+}
+
+// ticking is the timer of a callee's fuse, which runs while there is traffic.
+type ticking struct {
+	on    atomic.Bool
+	mu    sync.Mutex // of what follows
+	timer *time.Timer
+	quiet int // ticks in a row without anything in flight, in normal times
+	ended bool
+}
+
+// quietTicks end the ticking.
+const quietTicks = 40
+
+func (s *service) startTicking() {
+	s.ticking.mu.Lock()
+	defer s.ticking.mu.Unlock()
+	if !s.ticking.ended && s.ticking.on.CompareAndSwap(false, true) {
+		s.ticking.quiet = 0
+		s.nextTick()
+	}
+}
+
+// nextTick sets the timer, ± 10 %. The lock is held.
+func (s *service) nextTick() {
+	fraction := float64(s.agent.random()>>11) / (1 << 53)
+	s.ticking.timer = time.AfterFunc(fuse.Interval+time.Duration((fraction*0.2-0.1)*float64(fuse.Interval)), s.tick)
+}
+
+func (s *service) endTicking() {
+	s.ticking.mu.Lock()
+	defer s.ticking.mu.Unlock()
+	s.ticking.ended = true
+	if s.ticking.timer != nil {
+		s.ticking.timer.Stop()
+	}
+}
+
+func (s *service) tick() {
+	s.health.CatchUp()
+	decided, idle := s.fuse.Tick(s.agent.now())
+	for n := range decided {
+		s.changed(&decided[n])
+	}
+	s.ticking.mu.Lock()
+	defer s.ticking.mu.Unlock()
+	if s.ticking.quiet++; !idle {
+		s.ticking.quiet = 0
+	}
+	switch {
+	case s.ticking.ended:
+	case s.ticking.quiet >= quietTicks:
+		s.ticking.on.Store(false)
+	default:
+		s.nextTick()
+	}
+}
+
+// changed passes a decision of the fuse on.
+func (s *service) changed(d *fuse.Decision) {
+	switch d.Kind {
+	case fuse.Entered:
+		s.health.Overload(true)
+	case fuse.Left:
+		s.health.Overload(false)
+	}
+	s.agent.tell(health.Decision{
+		Time: s.agent.epoch.Add(d.At), Kind: health.Kind(d.Kind), Service: s.name, Rule: d.Rule, Inputs: d.Inputs, Value: d.Value,
+		Threshold: d.Threshold, Needed: d.Needed,
+	})
+}
+
+// kind tells the fuse whether the program says that it repeats a request.
+func (c *Call) kind() fuse.Kind {
+	if c.Repeated {
+		return fuse.Retry
+	}
+	return fuse.First
+}
+
+// admit asks the fuse. Its error is a *Refusal. A call that is admitted goes by an avalanche's limits.
+func (c *Call) admit(kind fuse.Kind) error {
+	weight := fuse.Weight(c.Level(), c.Class, kind)
+	verdict := c.service.fuse.Admit(c.agent.now(), weight)
+	if !verdict.Admitted {
+		return c.agent.Refuse(c, ReasonFused, "the callee is overloaded, and requests of this weight aren't admitted")
+	}
+	c.Degrade = verdict.Degrade
+	c.limit()
+	return nil
+}
+
+// limit puts an avalanche's time limits in force, if there is one: never under three times the normal 95th percentile, as far as
+// normal times allow so much.
+func (c *Call) limit() {
+	if !c.service.fuse.Avalanche() {
+		c.avalanche = nil
+		return
+	}
+	set, normal := c.Service().Timeouts.Avalanche, &c.Service().Timeouts.Normal
+	patience := model.Duration(c.service.fuse.Patience())
+	set.Read, set.Total = max(set.Read, min(normal.Read, patience)), max(set.Total, min(normal.Total, patience))
+	c.avalanche = &set
+}
+
+// Avalanche tells whether the call goes by an avalanche's time limits, which a client may only shorten.
+func (c *Call) Avalanche() bool { return c.avalanche != nil }
+
+// policyOf is the policy that chooses: in an avalanche least request, since the others would go on to send its share to an
+// instance whose queue is full. Consistent hash stays, whose bound does the same without moving all users.
+func (c *Call) policyOf(from *candidates) balance.Policy {
+	if !c.service.fuse.Avalanche() || c.plan.hashes || c.plan.service.Balance.Policy == model.LeastRequest {
+		return from.policy
+	}
+	calm := from.calm.Load()
+	if calm == nil {
+		made := balance.New(model.LeastRequest, from.members, c.plan.size, from.memory)
+		calm = &made
+		from.calm.Store(calm)
+	}
+	return *calm
+}
+
+// drop is a share of some callers' requests that isn't sent.
+type drop struct {
+	callers route.Globs
+	all     bool
+	below   uint64 // of 2⁶⁴, if not all
+}
+
+func compileDrops(rules []model.Drop) (drops []drop) {
+	for _, rule := range rules {
+		one := drop{callers: route.CompileGlobs(rule.Callers), all: rule.Percent >= 100}
+		if !one.all {
+			one.below = uint64(math.Ldexp(rule.Percent/100, 64))
+		}
+		drops = append(drops, one)
+	}
+	return drops
+}
+
+// saltDrop makes it a matter of its own who is dropped; where the policy hashes, always the same users.
+const saltDrop = 0xd409
+
+// dropped tells whether the callee's document drops the call. The first rule for its caller counts.
+func (c *Call) dropped() bool {
+	for n := range c.plan.drops {
+		if d := &c.plan.drops[n]; d.callers.Match(c.Caller) {
+			return d.all || route.Uniform(c.key, saltDrop) < d.below
+		}
+	}
+	return false
+}
+
+// FuseInfo is one callee in the answer to fuse_info[^SERVICE]: without a service, of those in an avalanche.
+type FuseInfo struct {
+	fuse.Info
+	Decisions []fuse.Decision `json:"decisions"` // the last 100, the oldest first
+}
+
+func (a *Agent) fuseInfo(args []string) (any, error) {
+	if len(args) > 0 {
+		s, err := a.known("fuse_info", args)
+		if err != nil {
+			return nil, err
+		}
+		return map[string]FuseInfo{s.name: {s.fuse.Info(), s.fuse.Decisions()}}, nil
+	}
+	infos := map[string]FuseInfo{}
+	for name, s := range *a.services.Load() {
+		if info := s.fuse.Info(); info.Avalanche {
+			infos[name] = FuseInfo{info, s.fuse.Decisions()}
+		}
+	}
+	return infos, nil
+}
+
+func (s *service) collectFuse(emit emitter) {
+	info, avalanche := s.fuse.Info(), 0.0
+	if info.Avalanche {
+		avalanche = 1
+	}
+	emit.gauge(admittedDesc, info.AdmittedRatio, s.name)
+	emit.gauge(avalancheDesc, avalanche, s.name)
+}

@@ -1,0 +1,34 @@
+package agent
+
+import (
+	"testing"
+	"time"
+)
+
+func TestLatencies(t *testing.T) {
+	for _, latency := range []time.Duration{0, 1, 8 * time.Microsecond, 9 * time.Microsecond, 999 * time.Microsecond, time.Millisecond, time.Second, time.Hour} {
+		upper := latencyOf(latencyBucket(latency))
+		if floor := max(latency, 8*time.Microsecond); upper < floor || float64(upper) > 1.125*float64(floor)+1000 {
+			t.Errorf("%v is in the bucket up to %v", latency, upper)
+		}
+	}
+	var l latencies
+	observe := func(from, n int, latency time.Duration) {
+		for i := range n {
+			l.observe(time.Duration(from+i)*time.Millisecond, latency)
+		}
+	}
+	observe(0, 19, time.Millisecond)
+	if _, ok := l.quantile(time.Second, 0.5); ok {
+		t.Error("19 samples are enough")
+	}
+	observe(1000, 1000, time.Millisecond)
+	observe(12_000, 1000, time.Second)
+	if got, ok := l.quantile(13*time.Second, 0.5); !ok || got > 2*time.Millisecond {
+		t.Errorf("both windows count: %v %v", got, ok)
+	}
+	observe(23_000, 20, time.Second)
+	if got, ok := l.quantile(24*time.Second, 0.5); !ok || got < time.Second {
+		t.Errorf("what is older than two windows is forgotten: %v %v", got, ok)
+	}
+}

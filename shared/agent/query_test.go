@@ -1,0 +1,37 @@
+package agent
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestQuery(t *testing.T) {
+	r := newRig(t, append(instances("shop", "10.0.0.1:80", "10.0.0.2:80"), documented("shop", nil))...)
+	r.spread(t, "shop", 4)
+	f := func(path string, ok bool) {
+		t.Helper()
+		answer, err := r.Query(strings.Split(path, "^"))
+		if (err == nil) != ok || (err != nil && !errors.Is(err, ErrSelector)) {
+			t.Errorf("%s: %v, %v", path, answer, err)
+		}
+	}
+	f("request_info^shop", true)
+	f("backend_info^shop", true)
+	f("backend_info^shop^10.0.0.1:80", true)
+	f("ban_info", true)
+	f("ban_info^shop", true)
+	f("config_info", true)
+	f("config_info^shop", true)
+	f("", false)
+	f("request_info", false)
+	f("request_info^nobody", false)
+	f("request_info^shop^more", false)
+	f("backend_info^shop^10.0.0.9:80", false)
+	f("ban_info^nobody", false)
+	f("secrets", false)
+	answer, err := r.Query([]string{"request_info", "shop"})
+	if info, ok := answer.(RequestInfo); err != nil || !ok || info.Requests != 4 || info.Success != 4 || info.Modified == nil {
+		t.Errorf("request_info: %+v, %v", answer, err)
+	}
+}

@@ -1,0 +1,399 @@
+package fuse
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// Policy is what a callee's documents say of its fuse.
+type Policy struct {
+	model.Fuse
+	Normal, Avalanche time.Duration // until an answer must begin, in each of the two states
+}
+
+// Interval is how often Tick is to be called while there is traffic, ± 10 %.
+const Interval = 250 * time.Millisecond
+
+// When a judgement is made.
+const (
+	soon, soonTime = 10, 500 * time.Millisecond
+	few, fewTime   = 3, 5 * time.Second
+)
+
+// When an avalanche begins.
+const (
+	leastBad     = 5    // outcomes
+	alpha        = 1e-6 // probability of as many with the usual share of failures
+	leastFlight  = 32   // in flight, under which their number is no reason
+	flightShare  = 0.5  // of the normal timeout's deliveries: more in flight are not answered in time
+	entryTime    = 15 * time.Second
+	flightMemory = time.Minute
+)
+
+// How an avalanche goes on and ends.
+const (
+	growTo     = 0.9  // of the rate at its beginning; up to there it doubles
+	needed     = 0.05 // share that is refused; with less, what is delivered says nothing of what could be
+	growMemory = 10 * time.Second
+	leaveAfter = 5 * time.Second
+	leaveUnder = 0.95 // of what is admitted
+	// The floor is fuse.floor of the arrivals, or leastFloor requests a second if that is more, but never more than mostFloor of
+	// the arrivals: many callers with little traffic each must not be an avalanche together.
+	leastFloor = 0.2
+	mostFloor  = 0.1
+)
+
+// Fuse is the fuse of one callee for one agent. In the normal state a request takes no lock.
+type Fuse struct {
+	policy  atomic.Pointer[Policy]
+	active  atomic.Bool // an avalanche
+	stripes []stripe
+	// underWay yields how many attempts are under way on each instance.
+	underWay func(yield func(slot int32, n int))
+
+	mu          sync.Mutex // of what follows
+	flight      flight
+	window      window
+	rates       rates
+	normal      latencies
+	median, p95 time.Duration // of normal, as of the last judgement
+	usual       usual
+	cut         cut
+	ticked      time.Duration
+
+	bw        float64       // requests per second that the callee delivers
+	entry     float64       // bw at the beginning of the avalanche
+	fair      float64       // bw as it was then, and as all agents have changed it since
+	entered   time.Duration // its beginning
+	shrunk    time.Duration // last change for the worse
+	fitting   time.Duration // since when the traffic fits; 0: it doesn't
+	success   float64       // of the last judgement
+	decisions []Decision    // the last ones
+	starting  bool          // nothing has been delivered: the first answer begins a doubling at each
+}
+
+// New returns a fuse. underWay yields how many attempts are under way on each instance, by its number.
+func New(policy *Policy, underWay func(yield func(slot int32, n int))) *Fuse {
+	f := &Fuse{stripes: newStripes(), underWay: underWay, success: 1}
+	f.policy.Store(policy)
+	return f
+}
+
+// SetPolicy puts a new policy in force.
+func (f *Fuse) SetPolicy(policy *Policy) { f.policy.Store(policy) }
+
+// Avalanche tells whether the callee is in an avalanche.
+func (f *Fuse) Avalanche() bool { return f.active.Load() }
+
+// Verdict is what a request is told.
+type Verdict struct {
+	Admitted bool
+	// Degrade, 1 to 3, asks for optional work to be left out, the more the higher. 0: nothing.
+	Degrade int
+}
+
+// Admit decides on a request. In the normal state all are admitted.
+func (f *Fuse) Admit(now time.Duration, weight int) Verdict {
+	if !f.active.Load() {
+		return Verdict{Admitted: true} // fast path
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.active.Load() {
+		return Verdict{Admitted: true}
+	}
+	admitted, marked := f.cut.admit(now, min(max(weight, 0), MaxWeight), f.bw, f.floorRate(), float64(f.flight.total) < f.limit())
+	verdict := Verdict{Admitted: admitted}
+	if marked {
+		switch share := f.cut.share(); {
+		case share >= 2.0/3:
+			verdict.Degrade = 1
+		case share >= 1.0/3:
+			verdict.Degrade = 2
+		default:
+			verdict.Degrade = 3
+		}
+	}
+	return verdict
+}
+
+// Began notes that an attempt is under way.
+func (f *Fuse) Began(stripe uint32, now time.Duration) {
+	f.change(stripe, now, 1)
+}
+
+// Answered notes that an attempt that began then is answered, or has failed. Outcome.Counted says the same.
+func (f *Fuse) Answered(stripe uint32, begun time.Duration) { f.change(stripe, begun, -1) }
+
+func (f *Fuse) change(stripe uint32, begun time.Duration, n int) {
+	if !f.active.Load() {
+		f.stripes[int(stripe)&(len(f.stripes)-1)].change[spanOf(begun)%spans].Add(int32(n))
+		return // fast path
+	}
+	f.mu.Lock()
+	f.flight.change(begun, n)
+	f.mu.Unlock()
+}
+
+// Outcome is what became of an attempt.
+type Outcome struct {
+	Slot    int32 // number of the instance
+	Begun   time.Duration
+	Latency time.Duration // until the answer began, or the attempt failed
+	Result  Result
+	Tracked bool // Began was told of it
+	Counted bool // it is under way until now: Began was told of it, and Answered wasn't
+}
+
+// Result is what an outcome says of the callee.
+type Result uint8
+
+// The results.
+const (
+	Ignored   Result = iota // canceled: nothing
+	Delivered               // it answered, whatever
+	Failed
+)
+
+// Take takes outcomes.
+func (f *Fuse) Take(n int, outcome func(n int) Outcome) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range n {
+		o := outcome(i)
+		if o.Counted {
+			f.flight.change(o.Begun, -1)
+		}
+		f.take(&o)
+	}
+}
+
+func (f *Fuse) take(o *Outcome) {
+	if o.Result == Ignored {
+		return
+	}
+	active := f.active.Load()
+	if o.Result == Delivered {
+		f.window.delivered++
+	}
+	if active {
+		if o.Begun >= f.shrunk {
+			f.window.add(o.Slot, o.Result == Delivered)
+		}
+		return
+	}
+	if o.Result == Delivered {
+		f.normal.add(o.Latency)
+	}
+	if !o.Tracked || o.Latency < f.patience() || !f.flight.counted(o.Begun) {
+		f.window.add(o.Slot, o.Result == Delivered)
+	}
+}
+
+// patience is how old an attempt gets before it counts as bad in the normal state: T. An avalanche's timeout that is near the
+// callee's usual latency must be no trap.
+func (f *Fuse) patience() time.Duration {
+	p := f.policy.Load()
+	if f.p95 == 0 {
+		return p.Normal
+	}
+	return min(p.Normal, max(p.Avalanche, 3*f.p95))
+}
+
+// Patience is how long an attempt may take in an avalanche, whatever the avalanche's own timeouts say: three times the normal
+// 95th percentile; 0 if that isn't known.
+func (f *Fuse) Patience() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return 3 * f.p95
+}
+
+// limit is how many may be in flight: what is delivered in the usual time of an answer, and what may wait besides. Were that in
+// proportion to bw, too, an agent that has got more than its part once would keep it, as throughput is shared by who waits. So
+// it goes by the agent's fair part, and bw follows (as in TCP Vegas, where each flow keeps the same number in the queue).
+func (f *Fuse) limit() float64 {
+	p := f.policy.Load()
+	within := max(f.patience()/4, min(f.p95, p.Normal*6/10))
+	usual := min(f.median, within)
+	return max(f.bw*usual.Seconds()+f.fair*(within-usual).Seconds(), min(max(f.bw, 1), 3))
+}
+
+func (f *Fuse) floorRate() float64 {
+	arrivals := f.cut.lately
+	return max(f.policy.Load().Floor*arrivals, min(leastFloor, mostFloor*arrivals))
+}
+
+// Tick judges what has come, and returns what was decided, and whether the callee is idle: nothing is in flight, in normal
+// times.
+func (f *Fuse) Tick(now time.Duration) (decided []Decision, idle bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flight.turn(now)
+	f.flight.collect(f.stripes)
+	f.ticked = now
+	if !f.active.Load() {
+		decided = f.tickNormal(now)
+	} else {
+		decided = f.tickAvalanche(now)
+	}
+	f.decisions = append(f.decisions, decided...)
+	if more := len(f.decisions) - mostDecisions; more > 0 {
+		f.decisions = append([]Decision(nil), f.decisions[more:]...)
+	}
+	return decided, f.flight.total == 0 && !f.active.Load()
+}
+
+// enough tells whether a window has enough outcomes for a judgement.
+func enough(n float64, age time.Duration) bool {
+	return n >= soon && age >= soonTime || n >= few && age >= fewTime
+}
+
+func (f *Fuse) tickNormal(now time.Duration) []Decision {
+	if late := f.flight.late(now, f.patience()); late > 0 {
+		f.window.addLate(late, f.underWay)
+	}
+	p, w := f.policy.Load(), &f.window
+	if most := f.rates.most(now - flightMemory); most > 0 {
+		if bound := max(leastFlight, flightShare*p.Normal.Seconds()*most); float64(f.flight.total) > bound {
+			return f.enter(now, Decision{
+				Rule: byFlight, Value: float64(f.flight.total), Threshold: bound,
+				Inputs: map[string]float64{"normal_timeout": p.Normal.Seconds(), "highest_rate": most},
+			})
+		}
+	}
+	age := now - w.begun
+	if n := w.good + w.bad; !enough(n, age) {
+		if n == 0 && w.delivered == 0 {
+			w.begun = now // silence is no low rate
+		}
+		return nil
+	}
+	good, bad := w.sum()
+	f.rates.add(now, float64(w.delivered)/age.Seconds())
+	n := good + bad
+	if n > 0 {
+		f.success = good / n
+	}
+	if n > 0 && good/n < p.SuccessBelow && bad >= leastBad && n >= min(float64(p.MinOutcomes), n) {
+		usual := f.usual.share()
+		if tail := binomialTail(math.Floor(bad), n, usual); tail < alpha {
+			return f.enter(now, Decision{
+				Rule: byFailures, Value: tail, Threshold: alpha,
+				Inputs: map[string]float64{"success": good / n, "success_below": p.SuccessBelow, "bad": bad, "n": n, "usual": usual},
+			})
+		}
+	}
+	f.usual.add(now, good, bad)
+	f.median, f.p95 = f.normal.quantile(0.5), f.normal.quantile(0.95)
+	w.reset(now)
+	return nil
+}
+
+const (
+	byFlight   = "in flight > max(32, 0.5 * normal timeout * highest rate of the last minute)"
+	byFailures = "success < success_below, bad >= 5, and P(bad or more in n, at the usual share of failures) < 1e-6"
+)
+
+func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
+	age := max(now-f.window.begun, time.Millisecond)
+	f.bw = max(f.rates.most(now-entryTime), float64(f.window.delivered)/max(age, soonTime).Seconds(), leastFloor)
+	f.entry, f.fair, f.entered, f.shrunk, f.fitting, f.starting = f.bw, f.bw, now, now, 0, false
+	f.cut.begin(now)
+	f.window.reset(now)
+	f.active.Store(true)
+	why.Kind = Entered
+	return []Decision{f.decision(now, why)}
+}
+
+func (f *Fuse) tickAvalanche(now time.Duration) []Decision {
+	inFlight, limit := float64(f.flight.total), f.limit()
+	f.cut.tick(now, f.bw, f.floorRate(), inFlight > 1.5*limit+3, inFlight < limit/2)
+	var decided []Decision
+	if d, ok := f.judge(now); ok {
+		decided = append(decided, d)
+	}
+	if f.cut.lately < leaveUnder*headroom*f.bw && f.success >= f.policy.Load().SuccessBelow {
+		if f.fitting == 0 {
+			f.fitting = now
+		}
+		if now-f.fitting >= leaveAfter {
+			return append(decided, f.leave(now))
+		}
+	} else {
+		f.fitting = 0
+	}
+	return decided
+}
+
+// judge changes the rate by what the attempts begun since the last change for the worse have come to.
+//
+// Where a judgement rests on few outcomes, the change is small: a good one counts for a tenth of a doubling, a bad one for four
+// tenths of a halving, so that they balance at a success of 0.8.
+func (f *Fuse) judge(now time.Duration) (Decision, bool) {
+	w := &f.window
+	n, age := w.good+w.bad, now-w.begun
+	few := min(max(f.bw, 1), soon) // a callee that is asked little is judged by little
+	if age < soonTime || n < few && !(n >= 1 && age >= fewTime) {
+		return Decision{}, false
+	}
+	good, bad := w.sum()
+	goodput := float64(w.delivered) / age.Seconds()
+	success := good / max(good+bad, 1)
+	before := f.bw
+	switch {
+	case success < f.policy.Load().SuccessBelow:
+		f.success = success
+		if now-f.shrunk < f.patience() {
+			return Decision{}, false
+		}
+		factor := math.Exp2(-min(1, 0.4*bad))
+		f.bw, f.fair = max(goodput, f.bw*factor), f.fair*factor
+		if least := 0.95 * f.floorRate() / headroom; f.bw <= least {
+			f.bw, f.starting = least, true
+		}
+		if good > 0 {
+			f.starting = false
+		}
+		f.shrunk = now
+	default:
+		f.success = success
+		f.rates.add(now, goodput)
+		switch {
+		case f.bw < growTo*f.entry:
+			steps := min(1, 0.1*good)
+			if f.starting {
+				steps = 1
+			}
+			f.bw = min(f.bw*math.Exp2(steps), growTo*f.entry)
+			f.fair = min(max(f.fair*math.Exp2(steps), f.bw/2), f.entry)
+		case f.cut.share() <= 1-needed:
+			f.bw += (f.rates.most(now-growMemory) - f.bw) / 2
+		}
+	}
+	d := Decision{
+		Kind: Changed, Rule: byDelivery, Value: success, Threshold: f.policy.Load().SuccessBelow,
+		Inputs: map[string]float64{"good": good, "bad": bad, "goodput": goodput, "bw_before": before},
+	}
+	w.reset(now)
+	return f.decision(now, d), math.Abs(f.bw-before) > 0.01*before
+}
+
+const byDelivery = "success of those begun since the last shrink < success_below: bw = max(goodput, bw/2); else it doubles up to " +
+	"0.9 of its value at the entry, and then follows the highest goodput of 10 s"
+
+func (f *Fuse) leave(now time.Duration) Decision {
+	d := f.decision(now, Decision{
+		Kind: Left, Rule: "arrivals < 0.95 * 1.25 * bw and success >= success_below for 5 s",
+		Value: f.cut.lately, Threshold: leaveUnder * headroom * f.bw,
+	})
+	f.active.Store(false)
+	f.flight.due = max(f.flight.due, spanOf(now))
+	f.rates = rates{}
+	f.rates.add(now, f.bw)
+	f.window.reset(now)
+	return d
+}
