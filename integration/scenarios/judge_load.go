@@ -225,8 +225,9 @@ func noWorseUnfused(variants [][]*flow) finding {
 		text := fmt.Sprintf("%.1f %%", 100*own)
 		if n+fused < len(variants) {
 			unfused := worstOf(variants[n+fused], success)
+			refused := -worstOf(variants[n+fused], func(f *flow) float64 { sum := f.between(0, overload); return -float64(sum.allRefused()) })
 			text += fmt.Sprintf(" (%.1f %% without a fuse)", 100*unfused)
-			all.reached = all.reached && own >= unfused-0.01
+			all.reached = all.reached && own >= unfused-0.01 && refused == 0 // else it isn't without one
 		}
 		texts = append(texts, text)
 	}

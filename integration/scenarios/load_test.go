@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// fuseRows turns on the rows of the fuse. They aren't part of the tests before there is one.
+// fuseRows turns on the rows of the fuse. They aren't part of the tests as long as some don't reach what is wanted.
 var fuseRows = flag.Bool("fuse", false, "the rows of the fuse, too")
 
 // runs keeps what was run: rows share it, and their plots do.
