@@ -274,6 +274,7 @@ func TestAgentsInARush(t *testing.T) {
 		l.change, l.ways = l.document, ways
 		l.timeouts = &model.DefaultService(callee).Timeouts
 		l.timeouts.Normal.Read, l.timeouts.Normal.Total = model.Duration(read), model.Duration(total)
+		l.timeouts.Avalanche = l.timeouts.Normal // which this comes to
 		g := &weighed{seen: map[way]int{}}
 		synctest.Test(t, func(*testing.T) {
 			w := newRush(l, 1)
