@@ -20,7 +20,7 @@ type load struct {
 	errors  float64       // share of attempts that fail whatever the instance does, as background.failures
 
 	timeouts *model.Timeouts // default: the Service's
-	unfused  bool            // UFC's fuse never enters
+	unfused  bool            // UFC's fuse doesn't enter by failures, and lets everything pass; judges look that it refused nothing
 }
 
 // demand is the rate at which clients' requests come, from a moment on: of all agents, without repeats.

@@ -141,7 +141,8 @@ func recovered(seeds []*flow, ends, limit time.Duration) finding {
 		took, dips = append(took, back), append(dips, dip)
 	}
 	if slices.Max(took) >= never {
-		return finding{shows: "never"}
+		seen := seeds[0].load.after - patience - well - ends
+		return finding{shows: fmt.Sprintf("> %.0f s", seen.Seconds())}
 	}
 	text := fmt.Sprintf("%.0f s", slices.Max(took))
 	if least := slices.Min(dips); least < 1 {
@@ -154,10 +155,12 @@ func recovered(seeds []*flow, ends, limit time.Duration) finding {
 // end.
 const patience = 3*readTimeout + time.Second
 
+// well is how long all must be well.
+const well = 5 * time.Second
+
 // recovery returns how many seconds after the end of the trouble everything is well again, and the least share of calls
 // admitted in a second from then on.
 func (f *flow) recovery(ends time.Duration) (took, dip float64) {
-	const well = 5 * time.Second
 	for at := ends; at+well <= f.load.after-patience; at += time.Second {
 		sum := f.between(at, at+well)
 		if sum.allRefused() > 0 || ratio(sum.served, sum.allOffered()) < 0.95 {
@@ -204,20 +207,32 @@ func holdsOff(ends time.Duration) loadJudge {
 	})
 }
 
-// noWorseUnfused compares the clients' success in the minute from the onset with that of the second variant, which has no
-// fuse: at most a hundredth less.
+// noWorseUnfused compares the clients' success in the minute from the onset with that of the same without a fuse, which the
+// second half of the variants are: at most a hundredth less. Comparators have nothing that they could be without.
 func noWorseUnfused(variants [][]*flow) finding {
 	success := func(f *flow) float64 {
 		sum := f.between(0, overload)
 		return ratio(sum.served, sum.allOffered())
 	}
-	fused := worstOf(variants[0], success)
-	text := fmt.Sprintf("%.1f %% success", 100*fused)
-	if len(variants) < 2 {
-		return finding{shows: text}
+	fused := slices.IndexFunc(variants, func(seeds []*flow) bool { return seeds[0].load.unfused })
+	if fused < 0 {
+		fused = len(variants)
 	}
-	unfused := worstOf(variants[1], success)
-	return finding{fmt.Sprintf("%s, %.1f %% without a fuse", text, 100*unfused), fused >= unfused-0.01}
+	all := finding{reached: true}
+	var texts []string
+	for n := range fused {
+		own := worstOf(variants[n], success)
+		text := fmt.Sprintf("%.1f %%", 100*own)
+		if n+fused < len(variants) {
+			unfused := worstOf(variants[n+fused], success)
+			refused := -worstOf(variants[n+fused], func(f *flow) float64 { sum := f.between(0, overload); return -float64(sum.allRefused()) })
+			text += fmt.Sprintf(" (%.1f %% without a fuse)", 100*unfused)
+			all.reached = all.reached && own >= unfused-0.01 && refused == 0 // else it isn't without one
+		}
+		texts = append(texts, text)
+	}
+	all.shows = strings.Join(texts, " / ")
+	return all
 }
 
 // hardlyRefuses wants a share of the calls at most to be refused.

@@ -1,7 +1,6 @@
 package scenarios
 
 import (
-	"cmp"
 	"flag"
 	"fmt"
 	"path/filepath"
@@ -10,7 +9,7 @@ import (
 	"testing"
 )
 
-// fuseRows turns on the rows of the fuse. They aren't part of the tests before there is one.
+// fuseRows turns on the rows of the fuse. They aren't part of the tests as long as some don't reach what is wanted.
 var fuseRows = flag.Bool("fuse", false, "the rows of the fuse, too")
 
 // runs keeps what was run: rows share it, and their plots do.
@@ -91,6 +90,7 @@ func (r *loadRow) measure(t *testing.T, made *runs) entry {
 			continue
 		}
 		e.findings = append(e.findings, r.judge(others[n]))
+		t.Logf("%s: %s", rivals[n].name, e.findings[n+1].shows)
 	}
 	t.Log(f.shows)
 	if !f.reached {
@@ -107,7 +107,7 @@ func (r *loadRow) draw(t *testing.T, made *runs) {
 		for _, rule := range rivals {
 			lines = append(lines, line[*flow]{rule.name, made.rival(rule, l, 1)})
 		}
-		if err := c.draw(filepath.Join(folder, r.key+"-"+c.key+".svg"), fmt.Sprintf("%s: %s", r.name, c.key), lines); err != nil {
+		if err := c.draw(filepath.Join(folder, r.key+"-"+c.key+".svg"), c.title, lines); err != nil {
 			t.Error(err)
 		}
 	}
@@ -149,7 +149,7 @@ func TestOverload(t *testing.T) {
 	var pictures strings.Builder
 	for _, r := range list {
 		for n := range r.plots {
-			picture(&pictures, r.name, cmp.Or(r.key+"-"+r.plots[n].key, r.key))
+			picture(&pictures, r.plots[n].title+": "+r.plots[n].y, r.key+"-"+r.plots[n].key)
 		}
 	}
 	if err := writeReport(folder, generatedLoad, text+"\n"+strings.TrimSuffix(pictures.String(), "\n")); err != nil {

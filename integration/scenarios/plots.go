@@ -14,7 +14,7 @@ import (
 
 // curve is a plot of a row: a value over time, of UFC and of the comparators, by ledgers of a kind.
 type curve[L any] struct {
-	key            string // of its file, after the row's. Empty: the row's alone
+	key, title     string // of its file, after the row's, and above it. Empty: the row's
 	y              string // what is drawn
 	value          func(l L, at, step time.Duration) float64
 	variant        int

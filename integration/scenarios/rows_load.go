@@ -102,7 +102,7 @@ func overloads(size sizes) (list []loadRow) {
 			seeds:  3, variants: variants, judge: deliversInOverload, beside: atLeastAsOthers,
 		}
 		if c.agents == 20 && c.limit == 0 {
-			r.plots = append(curves(1, "3-times", 100*time.Second), curves(2, "10-times", 100*time.Second)...)
+			r.plots = append(curves(1, "3-times", "overload of 3 times the capacity, "+name), curves(2, "10-times", "overload of 10 times the capacity, "+name)...)
 		}
 		list = append(list, r)
 		ends = append(ends, loadRow{
@@ -136,12 +136,15 @@ func naming(agents, limit int, l *load) (key, name string) {
 }
 
 // curves are the plots of one variant.
-func curves(variant int, key string, to time.Duration) []curve[*flow] {
-	frame := curve[*flow]{variant: variant, key: key, from: -20 * time.Second, to: to, step: time.Second}
+func curves(variant int, key, title string) []curve[*flow] {
+	frame := curve[*flow]{variant: variant, title: title, from: -20 * time.Second, to: overload + 40*time.Second, step: time.Second}
 	goodput, admitted := frame, frame
-	goodput.y, goodput.key = "goodput, share of the capacity", key+"-goodput"
-	goodput.value = func(f *flow, at, step time.Duration) float64 { return f.goodput(at, at+step) }
-	admitted.y, admitted.key = "share of calls admitted", key+"-admitted"
+	goodput.key, goodput.y = key+"-goodput", "goodput, share of the capacity"
+	goodput.value = func(f *flow, at, step time.Duration) float64 {
+		sum := f.between(at, at+step)
+		return float64(sum.allGood()) / f.load.capacity() / step.Seconds()
+	}
+	admitted.key, admitted.y = key+"-admitted", "share of calls admitted"
 	admitted.value = func(f *flow, at, step time.Duration) float64 {
 		sum := f.between(at, at+step)
 		return sum.admitted()
@@ -160,7 +163,7 @@ var (
 // weighted are overloads by two halves that differ in weight.
 func weighted(size sizes) (list []loadRow) {
 	for _, c := range crowds {
-		if c.limit != 0 && c.agents != 20 {
+		if c.agents != 20 && (c.limit != 0 || size.quick) {
 			continue
 		}
 		var variants []*load
@@ -170,7 +173,7 @@ func weighted(size sizes) (list []loadRow) {
 		}
 		for _, times := range size.times(c.agents, c.limit) {
 			l := size.crowd(c.agents, c.limit).overloaded(times)
-			l.ways = ways
+			l.ways, l.after = ways, overload
 			variants = append(variants, l)
 		}
 		key, name := naming(c.agents, c.limit, variants[0])
@@ -216,7 +219,7 @@ func shrinking(size sizes) (list []loadRow) {
 			wanted: "≥ 95 / 90 / 60 % of what is left", seeds: 3, variants: variants, judge: deliversWhatIsLeft(0.95, 0.9, 0.6),
 		}
 		if limit == 0 {
-			r.plots = curves(1, "third", 100*time.Second)
+			r.plots = curves(1, "third", "capacity falls to a third, "+name)
 		}
 		list = append(list, r, loadRow{
 			key: "regrows-" + key, name: "capacity is back after a half / a third / a tenth, " + name,
@@ -275,7 +278,7 @@ func errorsAllDay(quick bool) loadRow {
 	l.demand[0].share = 20 / l.capacity()
 	l.errors, l.after = 0.1, 24*time.Hour
 	if quick {
-		l.after = 2 * time.Hour
+		l.after = time.Hour
 	}
 	return loadRow{
 		key: "errors", name: fmt.Sprintf("10 %% of the attempts fail at random, %.0f h at 20 requests/s", l.after.Hours()),
@@ -305,8 +308,12 @@ func tightTimeouts() loadRow {
 
 // manyAgents are agents that are too slow to measure alone.
 func manyAgents(size sizes) loadRow {
+	if size.quick {
+		size.instances = 2
+	}
 	l := size.crowd(2000, 0).overloaded(3)
 	l.warm = 5 * time.Minute // in which an agent sees a hundred answers
+	l.after = overload
 	_, name := naming(2000, 0, l)
 	return loadRow{
 		key: "many-agents", name: "overload of 3 times for a minute, " + name, wanted: "≥ 60 % of the capacity",

@@ -5,8 +5,11 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/catalog"
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -76,7 +79,11 @@ func TestQueueingTimes(t *testing.T) {
 			t.Errorf("%+v: the goodput is %.3g of the capacity, want %g", s, got, utilisation)
 		}
 	}
-	for _, utilisation := range []float64{0.3, 0.7, 0.9} {
+	utilisations := []float64{0.3, 0.7, 0.9}
+	if raceDetector {
+		utilisations = utilisations[:1]
+	}
+	for _, utilisation := range utilisations {
 		for _, k := range []int{1, 8} {
 			mu := 1 / takes.Seconds()
 			wait := erlangC(k, utilisation) / (float64(k) * mu * (1 - utilisation))
@@ -215,7 +222,7 @@ func TestDemand(t *testing.T) {
 func TestRushIsRepeatable(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	l := crowd(4, 2, queueOf).overloaded(3)
-	l.ways, l.after = byLevel, 20*time.Second
+	l.ways, l.after = byLevel, 8*time.Second
 	for _, rule := range rivals {
 		first := runRival(rule, l, 1)
 		if again := runRival(rule, l, 1); !slices.Equal(first.waves, again.waves) {
@@ -238,14 +245,64 @@ func TestRushIsRepeatable(t *testing.T) {
 	}
 }
 
-// An agent gets the weight of a request as its way says, and attempts end by the timeouts in force.
+// weighed notes what the agent knows of its calls.
+type weighed struct {
+	*ufc
+	waits
+	seen map[way]int
+}
+
+func (g *weighed) pick(now time.Duration, r *request) int {
+	chosen := g.ufc.pick(now, r)
+	g.seen[way{caller: r.call.Caller, level: r.call.Level(), class: r.call.Class, heavy: r.way.heavy}]++
+	return chosen
+}
+
+func (g *weighed) done(now time.Duration, r *request, o outcome) { g.waits.done(now, r, o) }
+
+func (g *weighed) end(r *request, code int) { g.ufc.end(r, code) }
+
+func (g *weighed) timeouts(r *request) (attempt, whole time.Duration) { return g.ufc.timeouts(r) }
+
+// An agent gets the weight of a request as its way says, and attempts end by the timeouts in force: a read timeout, or what is
+// left of the whole call's time.
 func TestAgentsInARush(t *testing.T) {
-	l := one(service{servers: 1, time: 10 * time.Millisecond}, 0.5, 5*time.Second, fault{ailment: hangs})
-	l.change, l.ways = l.document, byLevel
-	l.timeouts = &model.DefaultService(callee).Timeouts
-	flow := runUFCRush(t, l, 1)
-	sum := flow.between(0, l.after)
-	if sum.allOffered() == 0 || sum.allGood() != 0 || sum.attempts == 0 {
-		t.Errorf("of a hanging instance: %+v", sum)
+	f := func(ways []way, read, total time.Duration, want []time.Duration) {
+		t.Helper()
+		l := one(service{servers: 1, time: time.Second}, 0.5, 30*time.Second, fault{ailment: hangs})
+		l.instances = append(l.instances, l.instances[0], l.instances[0])
+		l.change, l.ways = l.document, ways
+		l.timeouts = &model.DefaultService(callee).Timeouts
+		l.timeouts.Normal.Read, l.timeouts.Normal.Total = model.Duration(read), model.Duration(total)
+		l.timeouts.Avalanche = l.timeouts.Normal // which this comes to
+		g := &weighed{seen: map[way]int{}}
+		synctest.Test(t, func(*testing.T) {
+			w := newRush(l, 1)
+			views := catalog.New(discard)
+			views.Replace(1, l.records())
+			a := agent.New(views, l.options(time.Now(), w.onset, 1, 0))
+			defer a.Close()
+			g.ufc = &ufc{agent: a}
+			g.waits = waits{limiter: g.ufc, results: map[health.Result]int{}}
+			w.guards = []limiter{g}
+			w.run(time.Sleep)
+		})
+		if len(g.seen) != len(ways) {
+			t.Errorf("calls of %v, want %v", g.seen, ways)
+		}
+		for _, w := range ways {
+			if w.level == 0 {
+				w.level = model.DefaultService("").Level
+			}
+			if g.seen[w] == 0 {
+				t.Errorf("no call of %+v: %v", w, g.seen)
+			}
+		}
+		slices.Sort(g.took)
+		if took := slices.Compact(g.took); !slices.Equal(took, want) {
+			t.Errorf("attempts ended after %v, want %v", took, want)
+		}
 	}
+	f(byLevel, 2*time.Second, time.Minute, []time.Duration{2 * time.Second})
+	f(byClass, 2*time.Second, 3*time.Second, []time.Duration{time.Second, 2 * time.Second})
 }

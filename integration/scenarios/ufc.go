@@ -17,7 +17,10 @@ import (
 )
 
 // ufc is the real agent as a guard.
-type ufc struct{ agent *agent.Agent }
+type ufc struct {
+	agent *agent.Agent
+	spare *agent.Call // was refused: nobody else has it
+}
 
 // runUFC runs a setup with real agents, in a bubble of virtual time.
 func runUFC(t *testing.T, s *setup, seed uint64) (result *ledger) {
@@ -32,7 +35,7 @@ func runUFC(t *testing.T, s *setup, seed uint64) (result *ledger) {
 			listen(&options, begun, n, w.ledger)
 			a := agent.New(views, options)
 			defer a.Close()
-			w.guards = append(w.guards, &ufc{a})
+			w.guards = append(w.guards, &ufc{agent: a})
 		}
 		result = w.run(time.Sleep)
 	})
@@ -50,7 +53,7 @@ func runUFCRush(t *testing.T, l *load, seed uint64) (result *flow) {
 		for n := range max(l.agents, 1) {
 			a := agent.New(views, l.options(begun, w.onset, seed, n))
 			defer a.Close()
-			w.guards = append(w.guards, &ufc{a})
+			w.guards = append(w.guards, &ufc{agent: a})
 		}
 		result = w.run(time.Sleep)
 	})
@@ -78,10 +81,7 @@ func dice(seed, of uint64) func() uint64 {
 
 func (u *ufc) pick(_ time.Duration, r *request) int {
 	if r.attempts == 0 {
-		r.call = &agent.Call{Callee: callee, Class: agent.DefaultClass, Key: r.user}
-		if r.way != nil {
-			r.call.Caller, r.call.Class = r.way.caller, r.way.class
-		}
+		u.begin(r)
 		if u.agent.Begin(r.call) != nil {
 			return -1
 		}
@@ -94,11 +94,28 @@ func (u *ufc) pick(_ time.Duration, r *request) int {
 	return numberOf(attempt.Address())
 }
 
+// begin gives a request its call.
+func (u *ufc) begin(r *request) {
+	r.call, u.spare = u.spare, nil
+	if r.call == nil {
+		r.call = new(agent.Call)
+	}
+	*r.call = agent.Call{Callee: callee, Class: agent.DefaultClass, Key: r.user}
+	if r.way != nil {
+		r.call.Caller, r.call.Class = r.way.caller, r.way.class
+	}
+}
+
 func (u *ufc) done(_ time.Duration, r *request, o outcome) {
 	r.attempt.Done(agent.Outcome{Result: o.result, Code: o.code, Latency: o.took})
 }
 
-func (u *ufc) end(r *request, code int) { r.call.End(code) }
+func (u *ufc) end(r *request, code int) {
+	r.call.End(code)
+	if r.attempts == 0 {
+		u.spare = r.call
+	}
+}
 
 // timeouts implements limiter.
 func (u *ufc) timeouts(r *request) (attempt, whole time.Duration) {
