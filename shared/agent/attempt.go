@@ -25,7 +25,7 @@ type Attempt struct {
 	generation uint32          // of the instance's health when the attempt began
 	trial      bool            // of an instance that is half open
 	tracked    bool            // counted as in flight, until Done
-	unanswered atomic.Bool     // counted by the fuse as under way
+	unanswered uint32          // atomic, 1: counted by the fuse as under way
 	memory     *balance.Memory // where it is counted for the whole list; nil: nowhere
 	begun      time.Duration   // by the agent's clock
 	settled    atomic.Uint64   // 0: not done; else its result, status and latency, packed
@@ -92,7 +92,7 @@ func (t *Attempt) record(outcome Outcome) {
 	o := health.Observation{
 		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
 		Result: outcome.Result, Code: uint16(outcome.Code), Latency: outcome.Latency,
-		Begun: t.begun, Tracked: t.tracked, Counted: t.unanswered.Load(), Urgent: t.call.service.fuse.Avalanche(),
+		Begun: t.begun, Tracked: t.tracked, Counted: atomic.LoadUint32(&t.unanswered) == 1, Urgent: t.call.service.fuse.Avalanche(),
 		Key: t.call.key, // a random number if there is none, so that each request counts as another user's
 	}
 	if t.trial {

@@ -23,16 +23,17 @@ func fusePolicy(document *model.Service) *fuse.Policy {
 
 // heard tells the fuse of outcomes.
 func (s *service) heard(batch []health.Observation) {
-	s.fuse.Take(len(batch), func(n int) fuse.Outcome {
+	s.fuse.Take(len(batch), func(n int, to *fuse.Outcome) {
 		o := &batch[n]
-		outcome := fuse.Outcome{Slot: o.Slot, Begun: o.Begun, Latency: o.Latency, Tracked: o.Tracked, Counted: o.Counted}
+		to.Slot, to.Begun, to.Latency, to.Tracked, to.Counted = o.Slot, o.Begun, o.Latency, o.Tracked, o.Counted
 		switch {
 		case o.Result == health.OK:
-			outcome.Result = fuse.Delivered
+			to.Result = fuse.Delivered
 		case o.Result.Failure():
-			outcome.Result = fuse.Failed
+			to.Result = fuse.Failed
+		default:
+			to.Result = fuse.Ignored
 		}
-		return outcome
 	})
 }
 
@@ -47,7 +48,7 @@ func (s *service) underWay(yield func(slot int32, n int)) {
 
 // began tells the fuse of an attempt.
 func (s *service) began(t *Attempt) {
-	t.unanswered.Store(true)
+	t.unanswered = 1 // nobody else knows the attempt yet
 	s.fuse.Began(t.call.stripe, t.begun)
 	if !s.ticking.on.Load() {
 		s.startTicking()
@@ -56,7 +57,7 @@ func (s *service) began(t *Attempt) {
 
 // headed tells the fuse that the answer to an attempt has begun: it may go on for hours.
 func (t *Attempt) headed() {
-	if t.unanswered.CompareAndSwap(true, false) {
+	if atomic.CompareAndSwapUint32(&t.unanswered, 1, 0) {
 		t.call.service.fuse.Answered(t.call.stripe, t.begun)
 	}
 }

@@ -44,7 +44,11 @@ func (s *service) line(caller string) *line {
 	if caller == "" {
 		caller = unknown
 	}
-	if l := s.lines.all()[caller]; l != nil {
+	l := s.firstLine.Load()
+	if l == nil || l.caller != caller {
+		l = s.lines.all()[caller]
+	}
+	if l != nil {
 		if known := l.known.Load(); known == nil || !known.gone.Load() {
 			return l // fast path
 		}
@@ -53,9 +57,10 @@ func (s *service) line(caller string) *line {
 	if known == nil {
 		caller = unknown
 	}
-	l := s.lines.get(caller, func() *line {
+	l = s.lines.get(caller, func() *line {
 		return newLine(caller, known, s.agent.duration.WithLabelValues(caller, s.name))
 	})
+	s.firstLine.CompareAndSwap(nil, l)
 	if known != nil { // the caller may have gone and come back as another one
 		l.known.Store(known)
 	}

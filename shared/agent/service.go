@@ -93,12 +93,15 @@ type service struct {
 	gone     atomic.Bool // no document names it now
 	handEnds *time.Timer // until the first end of a ban by hand; nil: none has an end
 
-	lines   copyMap[string, *line]
-	retries atomic.Uint64
-	budget  bucket // of retries
-	hedging hedging
-	bans    counters[health.Reason]
-	capped  counters[health.Reason] // of the bans that the cap didn't allow
+	lines copyMap[string, *line]
+	// firstLine is the line that was made first: the only one where a single program has the agent to itself, and it takes no
+	// hashing to find.
+	firstLine atomic.Pointer[line]
+	retries   atomic.Uint64
+	budget    bucket // of retries
+	hedging   hedging
+	bans      counters[health.Reason]
+	capped    counters[health.Reason] // of the bans that the cap didn't allow
 }
 
 // newService returns a service that has yet to follow its view.

@@ -163,13 +163,13 @@ const (
 	Failed
 )
 
-// Take takes outcomes.
-func (f *Fuse) Take(n int, outcome func(n int) Outcome) {
+// Take takes outcomes: fill writes the nth.
+func (f *Fuse) Take(n int, fill func(n int, o *Outcome)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	var o Outcome
 	for i := range n {
-		o := outcome(i)
-		if o.Counted {
+		if fill(i, &o); o.Counted {
 			f.flight.change(o.Begun, -1)
 		}
 		f.take(&o)
@@ -195,7 +195,7 @@ func (f *Fuse) take(o *Outcome) {
 		return
 	}
 	if o.Result == Delivered {
-		f.normal.add(o.Latency)
+		f.normal.sample(o.Latency)
 	}
 	if !o.Tracked || o.Latency < f.patience() || !f.flight.counted(o.Begun) {
 		f.window.add(o.Slot, o.Result == Delivered)

@@ -52,10 +52,11 @@ func (r *rates) most(since time.Duration) (most float64) {
 // latencies is the distribution of the latency of good answers in normal times: 8 logarithmic buckets to an octave, from
 // microseconds on, so that a quantile is at most 9 % too high. When it has mostLatencies, all counts are halved.
 type latencies struct {
-	counts [8 * 30]uint32
-	total  uint32
-	best   [latencyMinutes]quantiles // of the last minutes, each
-	minute int64                     // the last one
+	counts  [8 * 30]uint32
+	total   uint32
+	skipped uint32
+	best    [latencyMinutes]quantiles // of the last minutes, each
+	minute  int64                     // the last one
 }
 
 // quantiles are the median and the 95th percentile, 0 if unknown.
@@ -69,6 +70,13 @@ const (
 	leastLatencies = 20
 	mostLatencies  = 4096
 )
+
+// sample takes all latencies until there are some hundred, and then each eighth.
+func (l *latencies) sample(latency time.Duration) {
+	if l.skipped++; l.total < mostLatencies/16 || l.skipped%8 == 0 {
+		l.add(latency)
+	}
+}
 
 func (l *latencies) add(latency time.Duration) {
 	micros := uint64(max(latency.Microseconds(), 8)) // below it, buckets would be under a microsecond wide
