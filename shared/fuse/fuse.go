@@ -56,6 +56,8 @@ type Fuse struct {
 	// underWay yields how many attempts are under way on each instance.
 	underWay func(yield func(slot int32, n int))
 
+	_ [128]byte // what each request reads stays out of the cache lines of what the judge writes
+
 	mu          sync.Mutex // of what follows
 	flight      flight
 	window      window
