@@ -11,7 +11,7 @@ const (
 	headroom = 1.25
 	// What a bucket holds, in seconds of its rate, and at least so many: arrivals come at random.
 	burstTime  = 250 * time.Millisecond
-	leastBurst = 4
+	leastBurst = 8
 	// fade is what is left of the arrivals' histogram after a second.
 	fade = 0.9
 	// settled is how long the order by weight must hold: who is heavier isn't refused while a lighter one passes within it.

@@ -184,7 +184,6 @@ func (f *Fuse) take(o *Outcome) {
 	}
 	active := f.active.Load()
 	if o.Result == Delivered {
-		f.window.delivered++
 		f.pace.delivered++
 	}
 	if active {
@@ -257,9 +256,9 @@ func (f *Fuse) Tick(now time.Duration) (decided []Decision, idle bool) {
 	return decided, f.flight.total == 0 && !f.active.Load()
 }
 
-// enough tells whether a window has enough outcomes for a judgement.
-func enough(n float64, age time.Duration) bool {
-	return n >= soon && age >= soonTime || n >= few && age >= fewTime
+// enough tells whether there are enough outcomes for a judgement: as many as are wanted, or few in a long time.
+func enough(n, wanted float64, age time.Duration) bool {
+	return n >= wanted && age >= soonTime || n >= few && age >= fewTime
 }
 
 func (f *Fuse) tickNormal(now time.Duration) []Decision {
@@ -276,19 +275,22 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 		}
 	}
 	age := now - w.begun
-	if n := w.good + w.bad; !enough(n, age) {
-		if n == 0 && w.delivered == 0 {
-			w.begun = now // silence is no low rate
-		}
+	if w.good+w.bad == 0 && f.pace.delivered == 0 {
+		w.begun, f.pace.begun = now, now // silence is no low rate
+	}
+	if rate, known := f.pace.take(now); known {
+		f.rates.add(now, rate)
+	}
+	judged := enough(w.good+w.bad, float64(p.MinOutcomes), age)
+	if !judged && w.bad < leastBad { // so much that is bad may be enough by itself
 		return nil
 	}
 	good, bad := w.sum()
-	f.rates.add(now, float64(w.delivered)/age.Seconds())
 	n := good + bad
 	if n > 0 {
 		f.success = good / n
 	}
-	if n > 0 && good/n < p.SuccessBelow && bad >= leastBad && n >= min(float64(p.MinOutcomes), n) {
+	if n > 0 && good/n < p.SuccessBelow && bad >= leastBad {
 		usual := f.usual.share()
 		if tail := binomialTail(math.Floor(bad), n, usual); tail < alpha {
 			return f.enter(now, Decision{
@@ -296,6 +298,9 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 				Inputs: map[string]float64{"success": good / n, "success_below": p.SuccessBelow, "bad": bad, "n": n, "usual": usual},
 			})
 		}
+	}
+	if !judged {
+		return nil
 	}
 	f.usual.add(now, good, bad)
 	f.median, f.p95 = f.normal.usual(now)
@@ -309,8 +314,7 @@ const (
 )
 
 func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
-	age := max(now-f.window.begun, time.Millisecond)
-	f.bw = max(f.rates.most(now-entryTime), float64(f.window.delivered)/max(age, soonTime).Seconds(), leastFloor)
+	f.bw = max(f.rates.most(now-entryTime), float64(f.pace.delivered)/max(now-f.pace.begun, fewTime).Seconds(), leastFloor)
 	f.entry, f.fair, f.entered, f.shrunk, f.fitting, f.starting, f.barren = f.bw, f.bw, now, now, 0, false, 0
 	f.pace = pace{begun: now}
 	f.cut.begin(now, max(float64(f.flight.total)-f.limit(), 0))
@@ -388,7 +392,7 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		case good-w.waited < f.policy.Load().SuccessBelow*(good+bad): // a queue grows, and soon all will be late
 			f.bw = max(goodput, f.bw*math.Exp2(-min(0.25, 0.1*w.waited)))
 		case f.bw < growTo*f.entry:
-			steps := min(1, 0.1*good)
+			steps := min(1, good*max(0.1, f.entry/200))
 			if f.starting = f.starting && f.bw < f.slow; f.starting {
 				steps = 1
 			}
@@ -418,6 +422,7 @@ func (f *Fuse) leave(now time.Duration) Decision {
 	f.flight.due = max(f.flight.due, spanOf(now))
 	f.rates = rates{}
 	f.rates.add(now, f.bw)
+	f.pace = pace{begun: now}
 	f.window.reset(now)
 	return d
 }

@@ -14,7 +14,6 @@ const worstShare = 0.3
 // worse.
 type window struct {
 	begun     time.Duration
-	delivered int        // answers
 	good, bad float64    // outcomes
 	waited    float64    // good ones that came later than half of the patience
 	bySlot    []outcomes // of each instance
@@ -23,7 +22,7 @@ type window struct {
 type outcomes struct{ good, bad float32 }
 
 func (w *window) reset(now time.Duration) {
-	w.begun, w.delivered, w.good, w.bad, w.waited = now, 0, 0, 0, 0
+	w.begun, w.good, w.bad, w.waited = now, 0, 0, 0
 	clear(w.bySlot)
 }
 

@@ -21,7 +21,7 @@ type pace struct {
 // take returns the rate, and begins anew; false: not yet.
 func (p *pace) take(now time.Duration) (float64, bool) {
 	age := now - p.begun
-	if !enough(float64(p.delivered), age) && age < fewTime {
+	if !enough(float64(p.delivered), soon, age) && age < fewTime {
 		return 0, false
 	}
 	value := float64(p.delivered) / age.Seconds()
