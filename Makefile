@@ -15,7 +15,7 @@ export TAGS = nobadger,nomysql,nopgx
 # The flags of builds/build.sh, so that tests and lint share what it has compiled.
 SAME_BUILD = CGO_ENABLED=0 GOFLAGS="$$GOFLAGS -trimpath -buildvcs=false -tags=$(TAGS)"
 
-.PHONY: help build xcaddy run test unit integration scenarios test-tools lint fmt bench clean
+.PHONY: help build xcaddy run test unit integration scenarios overload test-tools lint fmt bench clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,10 @@ integration: test-tools ## tests that start the real binaries and real servers
 	$(SAME_BUILD) go test -count=1 -timeout 20m ./integration/...
 
 scenarios: ## the rules that ban, in virtual time beside those of others: a table and plots in docs/scenarios
-	cd integration/scenarios && $(SAME_BUILD) go test -count=1 -timeout 30m . -update
+	cd integration/scenarios && $(SAME_BUILD) go test -count=1 -timeout 30m -run TestScenarios . -update
+
+overload: ## the fuse, in virtual time beside those of others: the same, about overload
+	cd integration/scenarios && $(SAME_BUILD) go test -count=1 -timeout 30m -run TestOverload . -update
 
 test-tools:
 	@.ci/install-tools
