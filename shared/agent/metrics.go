@@ -35,7 +35,7 @@ var (
 	bansDesc           = desc("ufc_bans_total", "Bans of instances by reason.", "callee", "reason")
 	cappedDesc         = desc("ufc_capped_total", "Bans that the cap didn't allow, by reason; of an instance at most one a minute.", "callee", "reason")
 	bannedDesc         = desc("ufc_banned_instances", "Instances banned now.", "callee")
-	panicDesc          = desc("ufc_panic", "1 while every serving instance is banned, and one is chosen all the same.", "callee")
+	panicDesc          = desc("ufc_panic", "1 while under half of the serving instances are up, so that banned ones may be chosen too.", "callee")
 	admittedDesc       = desc("ufc_fuse_admitted_ratio", "Share of the requests of the last two seconds that the fuse admitted.", "callee")
 	avalancheDesc      = desc("ufc_avalanche", "1 while the fuse limits what is sent to the callee.", "callee")
 	callbacksDesc      = desc("ufc_callbacks_total", "Results reported by programs.", "callee", "result")

@@ -118,7 +118,7 @@ func (s *Service) byStatus(t *Stratum, k kind, all []sample, total sample, now t
 	}
 	for _, f := range found {
 		f.evidence.Reason, f.evidence.Detail = ByStatus, k.String()+" of "+t.Name
-		f.evidence.Needed = fmt.Sprintf("%d errors or less", f.tolerated())
+		f.evidence.Needed = fmt.Sprintf("%d errors or fewer", f.tolerated())
 		s.suspect(f.of, f.evidence)
 		if f.of.ban != nil {
 			t.shifts[k] = shift{of: f.of, at: now, sound: sound}

@@ -257,7 +257,7 @@ func TestManyThatDeviateAreJudgedAtOnce(t *testing.T) {
 			}
 			w.answers(in, i, code, time.Millisecond, 40)
 		}
-		w.service.catchUp()
+		w.service.CatchUp()
 		w.service.mu.Lock()
 		all, total := w.service.samples(in, w.now())
 		tests := 0
@@ -284,7 +284,7 @@ func TestManyThatMayBeBannedAreFoundInFewRounds(t *testing.T) {
 			w.answers(in, i, 503, time.Millisecond, bad)
 			w.answers(in, i, 200, time.Millisecond, 40-bad)
 		}
-		w.service.catchUp()
+		w.service.CatchUp()
 		w.service.mu.Lock()
 		all, total := w.service.samples(in, w.now())
 		tests := 0

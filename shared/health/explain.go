@@ -108,7 +108,7 @@ func (s *Service) Decisions(of netip.AddrPort) []Decision {
 // Explain tells how an instance stands.
 func (i *Instance) Explain() Explanation {
 	s := i.service
-	s.catchUp()
+	s.CatchUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	past, policy := i.known(), s.policy.Load()

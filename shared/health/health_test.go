@@ -312,7 +312,7 @@ func TestASilentCalleesStrataAreForgotten(t *testing.T) {
 		}
 		w.service.mu.Unlock()
 		w.answered(in, 5, nil, 0)
-		if w.service.catchUp(); len(in.cells) == 0 {
+		if w.service.CatchUp(); len(in.cells) == 0 {
 			t.Error("not known again")
 		}
 	})

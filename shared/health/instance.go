@@ -119,7 +119,7 @@ type Counts struct {
 // Counts returns the instance's totals.
 func (i *Instance) Counts() Counts {
 	s := i.service
-	s.catchUp()
+	s.CatchUp()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i.past == nil {

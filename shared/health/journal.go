@@ -63,7 +63,7 @@ func (s *Service) Record(stripe uint32, o *Observation) {
 	read := j.used >= journalSize/2 && s.readSoon(j)
 	j.mu.Unlock()
 	if o.urgent() {
-		s.catchUp()
+		s.CatchUp()
 	} else if read {
 		s.deliver()
 	}
@@ -172,11 +172,8 @@ func (s *Service) takeSlowly(o *Observation, now time.Duration) {
 	s.dirty[i.slot] = past.test.score > 0 || past.window.bits != 0 || past.record.level > 0
 }
 
-// CatchUp judges all outcomes that wait in journals.
-func (s *Service) CatchUp() { s.catchUp() }
-
-// catchUp judges all outcomes that wait. No lock may be held.
-func (s *Service) catchUp() {
+// CatchUp judges all outcomes that wait. No lock may be held.
+func (s *Service) CatchUp() {
 	journals := s.open()
 	for n := range journals {
 		j := &journals[n]

@@ -59,7 +59,7 @@ func TestWhoHasLeftIsNobodysPeer(t *testing.T) {
 			for _, i := range w.all {
 				w.answers(in, i, 200, time.Millisecond, 10)
 			}
-			w.service.catchUp()
+			w.service.CatchUp()
 			w.list(0)
 			w.list(4)
 		}
@@ -76,7 +76,7 @@ func TestPeersLeaveInAnyOrder(t *testing.T) {
 		for _, i := range w.all {
 			w.observe(i, ".")
 		}
-		w.service.catchUp()
+		w.service.CatchUp()
 		p := &w.service.peers
 		for _, n := range []int{49, 0, 20, 21, 48, 1, 20} {
 			w.service.mu.Lock()

@@ -96,12 +96,12 @@ func (s *Service) byRequests(i *Instance, failed bool, now time.Duration) {
 	evidence := Decision{Reason: ByRequests, Inputs: map[string]float64{"failures": float64(i.failures()), "p0": p0}}
 	switch {
 	case rule != nil && past.window.among(rule.Of) >= rule.Failures:
-		evidence.Rule, evidence.Needed = "failures among the last N outcomes ≥ M", "one failure less"
+		evidence.Rule, evidence.Needed = "failures among the last N outcomes ≥ M", "one failure fewer"
 		evidence.Value, evidence.Threshold = float64(past.window.among(rule.Of)), float64(rule.Failures)
 		evidence.Inputs["N"], evidence.Inputs["M"] = float64(rule.Of), float64(rule.Failures)
 	case rule == nil && p0 < faultShare && past.test.score >= banScore:
 		evidence.Rule, evidence.Value, evidence.Threshold = sequentially, past.test.score, banScore
-		evidence.Needed = "one failure less, or a success between"
+		evidence.Needed = "one failure fewer, or a success between"
 	default:
 		return
 	}

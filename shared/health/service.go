@@ -235,7 +235,7 @@ func (s *Service) interval() time.Duration {
 
 // tick judges by deviation what has come since the last tick.
 func (s *Service) tick() {
-	s.catchUp()
+	s.CatchUp()
 	s.mu.Lock()
 	if s.fresh {
 		s.idle, s.fresh = 0, false
