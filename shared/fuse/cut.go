@@ -36,6 +36,7 @@ type cut struct {
 	floor   float64 // a token of those that pass in any case, if nothing else does
 	filled  time.Duration
 	refused time.Duration // when one at the cut was
+	last    time.Duration // when any was
 	mark    int           // the heaviest that is told to shed optional work
 
 	admittedLately, arrivedLately float64 // faded, for the share
@@ -44,7 +45,7 @@ type cut struct {
 // begin begins an avalanche. debt is how much is in flight beyond what may be: work that is dead, or will be, and has to be done
 // before any that isn't.
 func (c *cut) begin(now time.Duration, debt float64) {
-	*c = cut{debt: debt, learning: true, begun: now, ticked: now, filled: now, tokens: 1, refused: now}
+	*c = cut{debt: debt, learning: true, begun: now, ticked: now, filled: now, tokens: 1, refused: now, last: now}
 }
 
 // rate is the arrivals per second, by the histogram.
@@ -80,12 +81,13 @@ func (c *cut) admit(now time.Duration, weight int, bw, floorRate float64, room b
 	case !c.learning && weight > c.weight:
 		c.tokens = max(c.tokens-1, -burst(headroom*bw))
 	case !c.learning && weight < c.weight:
+		c.last = now
 		return false, false
 	case room && c.tokens >= 1:
 		c.tokens--
 	case !room && c.floor >= 1:
 	default:
-		c.refused = now
+		c.refused, c.last = now, now
 		return false, false
 	}
 	c.floor = max(c.floor-1, 0)

@@ -37,6 +37,7 @@ const (
 // How an avalanche goes on and ends.
 const (
 	total      = 3    // bad outcomes without a good one, after which the rate is quartered
+	startSteps = 1.6  // doublings by a good judgement, from the floor to a half of what was before
 	growTo     = 0.9  // of the rate at its beginning; up to there it doubles
 	needed     = 0.05 // share that is refused; with less, what is delivered says nothing of what could be
 	growMemory = 10 * time.Second
@@ -331,7 +332,8 @@ func (f *Fuse) tickAvalanche(now time.Duration) []Decision {
 	if d, ok := f.judge(now); ok {
 		decided = append(decided, d)
 	}
-	if f.cut.lately < leaveUnder*headroom*f.bw && f.success >= f.policy.Load().SuccessBelow {
+	fits := f.cut.lately < leaveUnder*headroom*f.bw || now-f.cut.last >= leaveAfter
+	if fits && f.success >= f.policy.Load().SuccessBelow {
 		if f.fitting == 0 {
 			f.fitting = now
 		}
@@ -394,7 +396,7 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		case f.bw < growTo*f.entry:
 			steps := min(1, good*max(0.1, f.entry/200))
 			if f.starting = f.starting && f.bw < f.slow; f.starting {
-				steps = 1
+				steps = startSteps
 			}
 			f.bw = min(f.bw*math.Exp2(steps), growTo*f.entry)
 			f.fair = min(max(f.fair*math.Exp2(steps), f.bw/2), f.entry)
@@ -415,7 +417,7 @@ const byDelivery = "success of those begun since the last shrink < success_below
 
 func (f *Fuse) leave(now time.Duration) Decision {
 	d := f.decision(now, Decision{
-		Kind: Left, Rule: "arrivals < 0.95 * 1.25 * bw and success >= success_below for 5 s",
+		Kind: Left, Rule: "arrivals < 0.95 * 1.25 * bw, or nothing refused for 5 s, and success >= success_below for 5 s",
 		Value: f.cut.lately, Threshold: leaveUnder * headroom * f.bw,
 	})
 	f.active.Store(false)
