@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ufc-mesh/ufc/shared/fuse"
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -66,6 +67,19 @@ func TestFiguresThatJSONHasNotLoseNoMessage(t *testing.T) {
 		time.Sleep(time.Second)
 		if body := r.got()[0].body; !strings.Contains(body, `"inputs":{"odds":null},"value":null,"threshold":0,`) {
 			t.Error(body)
+		}
+	})
+}
+
+func TestTheFuseIsNoMatterOfWebhooks(t *testing.T) {
+	inBubble(t, time.Second, func(t *testing.T, r *rig) {
+		for _, kind := range []fuse.Change{fuse.Entered, fuse.Changed, fuse.Left} {
+			r.Take(&health.Decision{Time: time.Now(), Kind: health.Kind(kind), Service: "shop"})
+			time.Sleep(time.Hour)
+		}
+		r.expect()
+		if r.remembers() != 0 {
+			t.Error("something is remembered of it")
 		}
 	})
 }
