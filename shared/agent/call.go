@@ -226,7 +226,9 @@ func (c *Call) follow(now *plan) {
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.
 func (c *Call) Answered(attempt *Attempt) {
 	c.answer = attempt
-	attempt.headed()
+	if attempt.settled.Load() == 0 { // else Done has told the fuse: a response without a body has ended before
+		attempt.headed()
+	}
 }
 
 // End counts a call that began, with the HTTP status that the caller got: once, however often it is called.

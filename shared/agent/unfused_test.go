@@ -142,3 +142,29 @@ func TestExplainTellsOfTheFuse(t *testing.T) {
 		}
 	})
 }
+
+// TestNothingIsLeftInFlight: an attempt counts as under way until its answer begins, in whichever order its end is told.
+func TestNothingIsLeftInFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+		inFlight := func(want int) {
+			t.Helper()
+			if n := r.service("shop").fuse.Info().InFlight; n != want {
+				t.Errorf("%d in flight, not %d", n, want)
+			}
+		}
+		attempts := make([]*Attempt, 3)
+		for n := range attempts {
+			attempts[n] = r.pick(t, r.begin(t, &Call{Callee: "shop"}))
+		}
+		inFlight(3)
+		attempts[0].call.Answered(attempts[0])
+		inFlight(2)
+		attempts[0].Done(Outcome{Result: health.OK})
+		attempts[1].Done(Outcome{Result: health.OK}) // there was no body
+		attempts[1].call.Answered(attempts[1])
+		attempts[2].Done(Outcome{Result: health.ReadError})
+		r.service("shop").health.CatchUp()
+		inFlight(0)
+	})
+}
