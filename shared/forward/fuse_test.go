@@ -86,18 +86,20 @@ func TestDegradeGoesBothWays(t *testing.T) {
 func TestWhatAProgramSaysOfItsRequest(t *testing.T) {
 	live := backend(t, func(http.ResponseWriter, *http.Request) {})
 	r := newRig(t, nil, live)
-	got := make(chan agent.Call, 1)
-	r.Ended = func(_ *http.Request, call *agent.Call, _ *agent.Refusal) {
-		got <- agent.Call{Class: call.Class, Repeated: call.Repeated}
+	type said struct {
+		class    int
+		repeated bool
 	}
+	got := make(chan said, 1)
+	r.Ended = func(_ *http.Request, call *agent.Call, _ *agent.Refusal) { got <- said{call.Class, call.Repeated} }
 	f := func(attempt, class string, repeated bool, wantClass int) {
 		t.Helper()
 		req := r.request(t, "GET", "/", nil)
 		req.Header.Set("x-ufc-attempt", attempt)
 		req.Header.Set("x-ufc-class", class)
 		r.do(t, req)
-		if call := <-got; call.Repeated != repeated || call.Class != wantClass {
-			t.Errorf("attempt %q of class %q: repeated %t, class %d", attempt, class, call.Repeated, call.Class)
+		if heard := <-got; heard != (said{wantClass, repeated}) {
+			t.Errorf("attempt %q of class %q: %+v", attempt, class, heard)
 		}
 	}
 	f("0", "", false, 4)
