@@ -223,9 +223,6 @@ func TestAccessLogInAnAvalanche(t *testing.T) {
 	load(t, ufcOption(prefix, "")+logTo(log), site(agent, "log\n\tufc_bypass /bypass\n\tufc"))
 	url := "http://" + agent
 	answers(t, url+"/ready", 200, "x-ufc-service-name: slow")
-	for range 30 {
-		report(t, url, "slow", "ok", one, two)
-	}
 	marks := map[string]bool{}
 	eventually(t, func() error {
 		report(t, url, "slow", "read_timeout", one, two)

@@ -6,7 +6,6 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 
-	"github.com/ufc-mesh/ufc/shared/fuse"
 	"github.com/ufc-mesh/ufc/shared/health"
 )
 
@@ -17,7 +16,7 @@ import (
 const eventPrefix = "ufc_"
 
 // isEvent tells whether a decision is one. That a fuse admits another rate, several times a second in an avalanche, isn't.
-func isEvent(d *health.Decision) bool { return d.Kind != health.Kind(fuse.Changed) }
+func isEvent(d *health.Decision) bool { return d.Kind != health.AnotherRate }
 
 // provisionEvents makes the app emit what the agent decides as Caddy's events, from the moment when all apps have started:
 // until then the events app takes subscriptions into the map that Emit reads, and apps start in any order.

@@ -123,6 +123,17 @@ func TestNoHedgeInAnAvalanche(t *testing.T) {
 	})
 }
 
+// TestDecisionsOfTheFuse: who is told decisions knows those of the fuse by package health's names.
+func TestDecisionsOfTheFuse(t *testing.T) {
+	for change, kind := range map[fuse.Change]health.Kind{
+		fuse.Entered: health.Avalanche, fuse.Changed: health.AnotherRate, fuse.Left: health.AvalancheOver,
+	} {
+		if string(change) != string(kind) {
+			t.Errorf("%s is %s", change, kind)
+		}
+	}
+}
+
 func TestExplainTellsOfTheFuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)

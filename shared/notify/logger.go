@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ufc-mesh/ufc/shared/fuse"
 	"github.com/ufc-mesh/ufc/shared/health"
 )
 
@@ -36,27 +35,21 @@ func NewLogger(logger *slog.Logger) *Logger {
 	return &Logger{logger: logger, minutes: map[string]*minute{}}
 }
 
-// The decisions of the fuse, as the agent passes them on.
-const (
-	entered = health.Kind(fuse.Entered)
-	changed = health.Kind(fuse.Changed)
-	left    = health.Kind(fuse.Left)
-)
-
 var messages = map[health.Kind]string{
 	health.Banned: "instance banned", health.Extended: "ban goes on", health.Capped: "instance not banned: too many are already",
 	health.HalfOpen: "instance half open", health.Reopened: "instance back", health.Relapsed: "instance banned again",
 	health.Slowed: "instance is slow: weight cut", health.Lifted: "ban lifted", health.Fault: "service fault: nobody is banned for it",
 	health.Panic: "panic: under half of the instances are left", health.PanicOver: "panic over",
-	entered: "avalanche: the fuse refuses the least important requests", changed: "the fuse admits another rate", left: "avalanche over",
+	health.Avalanche:   "avalanche: the fuse refuses the least important requests",
+	health.AnotherRate: "the fuse admits another rate", health.AvalancheOver: "avalanche over",
 }
 
 // levelOf is Warn for what takes something away, and Debug for what is said again and again.
 func levelOf(kind health.Kind) slog.Level {
 	switch kind {
-	case health.Banned, health.Relapsed, health.Capped, health.Fault, health.Panic, entered:
+	case health.Banned, health.Relapsed, health.Capped, health.Fault, health.Panic, health.Avalanche:
 		return slog.LevelWarn
-	case health.Extended, health.Slowed, changed:
+	case health.Extended, health.Slowed, health.AnotherRate:
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo
@@ -82,7 +75,7 @@ func (l *Logger) Take(d *health.Decision) {
 	add("reason", string(d.Reason), d.Reason != "")
 	add("duration", d.Duration, d.Duration > 0)
 	add("banned_for", d.BannedFor, d.BannedFor > 0)
-	add("rule", d.Rule, d.Kind == entered || d.Kind == left) // bans have a reason
+	add("rule", d.Rule, d.Kind == health.Avalanche || d.Kind == health.AvalancheOver) // bans have a reason
 	add("value", d.Value, d.Threshold != 0)
 	add("threshold", d.Threshold, d.Threshold != 0)
 	add("inputs", d.Inputs, len(d.Inputs) > 0)

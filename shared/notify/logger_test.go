@@ -7,7 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/ufc-mesh/ufc/shared/fuse"
 	"github.com/ufc-mesh/ufc/shared/health"
 )
 
@@ -50,21 +49,21 @@ func TestLogger(t *testing.T) {
 }
 
 func TestLoggerTellsOfTheFuse(t *testing.T) {
-	f := func(kind fuse.Change, want string) {
+	f := func(kind health.Kind, want string) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			l, out, _ := logRig(t)
 			l.Take(&health.Decision{
-				Kind: health.Kind(kind), Service: "shop", Rule: "a < b", Inputs: map[string]float64{"a": 1}, Value: 1, Threshold: 2,
+				Kind: kind, Service: "shop", Rule: "a < b", Inputs: map[string]float64{"a": 1}, Value: 1, Threshold: 2,
 			})
 			if !strings.HasSuffix(out.String(), want+" value=1 threshold=2 inputs=map[a:1]\n") {
 				t.Errorf("%s, not %s", out, want)
 			}
 		})
 	}
-	f(fuse.Entered, `level=WARN msg="avalanche: the fuse refuses the least important requests" service=shop rule="a < b"`)
-	f(fuse.Changed, `level=DEBUG msg="the fuse admits another rate" service=shop`)
-	f(fuse.Left, `level=INFO msg="avalanche over" service=shop rule="a < b"`)
+	f(health.Avalanche, `level=WARN msg="avalanche: the fuse refuses the least important requests" service=shop rule="a < b"`)
+	f(health.AnotherRate, `level=DEBUG msg="the fuse admits another rate" service=shop`)
+	f(health.AvalancheOver, `level=INFO msg="avalanche over" service=shop rule="a < b"`)
 }
 
 // The rate changes several times a second: who debugs must not miss the bans for it.
@@ -72,7 +71,7 @@ func TestDebuggingHidesNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, out, take := logRig(t)
 		for range 100 {
-			take(health.Kind(fuse.Changed), "shop")
+			take(health.AnotherRate, "shop")
 		}
 		for range 100 {
 			take(health.Banned, "shop")

@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/ufc-mesh/ufc/shared/fuse"
 	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -73,8 +72,8 @@ func TestFiguresThatJSONHasNotLoseNoMessage(t *testing.T) {
 
 func TestTheFuseIsNoMatterOfWebhooks(t *testing.T) {
 	inBubble(t, time.Second, func(t *testing.T, r *rig) {
-		for _, kind := range []fuse.Change{fuse.Entered, fuse.Changed, fuse.Left} {
-			r.Take(&health.Decision{Time: time.Now(), Kind: health.Kind(kind), Service: "shop"})
+		for _, kind := range []health.Kind{health.Avalanche, health.AnotherRate, health.AvalancheOver} {
+			r.Take(&health.Decision{Time: time.Now(), Kind: kind, Service: "shop"})
 			time.Sleep(time.Hour)
 		}
 		r.expect()
