@@ -307,7 +307,8 @@ type Fuse struct {
 	// SuccessBelow is the share of attempts that succeed, 0–1, under which an avalanche begins, and what is admitted shrinks in it.
 	// The worst 30 % of the instances are left out, and what is usual for the service is no reason. Default 0.8.
 	SuccessBelow float64 `json:"success_below"`
-	// MinOutcomes is how many outcomes a judgement takes, 1–1,000,000. Default 10. Not in force yet: it is 10, or 3 in 5 s.
+	// MinOutcomes is how many outcomes a judgement of normal times takes, 1–1,000,000. Default 10. After 5 s, 3 will do; so will 5
+	// that are bad.
 	MinOutcomes int `json:"min_outcomes"`
 	// Floor is the share of the requests that passes in any case, 0.0001–1. Default 0.01. It is at least one request in 5 s, as long
 	// as that is no more than a tenth of them.
