@@ -22,7 +22,7 @@ type callLog struct {
 	attempts       []attemptLog
 	final          int            // index of the attempt that decided the call; −1: there was none
 	refusal        *agent.Refusal // why UFC itself answered; nil: it didn't
-	degrade        string         // x-ufc-degrade of the request
+	degrade        int            // x-ufc-degrade as callee and caller got it; 0: they didn't
 }
 
 // attemptLog is one attempt.
@@ -38,17 +38,6 @@ type attemptLog struct {
 func logCall(r *http.Request, call *agent.Call, refusal *agent.Refusal) {
 	if entry := entryOf(r); entry != nil {
 		entry.Set(zap.Inline(newCallLog(call, refusal))) // one field, so that nothing of an earlier call is left
-	}
-}
-
-// logHeard is logCall for requests whose x-ufc-* headers count.
-func logHeard(r *http.Request, call *agent.Call, refusal *agent.Refusal) {
-	if entry := entryOf(r); entry != nil {
-		l := newCallLog(call, refusal)
-		if values := r.Header["X-Ufc-Degrade"]; len(values) == 1 && isDegrade(values[0]) {
-			l.degrade = values[0]
-		}
-		entry.Set(zap.Inline(l))
 	}
 }
 
@@ -71,13 +60,10 @@ func entryOf(r *http.Request) *caddyhttp.ExtraLogFields {
 	return entry
 }
 
-// isDegrade tells whether a program, rather than a stranger, may have sent this x-ufc-degrade.
-func isDegrade(value string) bool { return len(value) == 1 && '1' <= value[0] && value[0] <= '3' }
-
 func newCallLog(call *agent.Call, refusal *agent.Refusal) *callLog {
 	l := &callLog{
 		caller: call.Caller, callee: call.Callee, idc: call.IDC, route: call.Route(), final: -1, refusal: refusal,
-		attempts: make([]attemptLog, call.Attempts()),
+		attempts: make([]attemptLog, call.Attempts()), degrade: call.Degrade,
 	}
 	n := len(l.attempts)
 	for attempt := call.Newest(); attempt != nil; attempt = attempt.Before() {
@@ -110,7 +96,9 @@ func (l *callLog) MarshalLogObject(to zapcore.ObjectEncoder) error {
 		text(to, "ufc_error", l.refusal.Reason)
 		text(to, "ufc_detail", l.refusal.Detail)
 	}
-	text(to, "ufc_degrade", l.degrade)
+	if l.degrade > 0 {
+		to.AddInt("ufc_degrade", l.degrade)
+	}
 	return err
 }
 

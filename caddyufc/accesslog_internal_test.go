@@ -42,7 +42,6 @@ func TestNoLogNoWork(t *testing.T) {
 			t.Fatal(err)
 		}
 		logCall(r, nil, nil)
-		logHeard(r, nil, nil)
 		logTunnel(r, nil)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -32,7 +33,7 @@ type accessEntry struct {
 	Where    string        `json:"ufc_instance_idc"`
 	Error    string        `json:"ufc_error"`
 	Detail   string        `json:"ufc_detail"`
-	Degrade  string        `json:"ufc_degrade"`
+	Degrade  int           `json:"ufc_degrade"`
 }
 
 type logAttempt struct {
@@ -64,9 +65,6 @@ func (e *accessEntry) named(names map[string]string) string {
 	if e.Error != "" {
 		text += " " + e.Error
 	}
-	if e.Degrade != "" {
-		text += " degrade " + e.Degrade
-	}
 	return text
 }
 
@@ -86,7 +84,7 @@ func accessLog(t *testing.T, file string) map[string][]*accessEntry {
 		if err := json.Unmarshal([]byte(line), entry); err != nil {
 			t.Fatalf("%v: %s", err, line)
 		}
-		if strings.HasPrefix(entry.Logger, "http.log.access") {
+		if strings.HasPrefix(entry.Logger, "http.log.access") && !strings.HasPrefix(entry.Request.URI, "/bypass") {
 			if entry.Attempts == nil {
 				t.Fatalf("no attempts in %s", line)
 			}
@@ -184,7 +182,7 @@ func TestAccessLog(t *testing.T) {
 		}
 	}
 	story := " [BROKEN@bj-a read_error 0] [LIVE@bj-b ok 418] by LIVE@bj-b"
-	f("/retried", "418 app>shop@gz-b route 0"+story+" degrade 2")
+	f("/retried", "418 app>shop@gz-b route 0"+story)
 	f("/gateway", "418 edge>shop@gz-a route 0"+story)
 	f("/below-shop", "418 edge>shop@gz-a route 0"+story)
 	f("/no-callee", "400 >@ route - by @ no_callee")
@@ -197,7 +195,7 @@ func TestAccessLog(t *testing.T) {
 	f("/tunnel", "101 >tunnel@gz-a route - [TUNNEL@ ok 101] by TUNNEL@")
 	f("/below-tunnel", "101 edge>tunnel@gz-a route - [TUNNEL@ ok 101] by TUNNEL@")
 
-	if unrouted := entries["/unrouted"][0]; unrouted.Route != nil || unrouted.Degrade != "" {
+	if unrouted := entries["/unrouted"][0]; unrouted.Route != nil {
 		t.Errorf("unrouted: %+v", unrouted)
 	}
 	if hostile := entries["/hostile-idc"][0]; len(hostile.IDC) > 300 || hostile.IDC[:2] != `"z` {
@@ -214,6 +212,38 @@ func TestAccessLog(t *testing.T) {
 	givenUp := (*entries["/given-up"][0].Attempts)[0]
 	if *givenUp.AtMS != 0 || *givenUp.MS < 25 || *givenUp.MS > 5000 {
 		t.Errorf("given up after 50 ms: %v + %v", *givenUp.AtMS, *givenUp.MS)
+	}
+}
+
+// TestAccessLogInAnAvalanche: an entry tells the mark that callee and caller got, or that the fuse has refused.
+func TestAccessLogInAnAvalanche(t *testing.T) {
+	prefix, agent, log := newPrefix(), freeAddress(t), filepath.Join(t.TempDir(), "access.log")
+	one, two := backend(t, named("one")), backend(t, named("two"))
+	apply(t, prefix, instances("slow", one, two))
+	load(t, ufcOption(prefix, "")+logTo(log), site(agent, "log\n\tufc_bypass /bypass\n\tufc"))
+	url := "http://" + agent
+	answers(t, url+"/ready", 200, "x-ufc-service-name: slow")
+	marks := map[string]bool{}
+	eventually(t, func() error {
+		report(t, url, "slow", "read_timeout", one, two)
+		answer := ask(t, "GET", url+"/asked", "", "x-ufc-service-name: slow", "x-ufc-degrade: 3")
+		marks[answer.Header.Get("x-ufc-degrade")] = true
+		if len(marks) < 2 || answer.Header.Get("x-ufc-error") != "fused" {
+			return fmt.Errorf("%d, marks %v", answer.StatusCode, marks)
+		}
+		return nil
+	})
+	logged, refused := map[string]bool{}, false
+	for _, entry := range accessLog(t, log)["/asked"] {
+		if entry.Degrade > 0 {
+			logged[fmt.Sprint(entry.Degrade)] = true
+		} else {
+			logged[""] = true
+		}
+		refused = refused || entry.Error == "fused" && entry.Status == http.StatusServiceUnavailable && entry.Detail != "" && len(*entry.Attempts) == 0
+	}
+	if !maps.Equal(logged, marks) || !refused {
+		t.Errorf("the log tells of the marks %v, not %v; of a refusal %t", logged, marks, refused)
 	}
 }
 

@@ -10,10 +10,13 @@ import (
 )
 
 // eventPrefix begins the names of the events that the app emits, of origin ufc: ufc_banned, ufc_extended, ufc_capped,
-// ufc_half_open, ufc_reopened, ufc_relapsed, ufc_slowed, ufc_lifted, ufc_service_fault, ufc_panic and ufc_panic_over. Their
-// data are service, instance, idc, reason, rule, value, threshold, inputs, detail, duration and banned_for, as far as the
-// decision has them.
+// ufc_half_open, ufc_reopened, ufc_relapsed, ufc_slowed, ufc_lifted, ufc_service_fault, ufc_panic, ufc_panic_over, ufc_avalanche
+// and ufc_avalanche_over. Their data are service, instance, idc, reason, rule, value, threshold, inputs, detail, duration and
+// banned_for, as far as the decision has them.
 const eventPrefix = "ufc_"
+
+// isEvent tells whether a decision is one. That a fuse admits another rate, several times a second in an avalanche, isn't.
+func isEvent(d *health.Decision) bool { return d.Kind != health.AnotherRate }
 
 // provisionEvents makes the app emit what the agent decides as Caddy's events, from the moment when all apps have started:
 // until then the events app takes subscriptions into the map that Emit reads, and apps start in any order.
@@ -25,7 +28,7 @@ func (a *App) provisionEvents(ctx caddy.Context) error {
 	events := module.(*caddyevents.App)
 	return events.On("started", started(func() {
 		a.stopEvents = a.mesh.Listen(func(d health.Decision) {
-			if name := eventPrefix + string(d.Kind); events.ShouldEmit(name) {
+			if name := eventPrefix + string(d.Kind); isEvent(&d) && events.ShouldEmit(name) {
 				events.Emit(ctx, name, dataOf(&d))
 			}
 		})

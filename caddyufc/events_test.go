@@ -88,7 +88,7 @@ func loadWithEvents(t *testing.T, global, sites string) {
 		t.Fatal(err)
 	}
 	config["apps"].(map[string]any)["events"] = map[string]any{"subscriptions": []any{map[string]any{
-		"events": []string{"ufc_banned"}, "modules": []string{"ufc"},
+		"events": []string{"ufc_banned", "ufc_avalanche", "ufc_fuse", "ufc_avalanche_over"}, "modules": []string{"ufc"},
 		"handlers": []any{map[string]any{"handler": "ufc_test_heard"}},
 	}}}
 	text, err := json.Marshal(config)
@@ -97,6 +97,61 @@ func loadWithEvents(t *testing.T, global, sites string) {
 	}
 	if err := caddy.Load(text, true); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// report posts five results for each backend, as programs do.
+func report(t *testing.T, url, service, result string, backends ...string) {
+	t.Helper()
+	list := "["
+	for range 5 {
+		for _, backend := range backends {
+			list += fmt.Sprintf(`{"service":%q,"backend":%q,"result":%q,"latency_ms":1},`, service, backend, result)
+		}
+	}
+	ask(t, "POST", url+"/bypass?command=callback", strings.TrimSuffix(list, ",")+"]", "Content-Type: application/json")
+	time.Sleep(20 * time.Millisecond)
+}
+
+// The beginning and the end of an avalanche are events, and what the fuse changes in between isn't.
+func TestAvalanchesAreEvents(t *testing.T) {
+	prefix, agent := newPrefix(), freeAddress(t)
+	service := fmt.Sprintf("slow-%d", time.Now().UnixNano())
+	one, two := backend(t, named("one")), backend(t, named("two"))
+	apply(t, prefix, instances(service, one, two))
+	loadWithEvents(t, ufcOption(prefix, ""), site(agent, "ufc_bypass /bypass {\n\t\ttoken secret\n\t}\n\tufc"))
+	url := "http://" + agent
+	answers(t, url, 200, "x-ufc-service-name: "+service)
+	info := func() string {
+		t.Helper()
+		return ask(t, "GET", url+"/bypass?command=query&ar=fuse_info^"+service, "", "token: secret").body
+	}
+	if before := info(); !strings.HasPrefix(before, `{"fuse_info":{"`+service+`":{"avalanche":false,`) {
+		t.Errorf("before: %s", before)
+	}
+	eventually(t, func() error {
+		report(t, url, service, "read_timeout", one, two)
+		if list := heardOf("ufc_avalanche", service); len(list) != 1 || list[0]["rule"] == "" || list[0]["inputs"] == nil || list[0]["instance"] != nil {
+			return fmt.Errorf("heard %v", list)
+		}
+		return nil
+	})
+	if during := info(); !strings.Contains(during, `"avalanche":true,`) || !strings.Contains(during, `"kind":"avalanche"`) {
+		t.Errorf("in the avalanche: %s", during)
+	}
+	for begun := time.Now(); time.Since(begun) < 10*time.Second && !strings.Contains(info(), `"kind":"fuse"`); {
+		report(t, url, service, "read_timeout", one, two)
+	}
+	for deadline := time.Now().Add(30 * time.Second); len(heardOf("ufc_avalanche_over", service)) == 0; report(t, url, service, "ok", one, two) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no end: %s", info())
+		}
+	}
+	if list := heardOf("ufc_fuse", service); len(list) > 0 {
+		t.Errorf("%d events of the rate", len(list))
+	}
+	if !strings.Contains(info(), `"kind":"fuse"`) {
+		t.Errorf("the rate has never changed: %s", info())
 	}
 }
 

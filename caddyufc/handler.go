@@ -57,10 +57,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.proxy = &forward.Proxy{
 		Forwarder: app.shared.forwarder, Service: h.Service, From: h.From, Debug: h.Debug, Trusted: isTrusted,
 		Via:   "Caddy", // as reverse_proxy
-		Ended: logHeard,
-	}
-	if h.Service != "" {
-		h.proxy.Ended = logCall
+		Ended: logCall,
 	}
 	return nil
 }

@@ -81,8 +81,12 @@ func (u *UFC) handOut(q *query) *reply {
 	}
 	var buffer [maxAnswers]*agent.Attempt
 	chosen, err := u.pick(q, call, buffer[:0])
+	if u.config.fused == fusedAnswer && isFused(err) { // counted as refused all the same
+		call.Unfused = true
+		chosen, err = u.pick(q, call, buffer[:0])
+	}
 	if err != nil {
-		return q.refusal(err)
+		return u.refusal(q, err)
 	}
 	m := newReply(q.r)
 	if q.qtype == dns.TypeSRV {
@@ -95,10 +99,15 @@ func (u *UFC) handOut(q *query) *reply {
 	return m
 }
 
+// isFused tells whether a call is refused although there may be instances for it.
+func isFused(err error) bool {
+	refusal, ok := errors.AsType[*agent.Refusal](err)
+	return ok && (refusal.Reason == agent.ReasonFused || refusal.Reason == agent.ReasonDropped)
+}
+
 // refusal answers a call that the agent refuses.
-func (q *query) refusal(err error) *reply {
-	var refusal *agent.Refusal
-	if errors.As(err, &refusal) {
+func (u *UFC) refusal(q *query, err error) *reply {
+	if refusal, ok := errors.AsType[*agent.Refusal](err); ok {
 		switch refusal.Reason {
 		case agent.ReasonUnknownService:
 			return q.nxdomain()
@@ -106,9 +115,27 @@ func (q *query) refusal(err error) *reply {
 			return q.nodata()
 		case agent.ReasonNotSynced:
 			return q.notReady()
+		case agent.ReasonFused:
+			return q.fused(u.config.fused, dns.ExtendedErrorCodeOther, refusal.Detail) // RFC 8914 has none for overload
+		case agent.ReasonDropped: // a policy of who runs the mesh
+			return q.fused(u.config.fused, dns.ExtendedErrorCodeBlocked, refusal.Detail)
 		}
 	}
-	return q.refused() // what the fuse will refuse, by the option fused
+	return q.refused()
+}
+
+// fused answers what the option fused says. NXDOMAIN says here that there is nothing now: the next plugin, whose answer would be
+// for another service, isn't asked.
+func (q *query) fused(option string, code uint16, why string) *reply {
+	m := q.refused()
+	if option == fusedNXDomain {
+		now := *q
+		now.ttl = 0 // nobody may keep it
+		m = now.nxdomain()
+	}
+	m.final = true
+	m.explain(q.r, code, why)
+	return m
 }
 
 // appendSRV adds the SRV records, and the addresses of their targets.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -36,8 +37,22 @@ func get(t *testing.T, url string, header ...string) (int, string) {
 func handler(t *testing.T, token string) *bypass.Handler {
 	t.Helper()
 	u := attach(t, "ufc.internal", "token x", append(listed("redis", "10.0.0.1:6379"), document("redis"))...)
+	return handlerOf(u, token)
+}
+
+func handlerOf(u *UFC, token string) *bypass.Handler {
 	m := u.mesh.Load()
 	return bypass.New(m.Agent, m.Query, bypass.Options{Token: token})
+}
+
+// report posts results to a handler, as JSON, and returns the status.
+func report(t *testing.T, h http.Handler, results string) int {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/bypass?command=callback", strings.NewReader(results))
+	r.RemoteAddr = "127.0.0.1:1234"
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Code
 }
 
 func TestCallbackListenerIsShared(t *testing.T) {
@@ -49,6 +64,10 @@ func TestCallbackListenerIsShared(t *testing.T) {
 	}
 	if code, body := get(t, query, "token", "old"); code != 200 {
 		t.Fatalf("query: %d %s", code, body)
+	}
+	fuse := strings.Replace(query, "sync_info", "fuse_info^redis", 1)
+	if code, body := get(t, fuse, "token", "old"); code != 200 || !strings.HasPrefix(body, `{"fuse_info":{"redis":{"avalanche":false,`) {
+		t.Errorf("fuse_info: %d %s", code, body)
 	}
 	second, err := pool.acquire(address, handler(t, "new"))
 	if err != nil || second != first {

@@ -191,7 +191,7 @@ func (u *UFC) start() error {
 
 // warn tells what the user may be surprised by.
 func (cfg *config) warn() {
-	if idle := cfg.notInForce(); idle != nil {
+	if idle := cfg.mesh.NotInForce(); idle != nil {
 		log.Warningf("%s: not in force in this version: %s", cfg.where, strings.Join(idle, ", "))
 	}
 	if cfg.unexported {

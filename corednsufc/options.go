@@ -217,9 +217,9 @@ func parseAnswers(cfg *config, _ *caddy.Controller, args []string) error {
 	return nil
 }
 
-// parseFused checks what the refused share of a fused callee is to get. Not in force yet: nothing is fused.
-func parseFused(_ *config, _ *caddy.Controller, args []string) error {
-	if !slices.Contains([]string{"refused", "nxdomain", "answer"}, args[0]) {
+func parseFused(cfg *config, _ *caddy.Controller, args []string) error {
+	cfg.fused = args[0]
+	if !slices.Contains([]string{fusedRefused, fusedNXDomain, fusedAnswer}, args[0]) {
 		return fmt.Errorf("%q is not refused, nxdomain or answer", args[0])
 	}
 	return nil

@@ -27,6 +27,7 @@ type config struct {
 	token     string      // of debug queries there. Empty: they are off
 	ttl       uint32      // of every record, in seconds
 	answers   int         // instances to an answer
+	fused     string      // what questions get that the fuse, or the service's drop, refuses
 	fall      fall.F
 
 	given      map[string]int // the line of each option that was given
@@ -39,6 +40,13 @@ type clientIDC struct {
 	idc     string
 }
 
+// The values of fused.
+const (
+	fusedRefused  = "refused"
+	fusedNXDomain = "nxdomain"
+	fusedAnswer   = "answer"
+)
+
 // parse reads a server block's ufc block. Its errors name file and line.
 func parse(c *caddy.Controller) (*config, error) {
 	c.Next() // ufc
@@ -46,6 +54,7 @@ func parse(c *caddy.Controller) (*config, error) {
 		where:   fmt.Sprintf("%s:%d", c.File(), c.Line()),
 		mesh:    mesh.Config{Store: store.Config{Logger: slog.New(newLogHandler())}},
 		answers: 1,
+		fused:   fusedRefused,
 		given:   map[string]int{},
 	}
 	for _, origin := range plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys) {
@@ -88,15 +97,4 @@ func (cfg *config) parseOption(c *caddy.Controller) error {
 		return c.Errf("%s: %v", name, err)
 	}
 	return nil
-}
-
-// notInForce lists the options that were given and change nothing in this version.
-func (cfg *config) notInForce() []string {
-	idle := cfg.mesh.NotInForce()
-	for _, name := range []string{"client_idc", "fused"} {
-		if cfg.given[name] > 0 {
-			idle = append(idle, name)
-		}
-	}
-	return idle
 }

@@ -19,6 +19,7 @@ type reply struct {
 	srv      dns.SRV
 	octets   [16]byte
 	used     struct{ address, srv bool }
+	final    bool // whatever its code, neither is the next plugin asked, nor is it stale
 }
 
 // newReply returns an empty, successful, authoritative answer.

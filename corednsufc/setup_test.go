@@ -50,6 +50,7 @@ func TestParse(t *testing.T) {
 		"token":       {got.token, "hush"},
 		"ttl":         {got.ttl, uint32(5)},
 		"answers":     {got.answers, 3},
+		"fused":       {got.fused, "nxdomain"},
 		"fallthrough": {got.fall.Zones, []string{"bj.ufc.internal."}},
 		"longest":     {got.clientIDC[0].network.String(), "2001:db8::/32"},
 	} {
@@ -64,7 +65,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("client %s: got IDC %q, want %q", client, idc, want)
 		}
 	}
-	if idle := got.notInForce(); !reflect.DeepEqual(idle, []string{"follow redis-main mysql", "protect", "client_idc", "fused"}) {
+	if idle := got.mesh.NotInForce(); !reflect.DeepEqual(idle, []string{"follow redis-main mysql", "protect"}) {
 		t.Errorf("not in force: %q", idle)
 	}
 }
@@ -78,7 +79,7 @@ func TestParseDefaults(t *testing.T) {
 	}
 	s := got.mesh.Store
 	if !reflect.DeepEqual(s.Endpoints, []string{"http://127.0.0.1:2379"}) || s.Prefix != "/ufc/v1" || got.ttl != 0 ||
-		got.answers != 1 || got.callback != "" || got.fall.Through("x.") || got.notInForce() != nil {
+		got.answers != 1 || got.fused != "refused" || got.callback != "" || got.fall.Through("x.") || got.mesh.NotInForce() != nil {
 		t.Errorf("defaults: %+v", got)
 	}
 }
@@ -94,7 +95,7 @@ func TestParseForms(t *testing.T) {
 		"callback :8889", "callback [::1]:8889", "callback localhost:1",
 		`token ""`,
 		"ttl 0", "ttl 3600", "answers 1", "answers 16",
-		"fused refused", "fused answer",
+		"fused refused", "fused nxdomain", "fused answer",
 		"fallthrough", "fallthrough a.internal b.internal",
 		"client_idc 10.1.2.3/32 bj-a\n client_idc ::/0 gz-a",
 		"idc i",

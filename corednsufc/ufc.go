@@ -55,10 +55,10 @@ func (u *UFC) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 		owner: question.Name, suffix: question.Name[offset:], qtype: question.Qtype, ttl: u.config.ttl,
 	}
 	answer := u.answer(&q)
-	if answer.Rcode == dns.RcodeNameError && u.config.fall.Through(qname) {
+	if answer.Rcode == dns.RcodeNameError && !answer.final && u.config.fall.Through(qname) {
 		return plugin.NextOrFailure(u.Name(), u.Next, ctx, w, r)
 	}
-	if r.IsEdns0() != nil && u.stale(m) {
+	if r.IsEdns0() != nil && !answer.final && u.stale(m) {
 		q.explainStale(answer)
 	}
 	// The client is gone if this fails, and there is nobody else to tell.

@@ -36,6 +36,9 @@ type Call struct {
 	HandOut bool
 	// Repeated says that the program repeats a request, so that it weighs less.
 	Repeated bool
+	// Unfused says that the fuse, and what the document drops, don't matter: the call tells of one that was made already, or is
+	// answered all the same. It isn't counted among those that arrive.
+	Unfused bool
 	// Degrade, 1 to 3, asks the callee and the caller to leave out optional work, the more the higher, since the callee is
 	// overloaded; 0: nothing. Begin and Pick set it.
 	Degrade int
@@ -153,12 +156,14 @@ func (a *Agent) Begin(call *Call) error {
 	if call.Timeout < 0 {
 		return a.Refuse(call, ReasonDeadline, "the time that the caller had left was over before an instance was asked")
 	}
-	if call.dropped() {
-		return a.Refuse(call, ReasonDropped, "the callee's document drops this caller's requests, or a share of them")
-	}
-	if s.fuse.Avalanche() {
-		if err := call.admit(call.kind()); err != nil {
-			return err
+	if !call.Unfused {
+		if call.dropped() {
+			return a.Refuse(call, ReasonDropped, "the callee's document drops this caller's requests, or a share of them")
+		}
+		if s.fuse.Avalanche() {
+			if err := call.admit(call.kind()); err != nil {
+				return err
+			}
 		}
 	}
 	if !call.HandOut {
@@ -221,7 +226,9 @@ func (c *Call) follow(now *plan) {
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.
 func (c *Call) Answered(attempt *Attempt) {
 	c.answer = attempt
-	attempt.headed()
+	if attempt.settled.Load() == 0 { // else Done has told the fuse: a response without a body has ended before
+		attempt.headed()
+	}
 }
 
 // End counts a call that began, with the HTTP status that the caller got: once, however often it is called.

@@ -15,6 +15,7 @@ type Explanation struct {
 	// Instances is the one that was asked for, else those that are banned or under suspicion, at most 100: each is compared
 	// with all others.
 	Instances []health.Explanation `json:"instances"`
+	Fuse      FuseInfo             `json:"fuse"` // of the service as a whole
 }
 
 const mostExplained = 100
@@ -30,7 +31,10 @@ func (a *Agent) explain(args []string) (any, error) {
 			return nil, fmt.Errorf("%w: %q is not an address of the form IP:PORT", ErrSelector, args[1])
 		}
 	}
-	answer := Explanation{Service: s.name, Decisions: s.health.Decisions(of), Instances: []health.Explanation{}}
+	answer := Explanation{
+		Service: s.name, Decisions: s.health.Decisions(of), Instances: []health.Explanation{},
+		Fuse: FuseInfo{s.fuse.Info(), s.fuse.Decisions()},
+	}
 	now := s.state.Load()
 	for _, i := range now.instances {
 		hand := now.byHand[i.Address]

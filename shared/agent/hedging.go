@@ -40,10 +40,10 @@ func (c *Call) HedgeAfter() (time.Duration, bool) {
 	return h.latencies.quantile(c.begun, policy.Percentile)
 }
 
-// Hedge picks another instance for a second attempt beside one that is late; nil if there is none, or if the budget is
-// used up.
+// Hedge picks another instance for a second attempt beside one that is late; nil if there is none, if the budget is used up, or if
+// an avalanche has begun since.
 func (c *Call) Hedge() *Attempt {
-	if !c.service.hedging.budget.spend() {
+	if c.service.fuse.Avalanche() || !c.service.hedging.budget.spend() {
 		return nil
 	}
 	c.refresh()

@@ -154,7 +154,9 @@ func (c *Call) pickInGroup(split int, g *group, panicking, cold bool) *Attempt {
 func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attempt {
 	attempt := c.attempt(chosen)
 	attempt.stratum = c.stratum(split)
-	if !c.HandOut {
+	if c.HandOut {
+		c.service.awaitReports()
+	} else {
 		attempt.tracked = true
 		c.service.began(attempt)
 		chosen.target.Began()
@@ -164,6 +166,13 @@ func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attem
 		}
 	}
 	return attempt
+}
+
+// awaitReports makes the fuse judge what programs report: what they do is under way for them alone.
+func (s *service) awaitReports() {
+	if !s.ticking.on.Load() {
+		s.startTicking()
+	}
 }
 
 // mostPassed bounds how many instances one choice skips because they were banned after the plan was made.
@@ -212,6 +221,7 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 		return nil
 	}
 	attempt := call.attempt(now.instances[index])
+	call.service.awaitReports()
 	if !call.keyed {
 		call.key = 0 // unknown: there may have been one when the instance was chosen
 	}

@@ -210,7 +210,8 @@ func (h *Handler) attempt(r *report) *agent.Attempt {
 	if r.ID != "" {
 		return h.agent.HandedOut(r.ID, r.Service)
 	}
-	call := &agent.Call{Callee: r.Service, Caller: r.From, Class: agent.DefaultClass, HandOut: true}
+	// What has been done already is no request to refuse.
+	call := &agent.Call{Callee: r.Service, Caller: r.From, Class: agent.DefaultClass, HandOut: true, Unfused: true}
 	if h.agent.Begin(call) != nil {
 		return nil
 	}

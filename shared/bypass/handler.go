@@ -93,7 +93,7 @@ type Timeouts struct {
 	Total   int64 `json:"total_ms"`
 }
 
-func newTimeouts(set model.TimeoutSet) Timeouts {
+func newTimeouts(set *model.TimeoutSet) Timeouts {
 	return Timeouts{
 		Connect: set.Connect.Std().Milliseconds(), Write: set.Write.Std().Milliseconds(),
 		Read: set.Read.Std().Milliseconds(), Total: set.Total.Std().Milliseconds(),
@@ -130,11 +130,14 @@ func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Val
 		}
 		backends = append(backends, Backend{
 			Backend: attempt.HostPort, ID: h.agent.HandOut(attempt), Weight: attempt.Weight(),
-			Timeouts: newTimeouts(call.Service().Timeouts.Normal),
+			Timeouts: newTimeouts(call.Timeouts()),
 		})
 		if attempt.Panic {
 			w.Header().Set("X-Ufc-Panic", "1")
 		}
+	}
+	if call.Degrade > 0 {
+		w.Header().Set("X-Ufc-Degrade", strconv.Itoa(call.Degrade))
 	}
 	writeJSON(w, map[string][]Backend{"backends": backends})
 	return nil

@@ -24,12 +24,11 @@ import (
 
 const token = "s3cret"
 
-// newHandler returns a handler over a callee redis with three instances, whose ports answer no probe.
-func newHandler(t testing.TB) (*Handler, *agent.Agent) {
+// newHandler returns a handler over a callee redis with three instances, whose ports answer no probe, and over other records.
+func newHandler(t testing.TB, records ...model.Record) (*Handler, *agent.Agent) {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	views := catalog.New(quiet)
-	var records []model.Record
 	for n := 2; n <= 4; n++ {
 		instance := model.DefaultInstance()
 		instance.Address = netip.MustParseAddrPort(fmt.Sprintf("127.0.0.%d:6379", n))

@@ -23,7 +23,9 @@ type delivery struct {
 	// request is the call's. Its header is the first attempt's own.
 	request *http.Request
 	ctx     context.Context
-	limits  limits
+	// overrides are the time limits that the client asks for, limits those in force.
+	overrides overrides
+	limits    limits
 	// informational is told of 1xx responses. Nil: the ClientTrace of ctx is.
 	informational func(code int, header textproto.MIMEHeader) error
 
@@ -69,6 +71,9 @@ func (d *delivery) run() (*http.Response, *agent.Attempt, error) {
 				err = last.answer(d.call)
 			}
 			return nil, nil, err
+		}
+		if attempt.Number > 0 { // an avalanche may have begun, or be over
+			d.limits = limitsOf(d.call, d.overrides)
 		}
 		got := d.attempt(attempt)
 		if got.failed == nil {
@@ -178,12 +183,17 @@ func (d *delivery) address(attempt *agent.Attempt) *exchange {
 	}
 	header := to.request.Header
 	header[headerAttempt] = number(d.claimed + attempt.Number)
+	if d.call.Degrade > 0 {
+		header[headerDegrade] = number(d.call.Degrade)
+	} else if attempt.Number > 0 { // a copy of the first one's header
+		delete(header, headerDegrade)
+	}
 	if !d.limits.end.IsZero() {
 		header[headerTimeout] = milliseconds(time.Until(d.limits.end))
 	}
 	to.exchange = exchange{
 		ctx: d.ctx, request: &to.request, limits: d.limits, buffered: d.upload.whole(), informational: d.informational,
-		attempt: attempt,
+		attempt: attempt, degrade: d.call.Degrade,
 	}
 	if d.upload != nil {
 		to.exchange.body = d.upload.reader()
@@ -214,7 +224,7 @@ func (d *delivery) try(x *exchange) reply {
 	}
 	d.upload.settle(x.body)
 	outcome.Code = resp.StatusCode
-	cleanResponse(resp.Header, attempt)
+	cleanResponse(resp.Header, x)
 	watch(resp, responseBody{x: x, upload: d.upload, outcome: outcome})
 	return reply{resp: resp, attempt: attempt}
 }

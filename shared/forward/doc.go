@@ -13,6 +13,7 @@
 // An attempt's outcome is told where its response's body ends, not at its head: an instance that dies in the body failed,
 // and a client that goes away says nothing about the instance.
 //
-// What comes later has its place: the fuse refuses by Begin, Pick and Hedge, as any refusal; the mark that asks callee and
-// caller to shed load (x-ufc-degrade) is set where the other headers are, by delivery.address and cleanResponse.
+// The fuse refuses by Begin, Pick and Hedge, as any refusal. The mark that asks callee and caller to leave out optional work
+// (x-ufc-degrade) is set by delivery.address and cleanResponse, and never passed on: what a program copies there is about
+// another callee.
 package forward

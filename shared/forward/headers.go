@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/ufc-mesh/ufc/shared/agent"
 )
 
 // The headers of UFC, in the form in which they are keys of an http.Header.
@@ -42,7 +40,7 @@ func forAgent(name string) bool {
 
 // byAgent tells whether a response header is the agent's alone to set.
 func byAgent(name string) bool {
-	return name == headerError || name == headerPanic || name == headerInstance
+	return name == headerError || name == headerPanic || name == headerInstance || name == headerDegrade
 }
 
 // isHopByHop tells whether a header belongs to one connection (RFC 9110 §7.6.1, and what is older). reverse_proxy counts
@@ -226,13 +224,17 @@ func (x *relay) setNames(header http.Header) {
 }
 
 // cleanResponse takes out what only the agent may say, so that nothing an instance copies or makes up is mistaken for the
-// agent's own answer, and says it.
-func cleanResponse(header http.Header, attempt *agent.Attempt) {
+// agent's own answer, and says it. What an instance says in x-ufc-degrade is what it heard of a callee of its own.
+func cleanResponse(header http.Header, x *exchange) {
 	delete(header, headerError)
 	delete(header, headerPanic)
 	delete(header, headerInstance)
-	if attempt.Panic {
+	delete(header, headerDegrade)
+	if x.attempt.Panic {
 		header[headerPanic] = []string{"1"}
+	}
+	if x.degrade > 0 {
+		header[headerDegrade] = number(x.degrade)
 	}
 }
 

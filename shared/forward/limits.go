@@ -35,12 +35,16 @@ func readMilliseconds(header http.Header, name string, least int64) (time.Durati
 	return time.Duration(value) * time.Millisecond, true, nil
 }
 
-// limitsOf returns the time limits of a call that has begun.
+// limitsOf returns the time limits in force of a call that has begun.
 func limitsOf(call *agent.Call, client overrides) limits {
 	set := call.Timeouts()
 	l := limits{connect: set.Connect.Std(), write: set.Write.Std(), read: set.Read.Std()}
 	if call.Service().Timeouts.ClientOverride {
+		own := l
 		l.connect, l.write, l.read = cmp.Or(client.connect, l.connect), cmp.Or(client.write, l.write), cmp.Or(client.read, l.read)
+		if call.Avalanche() {
+			l.connect, l.write, l.read = min(own.connect, l.connect), min(own.write, l.write), min(own.read, l.read)
+		}
 	}
 	begun := call.Begun()
 	l.head = begun.Add(set.Total.Std())

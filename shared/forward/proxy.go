@@ -27,7 +27,8 @@ const StatusClientGone = 499
 //
 // Of the x-ufc-* headers, a callee gets x-ufc-service-name (its own name), x-ufc-self-service-name (the caller's),
 // x-ufc-attempt, x-ufc-class, x-ufc-timeout-ms, x-ufc-trace-* and what UFC doesn't know; not those that speak to the agent
-// alone: x-ufc-idc, x-ufc-degrade, x-ufc-connect-timeout-ms, x-ufc-read-timeout-ms and x-ufc-write-timeout-ms.
+// alone: x-ufc-idc, x-ufc-connect-timeout-ms, x-ufc-read-timeout-ms and x-ufc-write-timeout-ms. x-ufc-degrade is the agent's
+// own, to the callee and to the client.
 type Proxy struct {
 	// Forwarder sends the requests.
 	Forwarder *Forwarder
@@ -53,19 +54,18 @@ type Proxy struct {
 type relay struct {
 	*Proxy
 	delivery
-	w         http.ResponseWriter
-	r         *http.Request
-	call      agent.Call
-	out       http.Request   // for the instances
-	header    http.Header    // of out
-	headers   int            // how many it has had
-	status    int            // what the client got
-	refusal   *agent.Refusal // the agent's own answer; nil: none
-	sent      clientBody
-	unread    bool // the client may be sending still, and its connection is closed after the response
-	complete  bool // the response was sent
-	overrides overrides
-	values    [valueCount]string // of headers that have one; spares an allocation each
+	w        http.ResponseWriter
+	r        *http.Request
+	call     agent.Call
+	out      http.Request   // for the instances
+	header   http.Header    // of out
+	headers  int            // how many it has had
+	status   int            // what the client got
+	refusal  *agent.Refusal // the agent's own answer; nil: none
+	sent     clientBody
+	unread   bool               // the client may be sending still, and its connection is closed after the response
+	complete bool               // the response was sent
+	values   [valueCount]string // of headers that have one; spares an allocation each
 
 	mu       sync.Mutex // 1xx responses may come on a goroutine of the wire
 	answered bool       // the response's head has come: w is not the wire's any more
@@ -179,6 +179,7 @@ func (x *relay) readHeaders() (err error) {
 	if err != nil {
 		return err
 	}
+	x.call.Repeated = claimedAttempts(x.r.Header) > 0
 	return x.readTimes()
 }
 

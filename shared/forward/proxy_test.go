@@ -253,7 +253,7 @@ func TestResponseHeaders(t *testing.T) {
 	f("Server: nginx\nSet-Cookie: a=1\nSet-Cookie: b=2\n", h{"Server": {"nginx"}, "Set-Cookie": {"a=1", "b=2"}})
 	f("Connection: x-a\nX-A: 1\nX-B: 2\n", h{"X-B": {"2"}})
 	f("Keep-Alive: 5\nProxy-Authenticate: x\nProxy-Connection: x\nAlt-Svc: h3\nUpgrade: h2\nTe: x\n", h{})
-	f("x-ufc-error: fused\nx-ufc-backend: 1.1.1.1:1\nx-ufc-panic: 1\nx-ufc-other: 1\n", h{"X-Ufc-Other": {"1"}})
+	f("x-ufc-error: fused\nx-ufc-backend: 1.1.1.1:1\nx-ufc-panic: 1\nx-ufc-degrade: 2\nx-ufc-other: 1\n", h{"X-Ufc-Other": {"1"}})
 }
 
 func TestInstanceIsShownOnlyWhenDebugging(t *testing.T) {

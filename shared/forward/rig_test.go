@@ -129,7 +129,7 @@ func (r *rig) do(t testing.TB, req *http.Request) (*http.Response, string) {
 	return resp, string(body)
 }
 
-// count returns a counter of the agent's, such as count("ufc_attempts_total", "result", "ok"), summed over other labels.
+// count returns a counter or gauge of the agent's, such as count("ufc_attempts_total", "result", "ok"), summed over other labels.
 func (r *rig) count(t testing.TB, name string, labels ...string) (sum float64) {
 	t.Helper()
 	families, err := r.registry.Gather()
@@ -151,7 +151,7 @@ func (r *rig) count(t testing.TB, name string, labels ...string) (sum float64) {
 					continue next
 				}
 			}
-			sum += metric.GetCounter().GetValue()
+			sum += metric.GetCounter().GetValue() + metric.GetGauge().GetValue()
 		}
 	}
 	return sum

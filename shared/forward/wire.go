@@ -52,6 +52,7 @@ type exchange struct {
 	// What follows is no business of a wire's.
 
 	attempt *agent.Attempt
+	degrade int                 // the request's mark
 	body    *replayReader       // of the request; nil: none
 	traced  func(agent.Outcome) // ends the attempt's span; nil: there is none
 	cancel  context.CancelFunc  // of ctx; nil: it is the call's

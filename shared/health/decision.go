@@ -21,6 +21,11 @@ const (
 	Fault     Kind = "service_fault" // so many fail or deviate that it is the service's fault, not an instance's
 	Panic     Kind = "panic"         // under half of a callee's instances are left
 	PanicOver Kind = "panic_over"    // half of them or more are left again
+
+	// Those of package fuse, which the agent passes on beside these.
+	Avalanche     Kind = "avalanche"      // the callee is overloaded, and what reaches it is limited
+	AnotherRate   Kind = "fuse"           // the limit is another one
+	AvalancheOver Kind = "avalanche_over" // all is admitted again
 )
 
 // Decision is one verdict on an instance or a callee, with what led to it, so that a person can follow it.

@@ -10,7 +10,7 @@ type Service struct {
 	// Owner says whom to ask. Free text.
 	Owner string `json:"owner,omitempty"`
 	// Level is how important the service is as a caller, 1 (the most) to 5, unless its callee's Callers say otherwise.
-	// Default 3. Not in force yet: the fuse will use it.
+	// Default 3. In an avalanche of a callee, the requests of the least important callers are refused first.
 	Level int `json:"level"`
 	// Workload tells whether people wait for it: online or offline. Default online. Not in force yet.
 	Workload Workload `json:"workload"`
@@ -42,9 +42,9 @@ type Service struct {
 	Ban Ban `json:"ban"`
 	// Check makes the agent test the instances by itself. Absent: off.
 	Check *Check `json:"check,omitempty"`
-	// Fuse limits what reaches a collapsing service. Not in force yet.
+	// Fuse limits what reaches a collapsing service.
 	Fuse Fuse `json:"fuse"`
-	// Drop cuts callers off by percent. Not in force yet.
+	// Drop cuts callers off by percent. The first rule for a caller counts.
 	Drop []Drop `json:"drop,omitempty"`
 	// Callers is the line view: what differs for some callers. The first one that matches decides. Default: none.
 	Callers []CallerOverride `json:"callers,omitempty"`
@@ -168,12 +168,14 @@ type Connections struct {
 	IdleTimeout        Duration `json:"idle_timeout"`          // 1s–1h. Default 60s; should be less than the instance's own
 }
 
-// Timeouts are the two sets of time limits, for normal times and for an avalanche.
+// Timeouts are the two sets of time limits, for normal times and for an avalanche: while the fuse limits what reaches the service.
 type Timeouts struct {
-	Normal    TimeoutSet `json:"normal"`
-	Avalanche TimeoutSet `json:"avalanche"` // Not in force yet
-	// ClientOverride lets a client's x-ufc-connect-timeout-ms, -write- and -read- replace these, longer or shorter.
-	// Default true. x-ufc-timeout-ms, the time that the client has left, counts in any case.
+	Normal TimeoutSet `json:"normal"`
+	// Avalanche may be longer in force than it says: Read and Total are at least three times the 95th percentile of the normal
+	// latency, but not over Normal's.
+	Avalanche TimeoutSet `json:"avalanche"`
+	// ClientOverride lets a client's x-ufc-connect-timeout-ms, -write- and -read- replace these, longer or shorter; in an
+	// avalanche only shorter. Default true. x-ufc-timeout-ms, the time that the client has left, counts in any case.
 	ClientOverride bool `json:"client_override"`
 }
 
@@ -196,7 +198,7 @@ type TimeoutSet struct {
 // Retries limit the attempts after the first, each on an instance that the call hasn't tried.
 type Retries struct {
 	Normal    RetrySet `json:"normal"`
-	Avalanche RetrySet `json:"avalanche"` // Not in force yet
+	Avalanche RetrySet `json:"avalanche"` // the fuse must admit each, too
 	// Unsafe allows what isn't idempotent to be sent again after some of it was sent, too. Default false: only GET, HEAD,
 	// OPTIONS, TRACE, PUT and DELETE (RFC 9110 §9.2.2), and what has a header Idempotency-Key or X-Idempotency-Key.
 	Unsafe bool `json:"unsafe,omitempty"`
@@ -299,16 +301,23 @@ type Check struct {
 	Type     string   `json:"type"`     // tcp
 }
 
-// Fuse limits what reaches a collapsing service. Not in force yet.
+// Fuse limits what reaches a collapsing service to what the service delivers, the most important requests first: by the caller's
+// Level, the class of the request within its caller, and whether it is a repeat. There is one per service and agent.
 type Fuse struct {
-	SuccessBelow float64 `json:"success_below"` // enter below this success share, 0–1. Default 0.8
-	MinOutcomes  int     `json:"min_outcomes"`  // judge at so many, 1–1,000,000. Default 10
-	Floor        float64 `json:"floor"`         // share that always passes, 0.0001–1. Default 0.01
+	// SuccessBelow is the share of attempts that succeed, 0–1, under which an avalanche begins, and what is admitted shrinks in it.
+	// The worst 30 % of the instances are left out, and what is usual for the service is no reason. Default 0.8.
+	SuccessBelow float64 `json:"success_below"`
+	// MinOutcomes is how many outcomes a judgement of normal times takes, 1–1,000,000. Default 10. After 5 s, 3 will do; so will 5
+	// that are bad.
+	MinOutcomes int `json:"min_outcomes"`
+	// Floor is the share of the requests that passes in any case, 0.0001–1. Default 0.01. It is at least one request in 5 s, as long
+	// as that is no more than a tenth of them.
+	Floor float64 `json:"floor"`
 }
 
-// Drop cuts off a share of some callers' requests. Not in force yet.
+// Drop cuts off a share of some callers' requests. Under consistent hash it is the same users each time.
 type Drop struct {
-	Callers []string `json:"callers"` // globs; at least one
+	Callers []string `json:"callers"` // globs; at least one. An unknown caller's name is empty: only * takes it
 	Percent float64  `json:"percent"` // 0–100. Default 100
 }
 
@@ -316,8 +325,7 @@ type Drop struct {
 type CallerOverride struct {
 	// Match are globs (path.Match) over the caller's name; at least one. An unknown caller's name is empty: only * takes it.
 	Match []string `json:"match"`
-	// Level is the importance of these callers' requests, 1 (the most) to 5. Default: the caller's own Level. Not in force
-	// yet: the fuse will use it.
+	// Level is the importance of these callers' requests, 1 (the most) to 5. Default: the caller's own Level.
 	Level    *int              `json:"level,omitempty"`
 	Timeouts *TimeoutsOverride `json:"timeouts,omitempty"`
 	Retries  *RetriesOverride  `json:"retries,omitempty"`
@@ -328,14 +336,14 @@ type CallerOverride struct {
 // TimeoutsOverride changes some time limits. A limit that isn't given stays.
 type TimeoutsOverride struct {
 	Normal         TimeoutSet `json:"normal,omitzero"`
-	Avalanche      TimeoutSet `json:"avalanche,omitzero"` // Not in force yet
+	Avalanche      TimeoutSet `json:"avalanche,omitzero"`
 	ClientOverride *bool      `json:"client_override,omitempty"`
 }
 
 // RetriesOverride changes some retry limits.
 type RetriesOverride struct {
 	Normal    RetrySetOverride `json:"normal,omitzero"`
-	Avalanche RetrySetOverride `json:"avalanche,omitzero"` // Not in force yet
+	Avalanche RetrySetOverride `json:"avalanche,omitzero"`
 	Unsafe    *bool            `json:"unsafe,omitempty"`
 	Budget    *float64         `json:"budget,omitempty"`
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/ufc-mesh/ufc/shared/health"
 )
 
-// Logger writes a line for each decision, at most 20 a minute for a service: a collapsing one must not fill the disk. The
-// first of a kind in the minute is written in any case, since in a collapse the cap and panic come after many bans. A line at
-// the minute's end says how many were left out.
+// Logger writes a line for each decision, at most 20 a minute for a service, and as many again for debugging: a collapsing one
+// must not fill the disk. The first of a kind in the minute is written in any case, since in a collapse the cap and panic come
+// after many bans. A line at the minute's end says how many were left out.
 type Logger struct {
 	logger *slog.Logger
 
@@ -22,10 +22,10 @@ type Logger struct {
 
 // minute is what was written of a service since the first line that no minute before counts.
 type minute struct {
-	lines int
-	kinds map[health.Kind]bool // written
-	left  int                  // out
-	end   *time.Timer
+	lines, debug int
+	kinds        map[health.Kind]bool // written
+	left         int                  // out
+	end          *time.Timer
 }
 
 const linesPerMinute = 20
@@ -40,14 +40,16 @@ var messages = map[health.Kind]string{
 	health.HalfOpen: "instance half open", health.Reopened: "instance back", health.Relapsed: "instance banned again",
 	health.Slowed: "instance is slow: weight cut", health.Lifted: "ban lifted", health.Fault: "service fault: nobody is banned for it",
 	health.Panic: "panic: under half of the instances are left", health.PanicOver: "panic over",
+	health.Avalanche:   "avalanche: the fuse refuses the least important requests",
+	health.AnotherRate: "the fuse admits another rate", health.AvalancheOver: "avalanche over",
 }
 
 // levelOf is Warn for what takes something away, and Debug for what is said again and again.
 func levelOf(kind health.Kind) slog.Level {
 	switch kind {
-	case health.Banned, health.Relapsed, health.Capped, health.Fault, health.Panic:
+	case health.Banned, health.Relapsed, health.Capped, health.Fault, health.Panic, health.Avalanche:
 		return slog.LevelWarn
-	case health.Extended, health.Slowed:
+	case health.Extended, health.Slowed, health.AnotherRate:
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo
@@ -59,7 +61,7 @@ func (l *Logger) Take(d *health.Decision) {
 	if !l.logger.Enabled(context.Background(), level) {
 		return
 	}
-	if !l.count(d.Service, d.Kind) {
+	if !l.count(d.Service, d.Kind, level) {
 		return
 	}
 	fields := []any{"service", d.Service}
@@ -73,6 +75,7 @@ func (l *Logger) Take(d *health.Decision) {
 	add("reason", string(d.Reason), d.Reason != "")
 	add("duration", d.Duration, d.Duration > 0)
 	add("banned_for", d.BannedFor, d.BannedFor > 0)
+	add("rule", d.Rule, d.Kind == health.Avalanche || d.Kind == health.AvalancheOver) // bans have a reason
 	add("value", d.Value, d.Threshold != 0)
 	add("threshold", d.Threshold, d.Threshold != 0)
 	add("inputs", d.Inputs, len(d.Inputs) > 0)
@@ -81,7 +84,7 @@ func (l *Logger) Take(d *health.Decision) {
 }
 
 // count tells whether a line may be written.
-func (l *Logger) count(service string, kind health.Kind) bool {
+func (l *Logger) count(service string, kind health.Kind, level slog.Level) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -93,11 +96,16 @@ func (l *Logger) count(service string, kind health.Kind) bool {
 		of.end = time.AfterFunc(time.Minute, func() { l.over(service) })
 		l.minutes[service] = of
 	}
-	if of.lines >= linesPerMinute && of.kinds[kind] {
+	lines := &of.lines
+	if level == slog.LevelDebug {
+		lines = &of.debug
+	}
+	if *lines >= linesPerMinute && of.kinds[kind] {
 		of.left++
 		return false
 	}
-	of.lines, of.kinds[kind] = of.lines+1, true
+	*lines++
+	of.kinds[kind] = true
 	return true
 }
 

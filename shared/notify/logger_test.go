@@ -48,6 +48,40 @@ func TestLogger(t *testing.T) {
 	f(health.Slowed, `level=DEBUG msg="instance is slow: weight cut"`)
 }
 
+func TestLoggerTellsOfTheFuse(t *testing.T) {
+	f := func(kind health.Kind, want string) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) {
+			l, out, _ := logRig(t)
+			l.Take(&health.Decision{
+				Kind: kind, Service: "shop", Rule: "a < b", Inputs: map[string]float64{"a": 1}, Value: 1, Threshold: 2,
+			})
+			if !strings.HasSuffix(out.String(), want+" value=1 threshold=2 inputs=map[a:1]\n") {
+				t.Errorf("%s, not %s", out, want)
+			}
+		})
+	}
+	f(health.Avalanche, `level=WARN msg="avalanche: the fuse refuses the least important requests" service=shop rule="a < b"`)
+	f(health.AnotherRate, `level=DEBUG msg="the fuse admits another rate" service=shop`)
+	f(health.AvalancheOver, `level=INFO msg="avalanche over" service=shop rule="a < b"`)
+}
+
+// The rate changes several times a second: who debugs must not miss the bans for it.
+func TestDebuggingHidesNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, out, take := logRig(t)
+		for range 100 {
+			take(health.AnotherRate, "shop")
+		}
+		for range 100 {
+			take(health.Banned, "shop")
+		}
+		if text := out.String(); strings.Count(text, "another rate") != linesPerMinute || strings.Count(text, "instance banned") != linesPerMinute {
+			t.Errorf("the log:\n%s", text)
+		}
+	})
+}
+
 func TestLoggerIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, out, take := logRig(t)

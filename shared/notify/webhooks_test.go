@@ -70,6 +70,19 @@ func TestFiguresThatJSONHasNotLoseNoMessage(t *testing.T) {
 	})
 }
 
+func TestTheFuseIsNoMatterOfWebhooks(t *testing.T) {
+	inBubble(t, time.Second, func(t *testing.T, r *rig) {
+		for _, kind := range []health.Kind{health.Avalanche, health.AnotherRate, health.AvalancheOver} {
+			r.Take(&health.Decision{Time: time.Now(), Kind: kind, Service: "shop"})
+			time.Sleep(time.Hour)
+		}
+		r.expect()
+		if r.remembers() != 0 {
+			t.Error("something is remembered of it")
+		}
+	})
+}
+
 func TestReturnBeforeIsNoLongBan(t *testing.T) {
 	for _, kind := range []health.Kind{health.Reopened, health.Lifted} {
 		inBubble(t, 10*time.Minute, func(t *testing.T, r *rig) {
