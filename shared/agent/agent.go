@@ -184,6 +184,7 @@ func (a *Agent) dropDeparted() {
 	for name, s := range a.departed {
 		if !s.health.Remembers() {
 			s.health.Close()
+			s.endTicking()
 			a.duration.DeletePartialMatch(prometheus.Labels{"callee": name})
 			delete(a.departed, name)
 		}

@@ -92,7 +92,7 @@ func (t *Attempt) record(outcome Outcome) {
 	o := health.Observation{
 		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
 		Result: outcome.Result, Code: uint16(outcome.Code), Latency: outcome.Latency,
-		Begun: t.begun, Tracked: t.tracked, Counted: atomic.LoadUint32(&t.unanswered) == 1, Urgent: t.call.service.fuse.Avalanche(),
+		Begun: t.begun, Tracked: t.tracked, Counted: atomic.CompareAndSwapUint32(&t.unanswered, 1, 0), Urgent: t.call.service.fuse.Avalanche(),
 		Key: t.call.key, // a random number if there is none, so that each request counts as another user's
 	}
 	if t.trial {

@@ -396,7 +396,6 @@ func TestCloseEndsTheTicking(t *testing.T) {
 
 // The same for a callee that no document names any more.
 func TestCloseEndsTheTickingOfTheDeparted(t *testing.T) {
-	t.Skip("a departed callee that is forgotten goes on ticking as long as anything of it is in flight")
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, documented("cart", nil))
 		r.catalog.Replace(2, shop(nil))
@@ -434,6 +433,5 @@ func TestDoneBeforeAnswered(t *testing.T) {
 		})
 	}
 	f(false)
-	t.Skip("if Done comes first, it counts the end, and Answered counts it again")
 	f(true)
 }

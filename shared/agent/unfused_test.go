@@ -57,8 +57,8 @@ func TestReportsAloneEndInAnAvalanche(t *testing.T) {
 	})
 }
 
-// overload makes all calls to a callee fail until its fuse limits it.
-func (r *rig) overload(t *testing.T, callee string) {
+// collapse makes all calls to a callee fail until its fuse limits it.
+func (r *rig) collapse(t *testing.T, callee string) {
 	t.Helper()
 	for range 400 {
 		if avalanche(r, callee) {
@@ -101,7 +101,7 @@ func TestUnfused(t *testing.T) {
 				t.Errorf("%s: %+v became %+v", callee, before, after)
 			}
 		}
-		r.overload(t, "shop")
+		r.collapse(t, "shop")
 		f("shop", ReasonFused)
 		f("cut", ReasonDropped)
 	})
@@ -116,7 +116,7 @@ func TestNoHedgeInAnAvalanche(t *testing.T) {
 		if _, ok := call.HedgeAfter(); !ok {
 			t.Fatal("no hedge in normal times")
 		}
-		r.overload(t, "shop")
+		r.collapse(t, "shop")
 		if call.Hedge() != nil {
 			t.Error("a hedge in an avalanche")
 		}
@@ -147,7 +147,7 @@ func TestExplainTellsOfTheFuse(t *testing.T) {
 		if info := explained(); info.Avalanche || info.AdmittedRatio != 1 || len(info.Decisions) != 0 {
 			t.Errorf("before: %+v", info)
 		}
-		r.overload(t, "shop")
+		r.collapse(t, "shop")
 		if info := explained(); !info.Avalanche || len(info.Decisions) == 0 || info.Decisions[0].Kind != fuse.Entered {
 			t.Errorf("in an avalanche: %+v", info)
 		}

@@ -121,7 +121,7 @@ func (c *cut) tick(now time.Duration, bw, floorRate float64, crowded, spacious b
 	case c.tokens < 0 || crowded: // the heavier ones alone are too many
 		c.weight = max(c.of(target, now), c.next(c.weight, 1))
 	case now-c.refused >= settled && c.tokens >= 1 && spacious: // nobody is refused but those lighter
-		c.weight = c.next(c.weight, -1)
+		c.weight, c.refused = c.next(c.weight, -1), now // those of the new one were refused until now
 	}
 	c.mark = c.heavier(target / 4)
 }

@@ -201,7 +201,6 @@ func TestManyAtATime(t *testing.T) {
 
 // The same, of an attempt that is older than all spans and ends in normal times.
 func TestOlderThanTheRingEnds(t *testing.T) {
-	t.Skip("it is subtracted from the span that has its slot by now, so that late attempts of that span are overlooked")
 	f := New(&Policy{Fuse: policy().Fuse, Normal: time.Hour, Avalanche: time.Hour}, nowhere)
 	begun := time.Hour
 	f.Began(0, begun)

@@ -42,6 +42,7 @@ const (
 	needed     = 0.05 // share that is refused; with less, what is delivered says nothing of what could be
 	growMemory = 10 * time.Second
 	leaveAfter = 5 * time.Second
+	silence    = 0.01 // arrivals per second that are none
 	leaveUnder = 0.95 // of what is admitted
 	// The floor is fuse.floor of the arrivals, or leastFloor requests a second if that is more, but never more than mostFloor of
 	// the arrivals: many callers with little traffic each must not be an avalanche together.
@@ -52,7 +53,8 @@ const (
 // Fuse is the fuse of one callee for one agent. In the normal state a request takes no lock.
 type Fuse struct {
 	policy  atomic.Pointer[Policy]
-	active  atomic.Bool // an avalanche
+	active  atomic.Bool  // an avalanche
+	oldest  atomic.Int64 // span from which on stripes count; what began before goes to the flight itself
 	stripes []stripe
 	// underWay yields how many attempts are under way on each instance.
 	underWay func(yield func(slot int32, n int))
@@ -137,7 +139,7 @@ func (f *Fuse) Began(stripe uint32, now time.Duration) {
 func (f *Fuse) Answered(stripe uint32, begun time.Duration) { f.change(stripe, begun, -1) }
 
 func (f *Fuse) change(stripe uint32, begun time.Duration, n int) {
-	if !f.active.Load() {
+	if !f.active.Load() && spanOf(begun) >= f.oldest.Load() {
 		f.stripes[int(stripe)&(len(f.stripes)-1)].change[spanOf(begun)%spans].Add(int32(n))
 		return // fast path
 	}
@@ -244,6 +246,10 @@ func (f *Fuse) Tick(now time.Duration) (decided []Decision, idle bool) {
 	defer f.mu.Unlock()
 	f.flight.turn(now)
 	f.flight.collect(f.stripes)
+	f.oldest.Store(f.flight.newest - spans/2)
+	if !f.active.Load() && now-f.ticked > 4*Interval { // nobody ticked, since nobody called: what has come is of just now
+		f.window.begun, f.pace.begun = now-Interval, now-Interval
+	}
 	f.ticked = now
 	if !f.active.Load() {
 		decided = f.tickNormal(now)
@@ -303,7 +309,7 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 	if !judged {
 		return nil
 	}
-	f.usual.add(now, good, bad)
+	f.usual.add(now, w.good, w.bad) // of all instances: it is what is usual
 	f.median, f.p95 = f.normal.usual(now)
 	w.reset(now)
 	return nil
@@ -333,7 +339,8 @@ func (f *Fuse) tickAvalanche(now time.Duration) []Decision {
 		decided = append(decided, d)
 	}
 	fits := f.cut.lately < leaveUnder*headroom*f.bw || now-f.cut.last >= leaveAfter
-	if fits && f.success >= f.policy.Load().SuccessBelow {
+	silent := f.cut.lately < silence && inFlight <= 0 // nobody is there to see that it is well again
+	if fits && (silent || f.success >= f.policy.Load().SuccessBelow) {
 		if f.fitting == 0 {
 			f.fitting = now
 		}

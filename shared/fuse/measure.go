@@ -35,9 +35,8 @@ func (w *window) at(slot int32) *outcomes {
 
 func (w *window) add(slot int32, good bool) {
 	if good {
-		if w.good++; w.bad > 0 { // before it is, nobody asks whose they are
-			w.at(slot).good++
-		}
+		w.good++
+		w.at(slot).good++
 	} else {
 		w.bad++
 		w.at(slot).bad++
