@@ -102,10 +102,15 @@ func TestRawResponsesLikeReverseProxy(t *testing.T) {
 	for name := range rawResponses {
 		t.Run(name, func(t *testing.T) {
 			var got [2]string
-			for n := range got {
-				got[n] = sides[n].send(t, "GET / HTTP/1.1\r\n"+host+"X-Case: "+name+"\r\n\r\n")
-				if strings.HasPrefix(got[n], "HTTP/1.1 502 ") {
-					got[n] = "502" // how a refusal is put is UFC's own
+			for range 3 { // reverse_proxy may find out too late that the instance has closed a kept connection
+				for n := range got {
+					got[n] = sides[n].send(t, "GET / HTTP/1.1\r\n"+host+"X-Case: "+name+"\r\n\r\n")
+					if strings.HasPrefix(got[n], "HTTP/1.1 502 ") {
+						got[n] = "502" // how a refusal is put is UFC's own
+					}
+				}
+				if got[0] == got[1] {
+					break
 				}
 			}
 			if got[0] != got[1] {

@@ -123,7 +123,8 @@ func (r *rig) do(t testing.TB, req *http.Request) (*http.Response, string) {
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
+	// A client whose upload is cut off by an early answer may close the connection when it has read all of it.
+	if err != nil && (len(body) == 0 || !errors.Is(err, net.ErrClosed)) {
 		t.Fatalf("body %q: %v", body, err)
 	}
 	return resp, string(body)
