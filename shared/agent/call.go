@@ -161,8 +161,8 @@ func (a *Agent) Begin(call *Call) error {
 			return a.Refuse(call, ReasonDropped, "the callee's document drops this caller's requests, or a share of them")
 		}
 		if s.fuse.Avalanche() {
-			if err := call.admit(call.kind()); err != nil {
-				return err
+			if !call.admit(call.kind()) {
+				return a.Refuse(call, ReasonFused, "the callee is overloaded, and requests of this weight aren't admitted")
 			}
 		}
 	}
@@ -226,9 +226,7 @@ func (c *Call) follow(now *plan) {
 // Answered notes that the caller gets the response of this attempt, which need not be the newest.
 func (c *Call) Answered(attempt *Attempt) {
 	c.answer = attempt
-	if attempt.settled.Load() == 0 { // else Done has told the fuse: a response without a body has ended before
-		attempt.headed()
-	}
+	attempt.headed()
 }
 
 // End counts a call that began, with the HTTP status that the caller got: once, however often it is called.

@@ -50,9 +50,7 @@ func (s *service) underWay(yield func(slot int32, n int)) {
 func (s *service) began(t *Attempt) {
 	t.unanswered = 1 // nobody else knows the attempt yet
 	s.fuse.Began(t.call.stripe, t.begun)
-	if !s.ticking.on.Load() {
-		s.startTicking()
-	}
+	s.keepTicking()
 }
 
 // headed tells the fuse that the answer to an attempt has begun: it may go on for hours.
@@ -73,6 +71,13 @@ type ticking struct {
 
 // quietTicks end the ticking.
 const quietTicks = 40
+
+// keepTicking makes the fuse judge what becomes of an attempt, be it one that a program makes by itself and reports.
+func (s *service) keepTicking() {
+	if !s.ticking.on.Load() {
+		s.startTicking()
+	}
+}
 
 func (s *service) startTicking() {
 	s.ticking.mu.Lock()
@@ -140,16 +145,15 @@ func (c *Call) kind() fuse.Kind {
 	return fuse.First
 }
 
-// admit asks the fuse. Its error is a *Refusal. A call that is admitted goes by an avalanche's limits.
-func (c *Call) admit(kind fuse.Kind) error {
+// admit asks the fuse. A call that is admitted goes by an avalanche's limits.
+func (c *Call) admit(kind fuse.Kind) bool {
 	weight := fuse.Weight(c.Level(), c.Class, kind)
 	verdict := c.service.fuse.Admit(c.agent.now(), weight)
-	if !verdict.Admitted {
-		return c.agent.Refuse(c, ReasonFused, "the callee is overloaded, and requests of this weight aren't admitted")
+	if verdict.Admitted {
+		c.Degrade = verdict.Degrade
+		c.limit()
 	}
-	c.Degrade = verdict.Degrade
-	c.limit()
-	return nil
+	return verdict.Admitted
 }
 
 // limit puts an avalanche's time limits in force, if there is one: never under three times the normal 95th percentile, as far as

@@ -46,7 +46,7 @@ func (c *Call) payRetry() (paid bool, err error) {
 	switch {
 	case c.retries >= c.Retries().Attempts:
 		detail = fmt.Sprintf("%d attempts failed", c.attempts)
-	case c.service.fuse.Avalanche() && c.admit(fuse.Retry) != nil:
+	case c.service.fuse.Avalanche() && !c.admit(fuse.Retry):
 		detail = "the callee is overloaded, and the fuse admits no retry of this weight"
 	case c.last.result() == health.ConnectError:
 		return false, nil
@@ -155,7 +155,7 @@ func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attem
 	attempt := c.attempt(chosen)
 	attempt.stratum = c.stratum(split)
 	if c.HandOut {
-		c.service.awaitReports()
+		c.service.keepTicking()
 	} else {
 		attempt.tracked = true
 		c.service.began(attempt)
@@ -166,13 +166,6 @@ func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attem
 		}
 	}
 	return attempt
-}
-
-// awaitReports makes the fuse judge what programs report: what they do is under way for them alone.
-func (s *service) awaitReports() {
-	if !s.ticking.on.Load() {
-		s.startTicking()
-	}
 }
 
 // mostPassed bounds how many instances one choice skips because they were banned after the plan was made.
@@ -221,7 +214,7 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 		return nil
 	}
 	attempt := call.attempt(now.instances[index])
-	call.service.awaitReports()
+	call.service.keepTicking()
 	if !call.keyed {
 		call.key = 0 // unknown: there may have been one when the instance was chosen
 	}

@@ -14,7 +14,8 @@ const (
 	leastBurst = 8
 	// fade is what is left of the arrivals' histogram after a second.
 	fade = 0.9
-	// settled is how long the order by weight must hold: who is heavier isn't refused while a lighter one passes within it.
+	// settled is how long nobody at the cut may have been refused before lighter ones pass. When the cut rises, heavier ones are
+	// refused at once, though lighter ones passed just before.
 	settled = time.Second
 )
 

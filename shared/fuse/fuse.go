@@ -65,7 +65,7 @@ type Fuse struct {
 	flight      flight
 	window      window
 	rates       rates
-	pace        pace // in an avalanche
+	pace        pace
 	normal      latencies
 	median, p95 time.Duration // of normal, as of the last judgement
 	usual       usual
@@ -75,7 +75,6 @@ type Fuse struct {
 	bw        float64       // requests per second that the callee delivers
 	entry     float64       // bw at the beginning of the avalanche
 	fair      float64       // bw as it was then, and as all agents have changed it since
-	entered   time.Duration // its beginning
 	shrunk    time.Duration // last change for the worse
 	fitting   time.Duration // since when the traffic fits; 0: it doesn't
 	success   float64       // of the last judgement
@@ -322,7 +321,7 @@ const (
 
 func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 	f.bw = max(f.rates.most(now-entryTime), float64(f.pace.delivered)/max(now-f.pace.begun, fewTime).Seconds(), leastFloor)
-	f.entry, f.fair, f.entered, f.shrunk, f.fitting, f.starting, f.barren = f.bw, f.bw, now, now, 0, false, 0
+	f.entry, f.fair, f.shrunk, f.fitting, f.starting, f.barren = f.bw, f.bw, now, 0, false, 0
 	f.pace = pace{begun: now}
 	f.cut.begin(now, max(float64(f.flight.total)-f.limit(), 0))
 	f.window.reset(now)
@@ -355,8 +354,8 @@ func (f *Fuse) tickAvalanche(now time.Duration) []Decision {
 
 // judge changes the rate by what the attempts begun since the last change for the worse have come to.
 //
-// Where a judgement rests on few outcomes, the change is small: a good one counts for a tenth of a doubling, a bad one for four
-// tenths of a halving, so that they balance at a success of 0.8.
+// Where a judgement rests on few outcomes, the change is small: a bad one counts for four tenths of a halving, a good one for a
+// tenth of a doubling, so that they balance at a success of 0.8; for more where the agent asks more than 20 times a second.
 func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 	w := &f.window
 	n, age := w.good+w.bad, now-w.begun

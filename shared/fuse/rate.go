@@ -50,7 +50,7 @@ func (r *rates) most(since time.Duration) (most float64) {
 }
 
 // latencies is the distribution of the latency of good answers in normal times: 8 logarithmic buckets to an octave, from
-// microseconds on, so that a quantile is at most 9 % too high. When it has mostLatencies, all counts are halved.
+// microseconds on, so that a quantile is at most 12.5 % too high. When it has mostLatencies, all counts are halved.
 type latencies struct {
 	counts  [8 * 30]uint32
 	total   uint32
