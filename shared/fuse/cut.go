@@ -45,8 +45,11 @@ type cut struct {
 
 // begin begins an avalanche. debt is how much is in flight beyond what may be: work that is dead, or will be, and has to be done
 // before any that isn't.
-func (c *cut) begin(now time.Duration, debt float64) {
+func (c *cut) begin(now time.Duration, bw, debt float64) {
 	*c = cut{debt: debt, learning: true, begun: now, ticked: now, filled: now, tokens: 1, refused: now, last: now}
+	if debt == 0 { // no queue has grown: what comes as before passes, such as after single instances have died
+		c.tokens = burst(headroom * bw)
+	}
 }
 
 // rate is the arrivals per second, by the histogram.

@@ -323,7 +323,7 @@ func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 	f.bw = max(f.rates.most(now-entryTime), float64(f.pace.delivered)/max(now-f.pace.begun, fewTime).Seconds(), leastFloor)
 	f.entry, f.fair, f.shrunk, f.fitting, f.starting, f.barren = f.bw, f.bw, now, 0, false, 0
 	f.pace = pace{begun: now}
-	f.cut.begin(now, max(float64(f.flight.total)-f.limit(), 0))
+	f.cut.begin(now, f.bw, max(float64(f.flight.total)-f.limit(), 0))
 	f.window.reset(now)
 	f.active.Store(true)
 	why.Kind = Entered
