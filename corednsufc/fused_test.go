@@ -40,7 +40,9 @@ func fusedBlock(t *testing.T, lines string) *UFC {
 			t.Fatal("no avalanche began")
 		}
 	}
-	ask(t, u, "", question("redis.ufc.internal.", dns.TypeA)) // the one that is always admitted
+	for range 10 { // so many pass when an avalanche begins without a queue
+		ask(t, u, "", question("redis.ufc.internal.", dns.TypeA))
+	}
 	return u
 }
 
