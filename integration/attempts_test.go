@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// never bans, so that what is looked at are the attempts.
-const never = "ban: {requests: {failures: 64, of: 64}}\n"
+// never bans and never fuses, so that what is looked at are the attempts.
+const never = "ban: {requests: {failures: 64, of: 64}}\nfuse: {success_below: 0}\n"
 
 func TestRetries(t *testing.T) {
 	t.Parallel()

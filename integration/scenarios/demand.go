@@ -96,7 +96,7 @@ func (l *load) document(s *model.Service) {
 		s.Timeouts = *l.timeouts
 	}
 	if l.unfused {
-		s.Fuse.SuccessBelow, s.Fuse.Floor = 0, 1
+		s.Fuse.SuccessBelow = 0
 	}
 	for n := range l.ways {
 		if w := &l.ways[n]; w.level != 0 {

@@ -24,7 +24,7 @@ func (r *rig) retried(t *testing.T, n int, result health.Result) (retries int) {
 
 func TestRetryBudget(t *testing.T) {
 	service := documented("shop", func(s *model.Service) {
-		s.Ban.Requests = &model.RequestBan{Failures: 64, Of: 64}
+		s.Ban.Requests, s.Fuse.SuccessBelow = &model.RequestBan{Failures: 64, Of: 64}, 0
 	})
 	f := func(name string, result health.Result, calls, low, high int) {
 		t.Helper()

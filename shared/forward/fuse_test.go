@@ -12,6 +12,9 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
+// fused has the fuse that a Service has by default.
+func fused(s *model.Service) { s.Fuse = model.DefaultService("").Fuse }
+
 // overload makes the agent see so many calls to the callee succeed and then all fail, until the fuse limits it.
 func (r *rig) overload(t testing.TB, delivered int) {
 	t.Helper()
@@ -45,7 +48,7 @@ func TestDegradeGoesBothWays(t *testing.T) {
 		marks <- r.Header.Get("x-ufc-degrade")
 		w.Header().Set("X-Ufc-Degrade", "9")
 	})
-	r := newRig(t, nil, live)
+	r := newRig(t, fused, live)
 	ask := func() (status int, marked string) {
 		req := r.request(t, "GET", "/", nil)
 		req.Header.Set("x-ufc-degrade", "3")
@@ -85,7 +88,7 @@ func TestDegradeGoesBothWays(t *testing.T) {
 
 func TestWhatAProgramSaysOfItsRequest(t *testing.T) {
 	live := backend(t, func(http.ResponseWriter, *http.Request) {})
-	r := newRig(t, nil, live)
+	r := newRig(t, fused, live)
 	type said struct {
 		class    int
 		repeated bool
@@ -115,7 +118,10 @@ func TestWhatAProgramSaysOfItsRequest(t *testing.T) {
 // TestClientsMayOnlyShortenInAnAvalanche: they override the limits of normal times in both directions.
 func TestClientsMayOnlyShortenInAnAvalanche(t *testing.T) {
 	override := true
-	r := newRig(t, func(s *model.Service) { s.Timeouts.ClientOverride = override }, "127.0.0.1:1")
+	r := newRig(t, func(s *model.Service) {
+		fused(s)
+		s.Timeouts.ClientOverride = override
+	}, "127.0.0.1:1")
 	f := func(client overrides, want limits) {
 		t.Helper()
 		var call *agent.Call
@@ -151,6 +157,7 @@ func TestARetryGoesByTheLimitsOfItsOwnTime(t *testing.T) {
 		time.Sleep(2 * time.Second)
 	}
 	r := newRig(t, func(s *model.Service) {
+		fused(s)
 		s.Retries.Avalanche = model.RetrySet{Attempts: 1, When: s.Retries.Normal.When}
 		s.Timeouts.Avalanche.Read, s.Timeouts.Avalanche.Total = ms(200), ms(9000)
 	}, backend(t, stall), backend(t, stall))

@@ -51,7 +51,7 @@ func newRig(t testing.TB, change func(*model.Service), instances ...string) *rig
 	t.Cleanup(r.agent.Close)
 	r.registry.MustRegister(r.agent)
 	service := model.DefaultService("shop")
-	service.Ban.Requests = &model.RequestBan{Failures: 64, Of: 64} // out of the way
+	service.Ban.Requests, service.Fuse.SuccessBelow = &model.RequestBan{Failures: 64, Of: 64}, 0 // out of the way
 	if change != nil {
 		change(service)
 	}

@@ -247,3 +247,27 @@ func TestSurgeAfterSilence(t *testing.T) {
 		t.Errorf("%+v", *d)
 	}
 }
+
+// success_below: 0 switches the fuse off, and ends an avalanche that goes on.
+func TestOff(t *testing.T) {
+	off := policy()
+	off.SuccessBelow = 0
+	f := New(off, nowhere)
+	f.takeSome(100, Outcome{Result: Delivered, Latency: time.Millisecond})
+	f.Tick(time.Second)
+	for range 10_000 {
+		f.Began(0, time.Second)
+	}
+	f.takeSome(1000, Outcome{Result: Failed, Begun: time.Second})
+	for now := time.Second; now < 30*time.Second; now += Interval {
+		if f.Tick(now); f.Avalanche() {
+			t.Fatalf("an avalanche of a fuse that is off, after %v", now)
+		}
+	}
+
+	f = burning(0, 10, 50*time.Millisecond)
+	f.SetPolicy(off)
+	if decided, _ := f.Tick(Interval); f.Avalanche() || len(decided) != 1 || decided[0].Kind != Left {
+		t.Errorf("an avalanche goes on with the fuse off; decided: %v", decided)
+	}
+}

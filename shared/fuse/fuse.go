@@ -15,6 +15,9 @@ type Policy struct {
 	Normal, Avalanche time.Duration // until an answer must begin, in each of the two states
 }
 
+// off tells whether nothing is ever refused.
+func (p *Policy) off() bool { return p.SuccessBelow == 0 }
+
 // Interval is how often Tick is to be called while there is traffic, ± 10 %.
 const Interval = 250 * time.Millisecond
 
@@ -272,7 +275,7 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 		f.window.addLate(late, f.underWay)
 	}
 	p, w := f.policy.Load(), &f.window
-	if most := f.rates.most(now - flightMemory); most > 0 {
+	if most := f.rates.most(now - flightMemory); most > 0 && !p.off() {
 		if bound := max(leastFlight, flightShare*p.Normal.Seconds()*most); float64(f.flight.total) > bound {
 			return f.enter(now, Decision{
 				Rule: byFlight, Value: float64(f.flight.total), Threshold: bound,
@@ -331,6 +334,9 @@ func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 }
 
 func (f *Fuse) tickAvalanche(now time.Duration) []Decision {
+	if f.policy.Load().off() {
+		return []Decision{f.leave(now)}
+	}
 	inFlight, limit := float64(f.flight.total), f.limit()
 	f.cut.tick(now, f.bw, f.floorRate(), inFlight > 1.5*limit+3, inFlight < limit/2)
 	var decided []Decision

@@ -305,7 +305,8 @@ type Check struct {
 // Level, the class of the request within its caller, and whether it is a repeat. There is one per service and agent.
 type Fuse struct {
 	// SuccessBelow is the share of attempts that succeed, 0–1, under which an avalanche begins, and what is admitted shrinks in it.
-	// The worst 30 % of the instances are left out, and what is usual for the service is no reason. Default 0.8.
+	// The worst 30 % of the instances are left out, and what is usual for the service is no reason. Default 0.8. 0: the fuse
+	// is off.
 	SuccessBelow float64 `json:"success_below"`
 	// MinOutcomes is how many outcomes a judgement of normal times takes, 1–1,000,000. Default 10. After 5 s, 3 will do; so will 5
 	// that are bad.
