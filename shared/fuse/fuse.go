@@ -405,15 +405,8 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		switch {
 		case good-w.waited < f.policy.Load().SuccessBelow*(good+bad): // a queue grows, and soon all will be late
 			f.bw = max(goodput, f.bw*math.Exp2(-min(0.25, 0.1*w.waited)))
-		case f.bw < growTo*f.entry:
-			steps := min(1, good*max(0.1, f.entry/200))
-			if f.starting = f.starting && f.bw < f.slow; f.starting {
-				steps = startSteps
-			}
-			f.bw = min(f.bw*math.Exp2(steps), growTo*f.entry)
-			f.fair = min(max(f.fair*math.Exp2(steps), f.bw/2), f.entry)
-		case f.cut.share() <= 1-needed:
-			f.bw += (f.rates.most(now-growMemory) - f.bw) / 2
+		default:
+			f.grow(good)
 		}
 	}
 	d := Decision{
@@ -422,6 +415,23 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 	}
 	w.reset(now)
 	return f.decision(now, d), math.Abs(f.bw-before) > 0.01*before
+}
+
+// grow follows a good judgement: bw doubles up to 0.9 of what it was at the beginning, and then follows what is delivered. The
+// fair part grows with it, and on: if it stayed, what may be in flight could be too little to keep the callee busy, and less and
+// less would be delivered.
+func (f *Fuse) grow(good float64) {
+	steps := min(1, good*max(0.1, f.entry/200))
+	if f.starting = f.starting && f.bw < f.slow; f.starting {
+		steps = startSteps
+	}
+	switch {
+	case f.bw < growTo*f.entry:
+		f.bw = min(f.bw*math.Exp2(steps), growTo*f.entry)
+	case f.cut.share() <= 1-needed:
+		f.bw += (f.rates.most(f.ticked-growMemory) - f.bw) / 2
+	}
+	f.fair = min(max(f.fair*math.Exp2(steps), f.bw/2), f.entry)
 }
 
 const byDelivery = "success of those begun since the last shrink < success_below: bw = max(goodput, bw/2); else it doubles up to " +
