@@ -33,7 +33,7 @@ type cut struct {
 	ticked   time.Duration
 
 	tokens  float64 // may be owed to those heavier
-	debt    float64 // tokens to come that are spent already
+	dead    float64 // attempts nobody waits for anymore, whose work the callee has yet to do
 	floor   float64 // a token of those that pass in any case, if nothing else does
 	filled  time.Duration
 	refused time.Duration // when one at the cut was
@@ -43,11 +43,10 @@ type cut struct {
 	admittedLately, arrivedLately float64 // faded, for the share
 }
 
-// begin begins an avalanche. debt is how much is in flight beyond what may be: work that is dead, or will be, and has to be done
-// before any that isn't.
-func (c *cut) begin(now time.Duration, bw, debt float64) {
-	*c = cut{debt: debt, learning: true, begun: now, ticked: now, filled: now, tokens: 1, refused: now, last: now}
-	if debt == 0 { // no queue has grown: what comes as before passes, such as after single instances have died
+// begin begins an avalanche. queued tells whether more is in flight than may be.
+func (c *cut) begin(now time.Duration, bw float64, queued bool) {
+	*c = cut{learning: true, begun: now, ticked: now, filled: now, tokens: 1, refused: now, last: now}
+	if !queued { // what comes as before passes, such as after single instances have died
 		c.tokens = burst(headroom * bw)
 	}
 }
@@ -67,10 +66,9 @@ func (c *cut) fill(now time.Duration, bw, floorRate float64) {
 		return
 	}
 	c.filled = now
+	c.dead = max(c.dead-seconds*bw, 0)
 	rate := headroom * bw
-	paid := min(seconds*rate, c.debt)
-	c.debt -= paid
-	c.tokens = min(c.tokens+seconds*rate-paid, burst(rate))
+	c.tokens = min(c.tokens+seconds*rate, burst(rate))
 	c.floor = min(c.floor+seconds*floorRate, 1)
 }
 

@@ -163,7 +163,7 @@ func TestDegradeGoesByShare(t *testing.T) {
 // The cut is the weight up to which, from the heaviest down, there are as many arrivals per second as the target.
 func TestCutOfTarget(t *testing.T) {
 	var c cut
-	c.begin(time.Hour, 0, 0)
+	c.begin(time.Hour, 0, false)
 	for _, weight := range mixed {
 		for range 100 {
 			c.arrivals[weight]++

@@ -81,6 +81,9 @@ type Fuse struct {
 	shrunk    time.Duration // last change for the worse
 	fitting   time.Duration // since when the traffic fits; 0: it doesn't
 	success   float64       // of the last judgement
+	goodput   float64       // answers per second, as last measured
+	measured  time.Duration // when that was
+	busy      time.Duration // since when there is more to do than may be, all the time; 0: there isn't
 	decisions []Decision    // the last ones
 	barren    float64       // bad outcomes since the last good one
 	slow      float64       // half of bw as it was before those: from there on it grows carefully
@@ -117,7 +120,7 @@ func (f *Fuse) Admit(now time.Duration, weight int) Verdict {
 	if !f.active.Load() {
 		return Verdict{Admitted: true}
 	}
-	admitted, marked := f.cut.admit(now, min(max(weight, 0), MaxWeight), f.bw, f.floorRate(), float64(f.flight.total) < f.limit())
+	admitted, marked := f.cut.admit(now, min(max(weight, 0), MaxWeight), f.bw, f.floorRate(), f.queued() < f.limit())
 	verdict := Verdict{Admitted: admitted}
 	if marked {
 		switch share := f.cut.share(); {
@@ -192,6 +195,9 @@ func (f *Fuse) take(o *Outcome) {
 		f.pace.delivered++
 	}
 	if active {
+		if o.Result == Failed && o.Latency >= f.patience() {
+			f.cut.dead++
+		}
 		if o.Begun >= f.shrunk {
 			f.window.add(o.Slot, o.Result == Delivered)
 			if o.Result == Delivered && o.Latency > max(f.patience()/2, f.p95) {
@@ -235,6 +241,9 @@ func (f *Fuse) limit() float64 {
 	usual := min(f.median, within)
 	return max(f.bw*usual.Seconds()+f.fair*(within-usual).Seconds(), min(max(f.bw, 1), 3))
 }
+
+// queued is how much the callee has to do: what is in flight, and what nobody waits for anymore.
+func (f *Fuse) queued() float64 { return float64(f.flight.total) + f.cut.dead }
 
 func (f *Fuse) floorRate() float64 {
 	arrivals := f.cut.lately
@@ -326,7 +335,8 @@ func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 	f.bw = max(f.rates.most(now-entryTime), float64(f.pace.delivered)/max(now-f.pace.begun, fewTime).Seconds(), leastFloor)
 	f.entry, f.fair, f.shrunk, f.fitting, f.starting, f.barren = f.bw, f.bw, now, 0, false, 0
 	f.pace = pace{begun: now}
-	f.cut.begin(now, f.bw, max(float64(f.flight.total)-f.limit(), 0))
+	f.cut.begin(now, f.bw, float64(f.flight.total) > f.limit())
+	f.busy, f.goodput, f.measured = 0, 0, 0
 	f.window.reset(now)
 	f.active.Store(true)
 	why.Kind = Entered
@@ -337,14 +347,16 @@ func (f *Fuse) tickAvalanche(now time.Duration) []Decision {
 	if f.policy.Load().off() {
 		return []Decision{f.leave(now)}
 	}
-	inFlight, limit := float64(f.flight.total), f.limit()
-	f.cut.tick(now, f.bw, f.floorRate(), inFlight > 1.5*limit+3, inFlight < limit/2)
+	queued, limit := f.queued(), f.limit()
+	crowded := queued > 1.5*limit+3
+	f.cut.tick(now, f.bw, f.floorRate(), crowded, queued < limit/2)
+	f.measure(now, crowded)
 	var decided []Decision
 	if d, ok := f.judge(now); ok {
 		decided = append(decided, d)
 	}
 	fits := f.cut.lately < leaveUnder*headroom*f.bw || now-f.cut.last >= leaveAfter
-	silent := f.cut.lately < silence && inFlight <= 0 // nobody is there to see that it is well again
+	silent := f.cut.lately < silence && f.flight.total <= 0 // nobody is there to see that it is well again
 	if fits && (silent || f.success >= f.policy.Load().SuccessBelow) {
 		if f.fitting == 0 {
 			f.fitting = now
@@ -356,6 +368,27 @@ func (f *Fuse) tickAvalanche(now time.Duration) []Decision {
 		f.fitting = 0
 	}
 	return decided
+}
+
+// measure takes the rate of delivery. While a queue is there all the time, it is what the callee can do: bw has not to wait for
+// what becomes of attempts that are begun now.
+func (f *Fuse) measure(now time.Duration, crowded bool) {
+	if !crowded {
+		f.busy = 0
+	} else if f.busy == 0 {
+		f.busy = now
+	}
+	throughout := f.busy != 0 && f.pace.begun >= f.busy
+	rate, known := f.pace.take(now)
+	if !known {
+		return
+	}
+	f.rates.add(now, rate)
+	f.goodput, f.measured = rate, now
+	if most := headroom * rate; throughout && f.bw > most {
+		factor := max(most/f.bw, 0.5)
+		f.bw, f.fair = f.bw*factor, f.fair*factor
+	}
 }
 
 // judge changes the rate by what the attempts begun since the last change for the worse have come to.
@@ -371,9 +404,9 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		return Decision{}, false
 	}
 	good, bad := w.sum()
-	goodput, known := f.pace.take(now)
-	if known {
-		f.rates.add(now, goodput)
+	goodput := 0.0
+	if f.measured > f.shrunk {
+		goodput = f.goodput
 	}
 	success := good / max(good+bad, 1)
 	before := f.bw
@@ -401,7 +434,7 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		}
 		f.shrunk = now
 	default:
-		f.success, f.barren = success, 0
+		f.success, f.barren, f.cut.dead = success, 0, 0
 		switch {
 		case good-w.waited < f.policy.Load().SuccessBelow*(good+bad): // a queue grows, and soon all will be late
 			f.bw = max(goodput, f.bw*math.Exp2(-min(0.25, 0.1*w.waited)))
