@@ -185,6 +185,7 @@ func (a *Agent) dropDeparted() {
 		if !s.health.Remembers() {
 			s.health.Close()
 			s.endTicking()
+			s.endAvalanche()
 			a.duration.DeletePartialMatch(prometheus.Labels{"callee": name})
 			delete(a.departed, name)
 		}

@@ -25,7 +25,8 @@ type Attempt struct {
 	generation uint32          // of the instance's health when the attempt began
 	trial      bool            // of an instance that is half open
 	tracked    bool            // counted as in flight, until Done
-	unanswered uint32          // atomic, 1: counted by the fuse as under way
+	phase      uint32          // atomic: as the fuse sees it
+	asked      time.Duration   // when the request was sent, by the agent's clock; begun, or later if it had to come first
 	memory     *balance.Memory // where it is counted for the whole list; nil: nowhere
 	begun      time.Duration   // by the agent's clock
 	settled    atomic.Uint64   // 0: not done; else its result, status and latency, packed
@@ -89,10 +90,11 @@ func (t *Attempt) Done(outcome Outcome) bool {
 
 // record tells package health the outcome.
 func (t *Attempt) record(outcome Outcome) {
+	tracked, counted, sending := t.leave()
 	o := health.Observation{
 		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
-		Result: outcome.Result, Code: uint16(outcome.Code), Latency: outcome.Latency,
-		Begun: t.begun, Tracked: t.tracked, Counted: atomic.CompareAndSwapUint32(&t.unanswered, 1, 0), Urgent: t.call.service.fuse.Avalanche(),
+		Result: outcome.Result, Code: uint16(outcome.Code), Latency: max(outcome.Latency-sending, 0),
+		Begun: t.begun + sending, Tracked: tracked, Counted: counted, Urgent: t.call.service.fuse.Avalanche(),
 		Key: t.call.key, // a random number if there is none, so that each request counts as another user's
 	}
 	if t.trial {

@@ -36,6 +36,9 @@ type Call struct {
 	HandOut bool
 	// Repeated says that the program repeats a request, so that it weighs less.
 	Repeated bool
+	// Uploading says that the next attempt's request has yet to come from the client, who may take its time: Attempt.Sent tells when
+	// the instance has it.
+	Uploading bool
 	// Unfused says that the fuse, and what the document drops, don't matter: the call tells of one that was made already, or is
 	// answered all the same. It isn't counted among those that arrive.
 	Unfused bool
@@ -160,10 +163,13 @@ func (a *Agent) Begin(call *Call) error {
 		if call.dropped() {
 			return a.Refuse(call, ReasonDropped, "the callee's document drops this caller's requests, or a share of them")
 		}
-		if s.fuse.Avalanche() {
-			if !call.admit(call.kind()) {
-				return a.Refuse(call, ReasonFused, "the callee is overloaded, and requests of this weight aren't admitted")
+		switch {
+		case !s.fuse.Avalanche():
+			if s.fuse.Sampled(call.begun) {
+				s.fuse.Arrived(call.stripe, call.weight(call.kind()))
 			}
+		case !call.admit(call.kind()):
+			return a.Refuse(call, ReasonFused, "the callee is overloaded, and requests of this weight aren't admitted")
 		}
 	}
 	if !call.HandOut {

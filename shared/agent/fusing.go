@@ -15,11 +15,13 @@ import (
 
 // fusePolicy is what package fuse goes by.
 func fusePolicy(document *model.Service) *fuse.Policy {
-	until := func(set *model.TimeoutSet) time.Duration { return min(set.Read, set.Total).Std() }
 	return &fuse.Policy{
-		Fuse: document.Fuse, Normal: until(&document.Timeouts.Normal), Avalanche: until(&document.Timeouts.Avalanche),
+		Fuse: document.Fuse, Normal: untilAnswer(&document.Timeouts.Normal), Avalanche: untilAnswer(&document.Timeouts.Avalanche),
 	}
 }
+
+// untilAnswer is how long an answer may take to begin.
+func untilAnswer(set *model.TimeoutSet) time.Duration { return min(set.Read, set.Total).Std() }
 
 // heard tells the fuse of outcomes.
 func (s *service) heard(batch []health.Observation) {
@@ -31,33 +33,82 @@ func (s *service) heard(batch []health.Observation) {
 			to.Result = fuse.Delivered
 		case o.Result.Failure():
 			to.Result = fuse.Failed
+		case o.Code != 0: // canceled, but the answer had begun
+			to.Result = fuse.Delivered
 		default:
 			to.Result = fuse.Ignored
 		}
 	})
 }
 
-// underWay yields how many attempts are in flight on each instance.
+// underWay yields how many attempts the fuse counts as under way on each instance.
 func (s *service) underWay(yield func(slot int32, n int)) {
 	for _, i := range s.state.Load().instances {
-		if n := i.target.InFlight(); n > 0 {
+		if n := i.target.InFlight() - int(i.aside.Load()); n > 0 {
 			yield(i.pulse.Slot(), n)
 		}
 	}
 }
 
+// The phases of an attempt that the agent makes, as the fuse sees it.
+const (
+	aside    = iota // not counted as under way: its request is being sent, or its caller may wait longer than others
+	underWay        // counted, until it is answered or over
+	answered        // after it was counted
+	answeredAside
+	over
+)
+
 // began tells the fuse of an attempt.
 func (s *service) began(t *Attempt) {
-	t.unanswered = 1 // nobody else knows the attempt yet
-	s.fuse.Began(t.call.stripe, t.begun)
+	if t.asked = t.begun; t.call.Uploading || t.call.patient() {
+		t.instance.aside.Add(1)
+	} else {
+		t.phase = underWay // nobody else knows the attempt yet
+		s.fuse.Began(t.call.stripe, t.begun)
+	}
 	s.keepTicking()
+}
+
+// patient tells whether the call's caller may wait longer than others: what it waits for isn't late as long as that lasts.
+func (c *Call) patient() bool { return c.plan.views[c.view].patient }
+
+// Sent notes that the request of an attempt whose call is Uploading is wholly sent: from now on the instance has it.
+func (t *Attempt) Sent() {
+	if t.call.patient() || atomic.LoadUint32(&t.phase) != aside {
+		return
+	}
+	t.asked = t.call.agent.now()
+	if atomic.CompareAndSwapUint32(&t.phase, aside, underWay) {
+		t.instance.aside.Add(-1)
+		t.call.service.fuse.Began(t.call.stripe, t.asked)
+	}
 }
 
 // headed tells the fuse that the answer to an attempt has begun: it may go on for hours.
 func (t *Attempt) headed() {
-	if atomic.CompareAndSwapUint32(&t.unanswered, 1, 0) {
-		t.call.service.fuse.Answered(t.call.stripe, t.begun)
+	if !atomic.CompareAndSwapUint32(&t.phase, underWay, answered) {
+		atomic.CompareAndSwapUint32(&t.phase, aside, answeredAside)
+		return
 	}
+	t.instance.aside.Add(1)
+	now := t.asked
+	if t.call.service.fuse.Avalanche() { // else it doesn't matter
+		now = t.call.agent.now()
+	}
+	t.call.service.fuse.Answered(t.call.stripe, t.instance.pulse.Slot(), t.asked, now)
+}
+
+// leave ends what the fuse sees of an attempt: whether it was under way, and is until now, and how long its request took to send.
+func (t *Attempt) leave() (tracked, counted bool, sending time.Duration) {
+	phase := atomic.SwapUint32(&t.phase, over)
+	if t.tracked && phase != underWay {
+		t.instance.aside.Add(-1)
+	}
+	if phase == underWay || phase == answered {
+		return true, phase == underWay, t.asked - t.begun
+	}
+	return false, false, 0
 }
 
 // ticking is the timer of a callee's fuse, which runs while there is traffic.
@@ -103,12 +154,24 @@ func (s *service) endTicking() {
 	}
 }
 
-func (s *service) tick() {
-	s.health.CatchUp()
+// endAvalanche says that an avalanche of a callee that nobody has any more is over.
+func (s *service) endAvalanche() {
+	s.fuse.SetPolicy(&fuse.Policy{})
+	s.judge()
+}
+
+// judge makes the fuse judge, and tells whether the callee is idle.
+func (s *service) judge() bool {
 	decided, idle := s.fuse.Tick(s.agent.now())
 	for n := range decided {
 		s.changed(&decided[n])
 	}
+	return idle
+}
+
+func (s *service) tick() {
+	s.health.CatchUp()
+	idle := s.judge()
 	s.ticking.mu.Lock()
 	defer s.ticking.mu.Unlock()
 	if s.ticking.quiet++; !idle {
@@ -145,10 +208,11 @@ func (c *Call) kind() fuse.Kind {
 	return fuse.First
 }
 
+func (c *Call) weight(kind fuse.Kind) int { return fuse.Weight(c.Level(), c.Class, kind) }
+
 // admit asks the fuse. A call that is admitted goes by an avalanche's limits.
 func (c *Call) admit(kind fuse.Kind) bool {
-	weight := fuse.Weight(c.Level(), c.Class, kind)
-	verdict := c.service.fuse.Admit(c.agent.now(), weight)
+	verdict := c.service.fuse.Admit(c.agent.now(), c.weight(kind))
 	if verdict.Admitted {
 		c.Degrade = verdict.Degrade
 		c.limit()
@@ -156,16 +220,22 @@ func (c *Call) admit(kind fuse.Kind) bool {
 	return verdict.Admitted
 }
 
-// limit puts an avalanche's time limits in force, if there is one: never under three times the normal 95th percentile, as far as
-// normal times allow so much.
+// limit puts an avalanche's time limits in force, if there is one: never under what the fuse has patience for, as far as normal times
+// allow so much.
 func (c *Call) limit() {
 	if !c.service.fuse.Avalanche() {
-		c.avalanche = nil
+		c.avalanche, c.Degrade = nil, 0
 		return
 	}
 	set, normal := c.Service().Timeouts.Avalanche, &c.Service().Timeouts.Normal
-	patience := model.Duration(c.service.fuse.Patience())
-	set.Read, set.Total = max(set.Read, min(normal.Read, patience)), max(set.Total, min(normal.Total, patience))
+	least, times := c.service.fuse.Patience()
+	longer := func(limit, normal model.Duration) model.Duration {
+		if least == 0 { // what is normal isn't known
+			return max(limit, normal)
+		}
+		return max(limit, min(normal, max(model.Duration(least), limit*model.Duration(times))))
+	}
+	set.Read, set.Total = longer(set.Read, normal.Read), longer(set.Total, normal.Total)
 	c.avalanche = &set
 }
 

@@ -42,18 +42,21 @@ func (a *Agent) Pick(call *Call) (*Attempt, error) {
 // payRetry takes a token of the retry budget for one more attempt, and tells whether it did: the retry of a refused connection
 // costs none, since it adds nothing to what the callee has to do. Its error is a *Refusal: the call may not be retried.
 func (c *Call) payRetry() (paid bool, err error) {
+	paid = c.last.result() != health.ConnectError
 	var detail string
 	switch {
 	case c.retries >= c.Retries().Attempts:
 		detail = fmt.Sprintf("%d attempts failed", c.attempts)
+	case paid && !c.service.budget.spend():
+		detail = "the callee's retry budget is used up"
 	case c.service.fuse.Avalanche() && !c.admit(fuse.Retry):
 		detail = "the callee is overloaded, and the fuse admits no retry of this weight"
-	case c.last.result() == health.ConnectError:
-		return false, nil
-	case c.service.budget.spend():
-		return true, nil
+		if paid {
+			c.service.budget.earn(1)
+		}
 	default:
-		detail = "the callee's retry budget is used up"
+		c.limit() // an avalanche may be over
+		return paid, nil
 	}
 	return false, &Refusal{Reason: ReasonNoInstance, Service: c.Callee, Detail: detail}
 }

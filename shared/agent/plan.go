@@ -52,6 +52,7 @@ func (p *plan) rested(now time.Duration) bool {
 type view struct {
 	callers route.Globs
 	level   int            // importance of the calls; 0: the caller's own
+	patient bool           // they may wait longer for an answer than others
 	service *model.Service // the callee's document, with what is overridden for these callers
 	routes  *route.Table
 	paths   []path // by route; the last one is for what no route matches
@@ -130,6 +131,7 @@ func (s *service) compile(now *state, here *place) *plan {
 		if override.Level != nil {
 			v.level = *override.Level
 		}
+		v.patient = untilAnswer(&v.service.Timeouts.Normal) > untilAnswer(&document.Timeouts.Normal)
 		p.views = append(p.views, v)
 	}
 	p.views = append(p.views, c.view(document))

@@ -18,6 +18,7 @@ import (
 type instance struct {
 	target   *balance.Target
 	pulse    *health.Pulse // that of health
+	aside    *atomic.Int32 // attempts in flight that the fuse doesn't count as under way
 	health   *health.Instance
 	hostPort string
 	idc      string // physical
@@ -27,7 +28,7 @@ type instance struct {
 
 func newInstance(record *model.Instance) *instance {
 	own := new(hot)
-	return (&instance{hostPort: record.Address.String(), pulse: &own.pulse, target: &own.target}).with(record)
+	return (&instance{hostPort: record.Address.String(), pulse: &own.pulse, target: &own.target, aside: &own.aside}).with(record)
 }
 
 // with returns the instance under another document.
@@ -42,7 +43,8 @@ func (i *instance) with(record *model.Instance) *instance {
 type hot struct {
 	target balance.Target
 	pulse  health.Pulse
-	_      [8]byte // to 64 bytes: allocations of that size are aligned to it
+	aside  atomic.Int32
+	_      [4]byte // to 64 bytes: allocations of that size are aligned to it
 }
 
 // state is a callee at one moment. It never changes, but for its plan, which is made when it is needed: a change of the

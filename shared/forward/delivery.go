@@ -64,6 +64,7 @@ func (d *delivery) run() (*http.Response, *agent.Attempt, error) {
 	d.shared = d.upload != nil || !below.inline()
 	var last *failure
 	for {
+		d.call.Uploading = !d.upload.whole()
 		attempt, err := d.forwarder.agent.Pick(d.call)
 		if err != nil {
 			d.upload.release()
@@ -196,7 +197,7 @@ func (d *delivery) address(attempt *agent.Attempt) *exchange {
 		attempt: attempt, degrade: d.call.Degrade,
 	}
 	if d.upload != nil {
-		to.exchange.body = d.upload.reader()
+		to.exchange.body = d.upload.reader(attempt.Sent)
 		to.request.Body = to.exchange.body
 	}
 	if d.forwarder.Trace != nil {
@@ -246,5 +247,21 @@ func (d *delivery) explain(x *exchange, err error) *failure {
 	if errors.Is(failed.err, errOver) && (x.attempt.Number > 0 || d.limits.clientsOwn()) {
 		failed.result = health.Canceled
 	}
+	if errors.Is(failed.err, errSlow) && d.shortened(failed.stage) {
+		failed.result = health.Canceled
+	}
 	return failed
+}
+
+// shortened tells whether the client has less patience at a stage than the policy has: then it is no failure.
+func (d *delivery) shortened(stage model.RetryWhen) bool {
+	switch policy := d.call.Timeouts(); stage {
+	case model.WhenConnect:
+		return d.limits.connect < policy.Connect.Std()
+	case model.WhenWrite:
+		return d.limits.write < policy.Write.Std()
+	case model.WhenRead:
+		return d.limits.read < policy.Read.Std()
+	}
+	return false
 }

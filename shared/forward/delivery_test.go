@@ -209,7 +209,7 @@ func TestTimeLimits(t *testing.T) {
 	f("total is until the head", slowBody(100*time.Millisecond), func(s *model.Service) { long(s); s.Timeouts.Normal.Total = ms(300) }, nil, 200, "", "ok")
 	f("client's deadline", unanswering, long, map[string]string{"x-ufc-timeout-ms": "60"}, 504, "deadline", "canceled")
 	f("client's deadline in the body", slowBody(100*time.Millisecond), long, map[string]string{"x-ufc-timeout-ms": "150"}, 200, "", "canceled")
-	f("client's read limit, shorter", slowHead, long, map[string]string{"x-ufc-read-timeout-ms": "60"}, 504, "read", "read_timeout")
+	f("client's read limit, shorter", slowHead, long, map[string]string{"x-ufc-read-timeout-ms": "60"}, 504, "read", "canceled")
 	f("client's read limit, longer", slowHead, same, map[string]string{"x-ufc-read-timeout-ms": "5000"}, 200, "", "ok")
 	f("no override", slowHead, func(s *model.Service) { s.Timeouts.ClientOverride = false }, map[string]string{"x-ufc-read-timeout-ms": "5000"}, 504, "read", "read_timeout")
 }
@@ -408,7 +408,7 @@ func TestClientLeavesWhileHedged(t *testing.T) {
 func TestReplay(t *testing.T) {
 	source := &spy{Reader: strings.NewReader("0123456789")}
 	u := newReplay(&http.Request{Body: source}, true)
-	first, second := u.reader(), u.reader()
+	first, second := u.reader(func() {}), u.reader(func() {})
 	buffer := make([]byte, 4)
 	if n, err := first.Read(buffer); n != 4 || err != nil {
 		t.Fatal(n, err)
@@ -432,7 +432,7 @@ func TestReplay(t *testing.T) {
 	// The client's fault is everybody's.
 	broken := newReplay(&http.Request{Body: io.NopCloser(io.MultiReader(strings.NewReader("x"), failing{}))}, true)
 	for range 2 {
-		if got, err := io.ReadAll(broken.reader()); string(got) != "x" || err == nil || errors.Is(err, io.EOF) {
+		if got, err := io.ReadAll(broken.reader(func() {})); string(got) != "x" || err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("read %q %v", got, err)
 		}
 	}

@@ -39,8 +39,8 @@ func newReplay(req *http.Request, again bool) *replay {
 	return &replay{from: req.Body, keeps: again && len(req.Trailer) == 0}
 }
 
-// reader returns the body for one attempt.
-func (u *replay) reader() *replayReader { return &replayReader{replay: u} }
+// reader returns the body for one attempt. sent is told when it was read to its end.
+func (u *replay) reader(sent func()) *replayReader { return &replayReader{replay: u, sent: sent} }
 
 // replayable tells whether another attempt may send the body.
 func (u *replay) replayable() bool {
@@ -117,6 +117,7 @@ func (u *replay) failure() error {
 // replayReader is the body as one attempt sees it.
 type replayReader struct {
 	replay *replay
+	sent   func()
 	at     int64 // how much of it was read
 	closed atomic.Bool
 }
@@ -139,6 +140,7 @@ func (r *replayReader) Read(p []byte) (int, error) {
 	case u.failed.Load() != nil:
 		return 0, u.failed.Load().Err
 	case u.ended:
+		r.sent()
 		return 0, io.EOF
 	case r.at < u.total: // beyond what is kept; no attempt is begun then
 		return 0, errReplaced
@@ -150,7 +152,9 @@ func (r *replayReader) Read(p []byte) (int, error) {
 	u.total += int64(n)
 	u.sum.Store(u.total)
 	r.at += int64(n)
-	u.ended = errors.Is(err, io.EOF)
+	if u.ended = errors.Is(err, io.EOF); u.ended {
+		r.sent()
+	}
 	if err != nil && !u.ended {
 		u.failed.CompareAndSwap(nil, &RequestBodyError{err})
 	}

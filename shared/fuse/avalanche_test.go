@@ -10,8 +10,8 @@ const usualLatency = 50 * time.Millisecond
 
 // batch tells a fuse what came of attempts begun at a moment.
 func (f *Fuse) batch(begun time.Duration, good, bad int) {
-	f.takeSome(good, Outcome{Begun: begun, Latency: usualLatency, Result: Delivered, Tracked: true})
-	f.takeSome(bad, Outcome{Begun: begun, Latency: avalanche, Result: Failed, Tracked: true})
+	f.takeSome(good, Outcome{Begun: begun, Latency: usualLatency, Result: Delivered})
+	f.takeSome(bad, Outcome{Begun: begun, Latency: avalanche, Result: Failed})
 }
 
 // near tells whether two rates are the same but for rounding.

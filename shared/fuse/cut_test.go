@@ -162,26 +162,24 @@ func TestDegradeGoesByShare(t *testing.T) {
 
 // The cut is the weight up to which, from the heaviest down, there are as many arrivals per second as the target.
 func TestCutOfTarget(t *testing.T) {
-	var c cut
-	c.begin(time.Hour, 0, false)
+	var a arrivals
+	a.turn(time.Hour)
 	for _, weight := range mixed {
-		for range 100 {
-			c.arrivals[weight]++
-			c.total++
-		}
+		a.add(weight, 100)
 	}
-	now := time.Hour + time.Second
-	each := c.rate(now) / float64(len(mixed))
+	a.turn(time.Hour + time.Second)
+	rate := a.total * a.scale()
+	each := rate / float64(len(mixed))
 	for n := range mixed {
 		target := (float64(n) + 0.5) * each
-		if got, want := c.of(target, now), mixed[len(mixed)-1-n]; got != want {
+		if got, want := a.of(target), mixed[len(mixed)-1-n]; got != want {
 			t.Errorf("a target of %v of the arrivals: a cut of %d, not %d", target/each, got, want)
 		}
 	}
-	if got := c.of(2*c.rate(now), now); got != 0 {
+	if got := a.of(2 * rate); got != 0 {
 		t.Errorf("all fit: a cut of %d", got)
 	}
-	if rate := c.rate(now); math.Abs(rate/float64(100*len(mixed))-1) > 0.1 {
+	if math.Abs(rate/float64(100*len(mixed))-1) > 0.1 {
 		t.Errorf("%v arrivals a second of %d in one", rate, 100*len(mixed))
 	}
 }

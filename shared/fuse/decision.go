@@ -63,9 +63,8 @@ type Info struct {
 func (f *Fuse) Info() Info {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.flight.collect(f.stripes)
 	info := Info{
-		AdmittedRatio: 1, InFlight: f.flight.total, Success: f.success, UsualBad: f.usual.share(),
+		AdmittedRatio: 1, InFlight: f.flight.all(f.stripes), Success: f.success, UsualBad: f.usual.share(),
 		P95: float64(f.p95) / float64(time.Millisecond),
 	}
 	if f.active.Load() {

@@ -14,8 +14,8 @@ func TestPatience(t *testing.T) {
 		if got := fuse.patience(); got != want {
 			t.Errorf("T of %v, %v and a p95 of %v is %v, not %v", normal, avalanche, p95, got, want)
 		}
-		if got := fuse.Patience(); got != 3*p95 {
-			t.Errorf("an attempt may take %v in an avalanche, not three times %v", got, p95)
+		if got, times := fuse.Patience(); got != 3*p95 || times != 1 {
+			t.Errorf("an attempt may take %v in an avalanche, not three times %v, and %d times the timeout", got, p95, times)
 		}
 	}
 	f(5*time.Second, time.Second, 0, 5*time.Second)

@@ -18,8 +18,9 @@ func spanOf(begun time.Duration) int64 { return int64(begun >> spanBits) }
 
 // stripe is where the attempts of a core are counted in the normal state.
 type stripe struct {
-	change [spans]atomic.Int32 // of what is under way, not taken into the flight yet, by the span in which attempts began
-	_      [128]byte           // two cache lines: processors fetch them in pairs
+	change   [spans]atomic.Int32          // of what is under way, not taken into the flight yet, by the span in which attempts began
+	arrivals [MaxWeight + 1]atomic.Uint32 // a sample of the requests, by weight, not taken into the histogram yet
+	_        [128]byte                    // two cache lines: processors fetch them in pairs
 }
 
 const mostStripes = 16
@@ -34,8 +35,9 @@ type flight struct {
 	bySpan [spans]int32
 	total  int
 	newest int64 // the newest span that bySpan has room for
-	// due is the first span whose attempts have not been looked at for being late.
-	due int64
+	// due is the first span whose attempts have not been looked at for being late, unseen the first one that was since a time
+	// when they couldn't be: the ring ends before they are late, or nobody looked for so long.
+	due, unseen int64
 }
 
 // turn makes room for the spans up to now. What is older than all of them, such as a stream of hours, is counted in the
@@ -79,7 +81,9 @@ func (f *flight) collect(stripes []stripe) {
 // late counts the attempts that have become older than the limit since it was last asked.
 func (f *flight) late(now, limit time.Duration) (late int) {
 	end := spanOf(now - limit) // the span that isn't wholly over yet
-	f.due = max(f.due, f.newest-spans+2)
+	if first := f.newest - spans + 2; f.due < first {
+		f.due, f.unseen = first, first
+	}
 	for ; f.due < end; f.due++ {
 		late += max(int(f.bySpan[f.due%spans]), 0)
 	}
@@ -87,4 +91,17 @@ func (f *flight) late(now, limit time.Duration) (late int) {
 }
 
 // counted tells whether an attempt that began then has been counted as late.
-func (f *flight) counted(begun time.Duration) bool { return spanOf(begun) < f.due }
+func (f *flight) counted(begun time.Duration) bool {
+	return spanOf(begun) < f.due && spanOf(begun) >= f.unseen
+}
+
+// all is how many are under way, those of the stripes included.
+func (f *flight) all(stripes []stripe) int {
+	sum := f.total
+	for n := range stripes {
+		for slot := range stripes[n].change {
+			sum += int(stripes[n].change[slot].Load())
+		}
+	}
+	return sum
+}

@@ -113,7 +113,7 @@ func TestEndBeforeBeginning(t *testing.T) {
 	f := New(policy(), nowhere)
 	now := time.Hour
 	f.Tick(now)
-	f.Answered(1, now)
+	f.Answered(1, 0, now, now)
 	f.Tick(now + Interval)
 	f.Began(0, now)
 	f.Tick(now + 2*Interval)
@@ -138,16 +138,16 @@ func TestFlightAcrossStates(t *testing.T) {
 	f.enter(now, Decision{})
 	f.mu.Unlock()
 	for n := range uint32(10) {
-		f.Answered(n, now)
+		f.Answered(n, 0, now, now)
 		f.Began(n, now+span)
 	}
 	f.Tick(now + 2*span)
 	f.flight.want(t, 20)
 	f.mu.Lock()
-	f.leave(now + 2*span)
+	f.leave(now+2*span, byFit, 0, 0)
 	f.mu.Unlock()
 	for n := range uint32(10) {
-		f.Answered(n+5, now)
+		f.Answered(n+5, 0, now, now)
 	}
 	f.takeSome(10, Outcome{Begun: now + span, Counted: true})
 	f.Tick(now + 3*span)
@@ -171,7 +171,7 @@ func TestManyAtATime(t *testing.T) {
 				f.Began(n, now)
 				o := Outcome{Slot: int32(n), Begun: now, Latency: time.Millisecond, Result: Result(i % 3), Tracked: true}
 				if o.Counted = i%2 == 0; !o.Counted {
-					f.Answered(n+1, now)
+					f.Answered(n+1, 0, now, now)
 				}
 				f.takeSome(1, o)
 			}
@@ -209,7 +209,7 @@ func TestOlderThanTheRingEnds(t *testing.T) {
 		f.Tick(now)
 		now += Interval
 	}
-	f.Answered(0, begun)
+	f.Answered(0, 0, begun, begun)
 	f.Tick(now)
 	if f.flight.want(t, 0); f.flight.bySpan[f.flight.slot(begun)] != 0 {
 		t.Errorf("%d in the span of what is older than all", f.flight.bySpan[f.flight.slot(begun)])

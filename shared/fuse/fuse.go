@@ -35,29 +35,36 @@ const (
 	flightShare  = 0.5  // of the normal timeout's deliveries: more in flight are not answered in time
 	entryTime    = 15 * time.Second
 	flightMemory = time.Minute
+	carryTime    = 30 * time.Second // in which outcomes of too little success add up, where they are few
 )
 
 // How an avalanche goes on and ends.
 const (
-	total      = 3    // bad outcomes without a good one, after which the rate is quartered
-	startSteps = 1.6  // doublings by a good judgement, from the floor to a half of what was before
-	growTo     = 0.9  // of the rate at its beginning; up to there it doubles
-	needed     = 0.05 // share that is refused; with less, what is delivered says nothing of what could be
-	growMemory = 10 * time.Second
-	leaveAfter = 5 * time.Second
-	silence    = 0.01 // arrivals per second that are none
-	leaveUnder = 0.95 // of what is admitted
+	total        = 3    // bad outcomes without a good one, after which the rate is quartered
+	startSteps   = 1.6  // doublings by a good judgement, from the floor to a half of what was before
+	growTo       = 0.9  // of the rate at its beginning; up to there it doubles
+	needed       = 0.05 // share that is refused; with less, what is delivered says nothing of what could be
+	growMemory   = 10 * time.Second
+	leaveAfter   = 5 * time.Second
+	silence      = 0.01             // arrivals per second that are none
+	leaveUnder   = 0.95             // of what is admitted
+	unheardTime  = 30 * time.Second // without any outcome
+	leastUnheard = 10               // admitted in that time
 	// The floor is fuse.floor of the arrivals, or leastFloor requests a second if that is more, but never more than mostFloor of
 	// the arrivals: many callers with little traffic each must not be an avalanche together.
 	leastFloor = 0.2
 	mostFloor  = 0.1
 )
 
+// givenUp times the normal 95th percentile is the age from which on an attempt that its client gives up unanswered has failed.
+const givenUp = 3
+
 // Fuse is the fuse of one callee for one agent. In the normal state a request takes no lock.
 type Fuse struct {
 	policy  atomic.Pointer[Policy]
 	active  atomic.Bool  // an avalanche
 	oldest  atomic.Int64 // span from which on stripes count; what began before goes to the flight itself
+	sample  atomic.Int64 // of the requests of normal times those count for the histogram whose moment has none of these bits
 	stripes []stripe
 	// underWay yields how many attempts are under way on each instance.
 	underWay func(yield func(slot int32, n int))
@@ -88,6 +95,9 @@ type Fuse struct {
 	barren    float64       // bad outcomes since the last good one
 	slow      float64       // half of bw as it was before those: from there on it grows carefully
 	starting  bool          // at the floor nothing was delivered: bw doubles with each good judgement
+	stretch   int           // doublings of the patience, since all were late at the floor
+	relearned *latencies    // of the answers since then; nil: none
+	heard     time.Duration // the last outcome
 }
 
 // New returns a fuse. underWay yields how many attempts are under way on each instance, by its number.
@@ -121,6 +131,9 @@ func (f *Fuse) Admit(now time.Duration, weight int) Verdict {
 		return Verdict{Admitted: true}
 	}
 	admitted, marked := f.cut.admit(now, min(max(weight, 0), MaxWeight), f.bw, f.floorRate(), f.queued() < f.limit())
+	if admitted {
+		f.pace.admitted++
+	}
 	verdict := Verdict{Admitted: admitted}
 	if marked {
 		switch share := f.cut.share(); {
@@ -135,22 +148,45 @@ func (f *Fuse) Admit(now time.Duration, weight int) Verdict {
 	return verdict
 }
 
-// Began notes that an attempt is under way.
-func (f *Fuse) Began(stripe uint32, now time.Duration) {
-	f.change(stripe, now, 1)
+// Sampled tells whether a request of normal times is to be counted by Arrived. It is of all, or where there are many of some
+// taken at random, by the nanoseconds of the moment.
+func (f *Fuse) Sampled(now time.Duration) bool { return int64(now)&f.sample.Load() == 0 }
+
+// Arrived counts a sampled request of normal times.
+func (f *Fuse) Arrived(stripe uint32, weight int) {
+	f.at(stripe).arrivals[min(max(weight, 0), MaxWeight)].Add(1)
 }
 
-// Answered notes that an attempt that began then is answered, or has failed. Outcome.Counted says the same.
-func (f *Fuse) Answered(stripe uint32, begun time.Duration) { f.change(stripe, begun, -1) }
-
-func (f *Fuse) change(stripe uint32, begun time.Duration, n int) {
-	if !f.active.Load() && spanOf(begun) >= f.oldest.Load() {
-		f.stripes[int(stripe)&(len(f.stripes)-1)].change[spanOf(begun)%spans].Add(int32(n))
+// Began notes that an attempt is under way.
+func (f *Fuse) Began(stripe uint32, now time.Duration) {
+	if f.counts(now) {
+		f.at(stripe).change[spanOf(now)%spans].Add(1)
 		return // fast path
 	}
 	f.mu.Lock()
-	f.flight.change(begun, n)
+	f.flight.change(now, 1)
 	f.mu.Unlock()
+}
+
+// Answered notes that an attempt that began then is answered by an instance. Outcome.Counted says that it wasn't.
+func (f *Fuse) Answered(stripe uint32, slot int32, begun, now time.Duration) {
+	if f.counts(begun) {
+		f.at(stripe).change[spanOf(begun)%spans].Add(-1)
+		return // fast path
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flight.change(begun, -1)
+	if f.active.Load() {
+		f.takeActive(&Outcome{Slot: slot, Begun: begun, Latency: now - begun, Result: Delivered})
+	}
+}
+
+func (f *Fuse) at(n uint32) *stripe { return &f.stripes[int(n)&(len(f.stripes)-1)] }
+
+// counts tells whether attempts that began then are counted in the stripes.
+func (f *Fuse) counts(begun time.Duration) bool {
+	return !f.active.Load() && spanOf(begun) >= f.oldest.Load()
 }
 
 // Outcome is what became of an attempt.
@@ -168,7 +204,7 @@ type Result uint8
 
 // The results.
 const (
-	Ignored   Result = iota // canceled: nothing
+	Ignored   Result = iota // nothing, such as that its client gave it up
 	Delivered               // it answered, whatever
 	Failed
 )
@@ -187,23 +223,20 @@ func (f *Fuse) Take(n int, fill func(n int, o *Outcome)) {
 }
 
 func (f *Fuse) take(o *Outcome) {
+	if o.Result == Ignored && o.Counted && f.p95 > 0 && o.Latency >= givenUp*f.p95 {
+		o.Result = Failed // what was given up was late: callers may have less patience than the timeouts
+	}
+	switch {
+	case !f.active.Load():
+		f.takeNormal(o)
+	case o.Result == Failed || !o.Tracked || o.Counted: // else Answered has told of it
+		f.takeActive(o)
+	}
+}
+
+func (f *Fuse) takeNormal(o *Outcome) {
+	f.pace.count(o.Result)
 	if o.Result == Ignored {
-		return
-	}
-	active := f.active.Load()
-	if o.Result == Delivered {
-		f.pace.delivered++
-	}
-	if active {
-		if o.Result == Failed && o.Latency >= f.patience() {
-			f.cut.dead++
-		}
-		if o.Begun >= f.shrunk {
-			f.window.add(o.Slot, o.Result == Delivered)
-			if o.Result == Delivered && o.Latency > max(f.patience()/2, f.p95) {
-				f.window.waited++
-			}
-		}
 		return
 	}
 	if o.Result == Delivered {
@@ -214,9 +247,48 @@ func (f *Fuse) take(o *Outcome) {
 	}
 }
 
-// patience is how old an attempt gets before it counts as bad in the normal state: T. An avalanche's timeout that is near the
-// callee's usual latency must be no trap.
-func (f *Fuse) patience() time.Duration {
+func (f *Fuse) takeActive(o *Outcome) {
+	f.pace.count(o.Result)
+	if o.Result == Ignored {
+		return
+	}
+	f.cut.unheard, f.heard = 0, f.ticked
+	late := o.Result == Failed && (o.Latency >= f.base() || f.p95 > 0 && o.Latency >= givenUp*f.p95)
+	if late {
+		f.cut.dead++
+	}
+	if o.Begun < f.shrunk {
+		return
+	}
+	f.window.add(o.Slot, o.Result == Delivered)
+	switch {
+	case late:
+		f.window.late++
+	case o.Result == Delivered:
+		if o.Latency > max(f.patience()/2, f.p95) {
+			f.window.waited++
+		}
+		if f.stretch > 0 || f.p95 == 0 {
+			f.relearn(o.Latency)
+		}
+	}
+}
+
+// relearn learns what is usual of an answer in an avalanche: because nothing is known, or since at the floor, where no queue can be,
+// all were late.
+func (f *Fuse) relearn(latency time.Duration) {
+	if f.relearned == nil {
+		f.relearned = &latencies{}
+	}
+	if f.relearned.add(latency); f.relearned.total >= leastLatencies {
+		f.normal, f.relearned, f.stretch = *f.relearned, nil, 0
+		f.median, f.p95 = f.normal.usual(f.ticked)
+	}
+}
+
+// base is how old an attempt gets before it counts as bad: T. An avalanche's timeout that is near the callee's usual latency must
+// be no trap.
+func (f *Fuse) base() time.Duration {
 	p := f.policy.Load()
 	if f.p95 == 0 {
 		return p.Normal
@@ -224,12 +296,16 @@ func (f *Fuse) patience() time.Duration {
 	return min(p.Normal, max(p.Avalanche, 3*f.p95))
 }
 
-// Patience is how long an attempt may take in an avalanche, whatever the avalanche's own timeouts say: three times the normal
-// 95th percentile; 0 if that isn't known.
-func (f *Fuse) Patience() time.Duration {
+// patience is base, longer where all were late.
+func (f *Fuse) patience() time.Duration { return min(f.policy.Load().Normal, f.base()<<f.stretch) }
+
+// Patience is how long an attempt may take in an avalanche at least, as far as normal times allow it: three times the normal 95th
+// percentile, and the avalanche's own timeouts as many times as the second value says, a power of two, since at the floor all were
+// late. 0: what is normal isn't known, and no time limit may be shorter than in normal times.
+func (f *Fuse) Patience() (least time.Duration, times int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return 3 * f.p95
+	return 3 * f.p95 << f.stretch, 1 << f.stretch
 }
 
 // limit is how many may be in flight: what is delivered in the usual time of an answer, and what may wait besides. Were that in
@@ -250,6 +326,9 @@ func (f *Fuse) floorRate() float64 {
 	return max(f.policy.Load().Floor*arrivals, min(leastFloor, mostFloor*arrivals))
 }
 
+// leastRate is bw at the floor.
+func (f *Fuse) leastRate() float64 { return 0.95 * f.floorRate() / headroom }
+
 // Tick judges what has come, and returns what was decided, and whether the callee is idle: nothing is in flight, in normal
 // times.
 func (f *Fuse) Tick(now time.Duration) (decided []Decision, idle bool) {
@@ -258,6 +337,7 @@ func (f *Fuse) Tick(now time.Duration) (decided []Decision, idle bool) {
 	f.flight.turn(now)
 	f.flight.collect(f.stripes)
 	f.oldest.Store(f.flight.newest - spans/2)
+	f.collectArrivals()
 	if !f.active.Load() && now-f.ticked > 4*Interval { // nobody ticked, since nobody called: what has come is of just now
 		f.window.begun, f.pace.begun = now-Interval, now-Interval
 	}
@@ -274,12 +354,37 @@ func (f *Fuse) Tick(now time.Duration) (decided []Decision, idle bool) {
 	return decided, f.flight.total == 0 && !f.active.Load()
 }
 
+// mostSampled is how many requests of a tick are counted one by one; where there are more, one of 16 is.
+const mostSampled = 64
+
+// collectArrivals takes the sample of the requests of normal times into the histogram.
+func (f *Fuse) collectArrivals() {
+	each, sum := float64(f.sample.Load()+1), 0.0
+	for n := range f.stripes {
+		for w := range f.stripes[n].arrivals {
+			if count := &f.stripes[n].arrivals[w]; count.Load() > 0 {
+				n := float64(count.Swap(0)) * each
+				f.cut.arrive(w, n)
+				sum += n
+			}
+		}
+	}
+	switch {
+	case f.active.Load():
+	case sum > 16*mostSampled:
+		f.sample.Store(15)
+	case sum < mostSampled:
+		f.sample.Store(0)
+	}
+}
+
 // enough tells whether there are enough outcomes for a judgement: as many as are wanted, or few in a long time.
 func enough(n, wanted float64, age time.Duration) bool {
 	return n >= wanted && age >= soonTime || n >= few && age >= fewTime
 }
 
 func (f *Fuse) tickNormal(now time.Duration) []Decision {
+	f.cut.turn(now)
 	if late := f.flight.late(now, f.patience()); late > 0 {
 		f.window.addLate(late, f.underWay)
 	}
@@ -296,7 +401,7 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 	if w.good+w.bad == 0 && f.pace.delivered == 0 {
 		w.begun, f.pace.begun = now, now // silence is no low rate
 	}
-	if rate, known := f.pace.take(now); known {
+	if rate, known := f.pace.take(now, f.flight.total); known {
 		f.rates.add(now, rate)
 	}
 	judged := enough(w.good+w.bad, float64(p.MinOutcomes), age)
@@ -317,7 +422,7 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 			})
 		}
 	}
-	if !judged {
+	if !judged || n > 0 && good/n < p.SuccessBelow && age < carryTime {
 		return nil
 	}
 	f.usual.add(now, w.good, w.bad) // of all instances: it is what is usual
@@ -332,9 +437,17 @@ const (
 )
 
 func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
-	f.bw = max(f.rates.most(now-entryTime), float64(f.pace.delivered)/max(now-f.pace.begun, fewTime).Seconds(), leastFloor)
+	if f.p95 == 0 { // no judgement yet
+		f.median, f.p95 = f.normal.usual(now)
+	}
+	f.bw = max(f.rates.most(now-entryTime), float64(f.pace.delivered)/max(now-f.pace.begun, fewTime).Seconds())
+	if f.bw == 0 { // nobody asked, or nothing was delivered
+		f.bw = max(f.rates.most(now-flightMemory), f.cut.lately)
+	}
+	f.bw = max(f.bw, leastFloor)
 	f.entry, f.fair, f.shrunk, f.fitting, f.starting, f.barren = f.bw, f.bw, now, 0, false, 0
-	f.pace = pace{begun: now}
+	f.pace = pace{begun: now, flight: f.flight.total}
+	f.stretch, f.relearned, f.heard = 0, nil, now
 	f.cut.begin(now, f.bw, float64(f.flight.total) > f.limit())
 	f.busy, f.goodput, f.measured = 0, 0, 0
 	f.window.reset(now)
@@ -345,11 +458,12 @@ func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 
 func (f *Fuse) tickAvalanche(now time.Duration) []Decision {
 	if f.policy.Load().off() {
-		return []Decision{f.leave(now)}
+		return []Decision{f.leave(now, byOff, 0, 0)}
 	}
 	queued, limit := f.queued(), f.limit()
 	crowded := queued > 1.5*limit+3
 	f.cut.tick(now, f.bw, f.floorRate(), crowded, queued < limit/2)
+	f.bw = max(f.bw, f.leastRate()) // arrivals may be more by now
 	f.measure(now, crowded)
 	var decided []Decision
 	if d, ok := f.judge(now); ok {
@@ -357,12 +471,15 @@ func (f *Fuse) tickAvalanche(now time.Duration) []Decision {
 	}
 	fits := f.cut.lately < leaveUnder*headroom*f.bw || now-f.cut.last >= leaveAfter
 	silent := f.cut.lately < silence && f.flight.total <= 0 // nobody is there to see that it is well again
+	if f.cut.unheard >= leastUnheard && now-f.heard >= max(unheardTime, 2*f.patience()) {
+		return append(decided, f.leave(now, byNobody, float64(f.cut.unheard), leastUnheard))
+	}
 	if fits && (silent || f.success >= f.policy.Load().SuccessBelow) {
 		if f.fitting == 0 {
 			f.fitting = now
 		}
 		if now-f.fitting >= leaveAfter {
-			return append(decided, f.leave(now))
+			return append(decided, f.leave(now, byFit, f.cut.lately, leaveUnder*headroom*f.bw))
 		}
 	} else {
 		f.fitting = 0
@@ -379,7 +496,7 @@ func (f *Fuse) measure(now time.Duration, crowded bool) {
 		f.busy = now
 	}
 	throughout := f.busy != 0 && f.pace.begun >= f.busy
-	rate, known := f.pace.take(now)
+	rate, known := f.pace.take(now, f.flight.total)
 	if !known {
 		return
 	}
@@ -429,8 +546,10 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		}
 		factor := math.Exp2(-steps)
 		f.bw, f.fair = max(goodput, f.bw*factor), f.fair*factor
-		if least := 0.95 * f.floorRate() / headroom; f.bw <= least {
-			f.bw, f.starting = least, true
+		if least := f.leastRate(); f.bw <= least {
+			if f.bw, f.starting = least, true; good == 0 && w.late > 0 && f.patience() < f.policy.Load().Normal {
+				f.stretch++
+			}
 		}
 		f.shrunk = now
 	default:
@@ -470,16 +589,21 @@ func (f *Fuse) grow(good float64) {
 const byDelivery = "success of those begun since the last shrink < success_below: bw = max(goodput, bw/2); else it doubles up to " +
 	"0.9 of its value at the entry, and then follows the highest goodput of 10 s"
 
-func (f *Fuse) leave(now time.Duration) Decision {
-	d := f.decision(now, Decision{
-		Kind: Left, Rule: "arrivals < 0.95 * 1.25 * bw, or nothing refused for 5 s, and success >= success_below for 5 s",
-		Value: f.cut.lately, Threshold: leaveUnder * headroom * f.bw,
-	})
+// Why an avalanche ends.
+const (
+	byFit    = "arrivals < 0.95 * 1.25 * bw, or nothing refused for 5 s, and success >= success_below for 5 s"
+	byNobody = "no outcome of any of those admitted for 30 s, >= 10 of them"
+	byOff    = "the fuse is off"
+)
+
+func (f *Fuse) leave(now time.Duration, rule string, value, threshold float64) Decision {
+	d := f.decision(now, Decision{Kind: Left, Rule: rule, Value: value, Threshold: threshold})
 	f.active.Store(false)
 	f.flight.due = max(f.flight.due, spanOf(now))
 	f.rates = rates{}
 	f.rates.add(now, f.bw)
-	f.pace = pace{begun: now}
+	f.pace = pace{begun: now, flight: f.flight.total}
+	f.stretch, f.relearned = 0, nil
 	f.window.reset(now)
 	return d
 }

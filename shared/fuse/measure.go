@@ -16,13 +16,14 @@ type window struct {
 	begun     time.Duration
 	good, bad float64    // outcomes
 	waited    float64    // good ones that came later than half of the patience
+	late      float64    // bad ones whose time was over
 	bySlot    []outcomes // of each instance
 }
 
 type outcomes struct{ good, bad float32 }
 
 func (w *window) reset(now time.Duration) {
-	w.begun, w.good, w.bad, w.waited = now, 0, 0, 0
+	w.begun, w.good, w.bad, w.waited, w.late = now, 0, 0, 0, 0
 	clear(w.bySlot)
 }
 

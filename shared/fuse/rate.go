@@ -12,20 +12,37 @@ type rates struct {
 	next int
 }
 
-// pace measures the rate of delivery, over so many answers, or so much time, that it is one.
+// pace measures the rate of delivery, over so many answers, or so much time, that it is one. It is in attempts as they are
+// admitted: those that come to nothing that is heard of, such as hand-outs that nobody reports, or calls that their clients give up,
+// are taken to do as well as the others.
 type pace struct {
-	begun     time.Duration
-	delivered int
+	begun                      time.Duration
+	delivered, failed, ignored int // outcomes
+	admitted                   int // in an avalanche
+	flight                     int // how many were in flight when it began
 }
 
-// take returns the rate, and begins anew; false: not yet.
-func (p *pace) take(now time.Duration) (float64, bool) {
+func (p *pace) count(result Result) {
+	switch result {
+	case Delivered:
+		p.delivered++
+	case Failed:
+		p.failed++
+	default:
+		p.ignored++
+	}
+}
+
+// take returns the rate, and begins anew; false: not yet. flight is how many are in flight now.
+func (p *pace) take(now time.Duration, flight int) (float64, bool) {
 	age := now - p.begun
 	if !enough(float64(p.delivered), soon, age) && age < fewTime {
 		return 0, false
 	}
-	value := float64(p.delivered) / age.Seconds()
-	*p = pace{begun: now}
+	known := p.delivered + p.failed
+	over := max(known+p.ignored, p.admitted-(flight-p.flight))
+	value := float64(over) / age.Seconds() * float64(p.delivered) / float64(max(known, 1))
+	*p = pace{begun: now, flight: flight}
 	return value, true
 }
 

@@ -143,7 +143,7 @@ func TestPace(t *testing.T) {
 	f := func(delivered int, age time.Duration, want float64) {
 		t.Helper()
 		p := pace{begun: time.Hour, delivered: delivered}
-		got, known := p.take(time.Hour + age)
+		got, known := p.take(time.Hour+age, 0)
 		if known != (want >= 0) || known && (got != want || p != pace{begun: time.Hour + age}) {
 			t.Errorf("%d in %v: %v, %v; left %+v", delivered, age, got, known, p)
 		}

@@ -126,7 +126,13 @@ func (w *world) interval(rate float64) time.Duration {
 }
 
 func (w *world) request(slot, weight int) {
-	verdict := w.fuse.Admit(w.now, weight)
+	verdict := Verdict{Admitted: true}
+	switch {
+	case w.fuse.Avalanche():
+		verdict = w.fuse.Admit(w.now, weight)
+	case w.fuse.Sampled(w.now):
+		w.fuse.Arrived(uint32(slot), weight)
+	}
 	if w.seen != nil {
 		w.seen(weight, verdict)
 	}
@@ -135,7 +141,7 @@ func (w *world) request(slot, weight int) {
 	}
 	begun, until := w.now, normal
 	if w.fuse.Avalanche() {
-		until = min(normal, max(avalanche, w.fuse.Patience()))
+		until = w.fuse.readLimit()
 	}
 	w.fuse.Began(uint32(slot), begun)
 	w.underWay[slot]++
@@ -206,3 +212,12 @@ func (w *world) anyOf(weights ...int) func() int {
 }
 
 var usually = Weight(3, 4, First)
+
+// readLimit is how long an attempt may take in an avalanche.
+func (f *Fuse) readLimit() time.Duration {
+	least, times := f.Patience()
+	if least == 0 {
+		return normal
+	}
+	return max(avalanche, min(normal, max(least, time.Duration(times)*avalanche)))
+}
