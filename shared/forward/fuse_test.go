@@ -28,7 +28,7 @@ func (r *rig) overload(t testing.TB, delivered int) {
 func (r *rig) outcomes(t testing.TB, n int, result health.Result) {
 	t.Helper()
 	for range n {
-		call := &agent.Call{Callee: "shop", Class: agent.MaxClass}
+		call := &agent.Call{Callee: "shop", Class: agent.DefaultClass}
 		if err := r.agent.Begin(call); err != nil {
 			return // the fuse's doing
 		}

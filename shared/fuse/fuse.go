@@ -50,6 +50,7 @@ const (
 	leaveUnder   = 0.95             // of what is admitted
 	unheardTime  = 30 * time.Second // without any outcome
 	leastUnheard = 10               // admitted in that time
+	barrenTime   = 30 * time.Second // without a good outcome, after which dead work cannot be why all are late
 	// The floor is fuse.floor of the arrivals, or leastFloor requests a second if that is more, but never more than mostFloor of
 	// the arrivals: many callers with little traffic each must not be an avalanche together.
 	leastFloor = 0.2
@@ -98,6 +99,7 @@ type Fuse struct {
 	stretch   int           // doublings of the patience, since all were late at the floor
 	relearned *latencies    // of the answers since then; nil: none
 	heard     time.Duration // the last outcome
+	delivered time.Duration // the last good one
 }
 
 // New returns a fuse. underWay yields how many attempts are under way on each instance, by its number.
@@ -265,6 +267,7 @@ func (f *Fuse) takeActive(o *Outcome) {
 	case late:
 		f.window.late++
 	case o.Result == Delivered:
+		f.delivered = f.ticked
 		if o.Latency > max(f.patience()/2, f.p95) {
 			f.window.waited++
 		}
@@ -447,7 +450,7 @@ func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 	f.bw = max(f.bw, leastFloor)
 	f.entry, f.fair, f.shrunk, f.fitting, f.starting, f.barren = f.bw, f.bw, now, 0, false, 0
 	f.pace = pace{begun: now, flight: f.flight.total}
-	f.stretch, f.relearned, f.heard = 0, nil, now
+	f.stretch, f.relearned, f.heard, f.delivered = 0, nil, now, now
 	f.cut.begin(now, f.bw, float64(f.flight.total) > f.limit())
 	f.busy, f.goodput, f.measured = 0, 0, 0
 	f.window.reset(now)
@@ -547,7 +550,7 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		factor := math.Exp2(-steps)
 		f.bw, f.fair = max(goodput, f.bw*factor), f.fair*factor
 		if least := f.leastRate(); f.bw <= least {
-			if f.bw, f.starting = least, true; good == 0 && w.late > 0 && f.patience() < f.policy.Load().Normal {
+			if f.bw, f.starting = least, true; w.late > 0 && now-f.delivered >= barrenTime && f.patience() < f.policy.Load().Normal {
 				f.stretch++
 			}
 		}
