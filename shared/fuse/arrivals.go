@@ -7,6 +7,7 @@ import (
 
 // arrivals is a histogram of the requests that come, by weight, which fades.
 type arrivals struct {
+	fade  float64 // what is left of it after a second
 	count [MaxWeight + 1]float64
 	total float64
 	begun time.Duration
@@ -20,7 +21,7 @@ func (a *arrivals) add(weight int, n float64) {
 
 // turn lets the histogram fade until now.
 func (a *arrivals) turn(now time.Duration) {
-	keep := math.Pow(fade, (now - a.at).Seconds())
+	keep := math.Pow(a.fade, (now - a.at).Seconds())
 	for w := range a.count {
 		a.count[w] *= keep
 	}
@@ -34,7 +35,7 @@ func (a *arrivals) turn(now time.Duration) {
 // scale is the requests per second of each that is counted.
 func (a *arrivals) scale() float64 {
 	age := max((a.at - a.begun).Seconds(), 0.1)
-	return -math.Log(fade) / (1 - math.Pow(fade, age))
+	return -math.Log(a.fade) / (1 - math.Pow(a.fade, age))
 }
 
 // of returns the weight down to which, from the heaviest, there come as many per second as the target.
@@ -46,6 +47,15 @@ func (a *arrivals) of(target float64) int {
 		}
 	}
 	return 0
+}
+
+// from is how many per second weigh so much or more.
+func (a *arrivals) from(weight int) float64 {
+	sum := 0.0
+	for w := weight; w <= MaxWeight; w++ {
+		sum += a.count[w]
+	}
+	return sum * a.scale()
 }
 
 // seen is how many that have faded make a weight count as present.

@@ -15,8 +15,8 @@ const (
 	// settled is how long nobody at the cut may have been refused before lighter ones pass. When the cut rises, heavier ones are
 	// refused at once, though lighter ones passed just before.
 	settled = time.Second
-	// fade is what is left of the arrivals' histogram after a second.
-	fade = 0.9
+	// What is left of the arrivals' histograms after a second.
+	fade, fadeSoon = 0.9, 0.5
 	// known is how many arrivals make the histogram known.
 	known = 10
 )
@@ -28,6 +28,7 @@ type cut struct {
 	learning bool // who arrives isn't known yet: the cut is the heaviest that was refused
 
 	arrivals arrivals
+	recent   arrivals
 	arrived  [MaxWeight + 1]time.Duration // the last one of each weight, in an avalanche
 	lately   float64                      // arrivals per second, of the last two seconds
 	count    float64                      // since the last tick
@@ -46,10 +47,12 @@ type cut struct {
 	admittedLately, arrivedLately float64 // faded, for the share
 }
 
+func newCut() cut { return cut{arrivals: arrivals{fade: fade}, recent: arrivals{fade: fadeSoon}} }
+
 // begin begins an avalanche. queued tells whether more is in flight than may be.
 func (c *cut) begin(now time.Duration, bw float64, queued bool) {
 	*c = cut{
-		arrivals: c.arrivals, lately: c.lately,
+		arrivals: c.arrivals, recent: c.recent, lately: c.lately,
 		learning: c.arrivals.total < known, begun: now, ticked: now, filled: now, tokens: 1, refused: now, last: now,
 	}
 	switch {
@@ -66,6 +69,7 @@ func (c *cut) begin(now time.Duration, bw float64, queued bool) {
 // arrive counts requests.
 func (c *cut) arrive(weight int, n float64) {
 	c.arrivals.add(weight, n)
+	c.recent.add(weight, n)
 	c.count += n
 }
 
@@ -77,6 +81,7 @@ func (c *cut) turn(now time.Duration) {
 	}
 	c.ticked = now
 	c.arrivals.turn(now)
+	c.recent.turn(now)
 	keep := math.Exp(-seconds / 2)
 	c.lately = c.lately*keep + c.count/seconds*(1-keep)
 	c.count = 0
@@ -140,7 +145,8 @@ func (c *cut) tick(now time.Duration, bw, floorRate float64, crowded, spacious b
 	case c.learning:
 	case c.tokens < 0 || crowded: // the heavier ones alone are too many
 		c.weight = max(c.arrivals.of(target), c.arrivals.next(c.weight, 1))
-	case now-c.refused >= settled && c.tokens >= 1 && spacious: // nobody is refused but those lighter
+	case now-c.refused >= settled && c.tokens >= 1 && spacious && c.recent.from(c.weight) < target:
+		// nobody is refused but those lighter, and the others don't need all of it
 		c.weight, c.refused = c.lighter(now), now // those of the new one were refused until now
 	}
 	c.mark = c.arrivals.above(c.weight, target/4)

@@ -162,7 +162,7 @@ func TestDegradeGoesByShare(t *testing.T) {
 
 // The cut is the weight up to which, from the heaviest down, there are as many arrivals per second as the target.
 func TestCutOfTarget(t *testing.T) {
-	var a arrivals
+	a := newCut().arrivals
 	a.turn(time.Hour)
 	for _, weight := range mixed {
 		a.add(weight, 100)

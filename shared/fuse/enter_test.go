@@ -100,6 +100,9 @@ func TestEntryByFlight(t *testing.T) {
 			fuse.Began(0, time.Hour)
 		}
 		decided, _ := fuse.Tick(time.Hour + Interval)
+		if !fuse.Avalanche() {
+			decided, _ = fuse.Tick(time.Hour + 2*Interval)
+		}
 		if fuse.Avalanche() != want || want && (decided[0].Kind != Entered || decided[0].Rule != byFlight) {
 			t.Errorf("%d in flight at %v/s: %+v", flight, rate, decided)
 		}
@@ -112,6 +115,17 @@ func TestEntryByFlight(t *testing.T) {
 	f(100, most+1, true)
 }
 
+// A callee that is asked for five hundred times as much at once, and can do it, is in no avalanche.
+func TestSurge(t *testing.T) {
+	w := newWorld(t, 4, 6, policy())
+	w.serve = w.steady
+	w.ask(2, time.Minute, w.anyOf(usually))
+	w.ask(1000, 10*time.Second, w.anyOf(usually))
+	if d := w.entered(); d != nil {
+		t.Errorf("%+v", *d)
+	}
+}
+
 // The highest rate of the last minute is forgotten after it.
 func TestEntryByFlightForgetsRates(t *testing.T) {
 	fuse := New(policy(), nowhere)
@@ -122,7 +136,8 @@ func TestEntryByFlightForgetsRates(t *testing.T) {
 	for range leastFlight + 1 {
 		fuse.Began(0, now)
 	}
-	if fuse.Tick(now); !fuse.Avalanche() {
+	fuse.Tick(now)
+	if fuse.Tick(now + Interval); !fuse.Avalanche() {
 		t.Error("a rate of long ago counts")
 	}
 }

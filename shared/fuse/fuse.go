@@ -83,28 +83,29 @@ type Fuse struct {
 	cut         cut
 	ticked      time.Duration
 
-	bw        float64       // requests per second that the callee delivers
-	entry     float64       // bw at the beginning of the avalanche
-	fair      float64       // bw as it was then, and as all agents have changed it since
-	shrunk    time.Duration // last change for the worse
-	fitting   time.Duration // since when the traffic fits; 0: it doesn't
-	success   float64       // of the last judgement
-	goodput   float64       // answers per second, as last measured
-	measured  time.Duration // when that was
-	busy      time.Duration // since when there is more to do than may be, all the time; 0: there isn't
-	decisions []Decision    // the last ones
-	barren    float64       // bad outcomes since the last good one
-	slow      float64       // half of bw as it was before those: from there on it grows carefully
-	starting  bool          // at the floor nothing was delivered: bw doubles with each good judgement
-	stretch   int           // doublings of the patience, since all were late at the floor
-	relearned *latencies    // of the answers since then; nil: none
-	heard     time.Duration // the last outcome
-	delivered time.Duration // the last good one
+	bw         float64       // requests per second that the callee delivers
+	entry      float64       // bw at the beginning of the avalanche
+	fair       float64       // bw as it was then, and as all agents have changed it since
+	shrunk     time.Duration // last change for the worse
+	fitting    time.Duration // since when the traffic fits; 0: it doesn't
+	success    float64       // of the last judgement
+	goodput    float64       // answers per second, as last measured
+	measured   time.Duration // when that was
+	busy       time.Duration // since when there is more to do than may be, all the time; 0: there isn't
+	decisions  []Decision    // the last ones
+	barren     float64       // bad outcomes since the last good one
+	slow       float64       // half of bw as it was before those: from there on it grows carefully
+	starting   bool          // at the floor nothing was delivered: bw doubles with each good judgement
+	stretch    int           // doublings of the patience, since all were late at the floor
+	wasCrowded bool          // at the last tick
+	relearned  *latencies    // of the answers since then; nil: none
+	heard      time.Duration // the last outcome
+	delivered  time.Duration // the last good one
 }
 
 // New returns a fuse. underWay yields how many attempts are under way on each instance, by its number.
 func New(policy *Policy, underWay func(yield func(slot int32, n int))) *Fuse {
-	f := &Fuse{stripes: newStripes(), underWay: underWay, success: 1}
+	f := &Fuse{stripes: newStripes(), underWay: underWay, success: 1, cut: newCut()}
 	f.policy.Store(policy)
 	return f
 }
@@ -392,13 +393,8 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 		f.window.addLate(late, f.underWay)
 	}
 	p, w := f.policy.Load(), &f.window
-	if most := f.rates.most(now - flightMemory); most > 0 && !p.off() {
-		if bound := max(leastFlight, flightShare*p.Normal.Seconds()*most); float64(f.flight.total) > bound {
-			return f.enter(now, Decision{
-				Rule: byFlight, Value: float64(f.flight.total), Threshold: bound,
-				Inputs: map[string]float64{"normal_timeout": p.Normal.Seconds(), "highest_rate": most},
-			})
-		}
+	if d, crowded := f.crowded(now); crowded && !p.off() {
+		return f.enter(now, d)
 	}
 	age := now - w.begun
 	if w.good+w.bad == 0 && f.pace.delivered == 0 {
@@ -432,6 +428,24 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 	f.median, f.p95 = f.normal.usual(now)
 	w.reset(now)
 	return nil
+}
+
+// crowded tells whether more attempts are under way than can be answered in time, at the highest rate of the last minute or of just now.
+func (f *Fuse) crowded(now time.Duration) (Decision, bool) {
+	highest := f.rates.most(now - flightMemory)
+	if age := now - f.pace.begun; highest > 0 && age >= Interval/2 { // a surge that is answered is none to be stopped
+		highest = max(highest, float64(f.pace.delivered)/age.Seconds())
+	}
+	n, bound := float64(f.flight.total), max(leastFlight, flightShare*f.policy.Load().Normal.Seconds()*highest)
+	before := f.wasCrowded
+	f.wasCrowded = n > bound
+	if bound == leastFlight && !before { // where few are usual, those that have just begun may be many
+		return Decision{}, false
+	}
+	return Decision{
+		Rule: byFlight, Value: n, Threshold: bound,
+		Inputs: map[string]float64{"normal_timeout": f.policy.Load().Normal.Seconds(), "highest_rate": highest},
+	}, n > bound && highest > 0
 }
 
 const (
