@@ -55,6 +55,8 @@ const (
 	// the arrivals: many callers with little traffic each must not be an avalanche together.
 	leastFloor = 0.2
 	mostFloor  = 0.1
+	// The share is no more than so much of what was delivered when the avalanche began.
+	floorOfEntry = 0.05
 )
 
 // givenUp times the normal 95th percentile is the age from which on an attempt that its client gives up unanswered has failed.
@@ -325,9 +327,10 @@ func (f *Fuse) limit() float64 {
 // queued is how much the callee has to do: what is in flight, and what nobody waits for anymore.
 func (f *Fuse) queued() float64 { return float64(f.flight.total) + f.cut.dead }
 
+// floorRate is how many a second pass in any case. Where ten times of what is delivered arrives, the share of that would be dead work.
 func (f *Fuse) floorRate() float64 {
-	arrivals := f.cut.lately
-	return max(f.policy.Load().Floor*arrivals, min(leastFloor, mostFloor*arrivals))
+	share, arrivals := f.policy.Load().Floor, f.cut.lately
+	return max(min(share*arrivals, max(share, floorOfEntry)*f.entry), min(leastFloor, mostFloor*arrivals))
 }
 
 // leastRate is bw at the floor.
