@@ -158,8 +158,11 @@ const patience = 3*readTimeout + time.Second
 // well is how long all must be well.
 const well = 5 * time.Second
 
+// leastCalls is how many make a share that can be told from chance.
+const leastCalls = 50
+
 // recovery returns how many seconds after the end of the trouble everything is well again, and the least share of calls
-// admitted in a second from then on.
+// admitted in a second from then on, or in as many as bring 50.
 func (f *flow) recovery(ends time.Duration) (took, dip float64) {
 	for at := ends; at+well <= f.load.after-patience; at += time.Second {
 		sum := f.between(at, at+well)
@@ -167,9 +170,11 @@ func (f *flow) recovery(ends time.Duration) (took, dip float64) {
 			continue
 		}
 		dip = 1
-		for later := at; later < f.load.after; later += time.Second {
-			second := f.between(later, later+time.Second)
-			dip = min(dip, second.admitted())
+		rate, _ := f.load.rate(-1)
+		piece := time.Duration(max(1, math.Ceil(leastCalls/rate))) * time.Second
+		for later := at; later+piece <= f.load.after; later += time.Second {
+			some := f.between(later, later+piece)
+			dip = min(dip, some.admitted())
 		}
 		return (at - ends).Seconds(), dip
 	}
