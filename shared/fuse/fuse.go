@@ -99,6 +99,7 @@ type Fuse struct {
 	slow       float64       // half of bw as it was before those: from there on it grows carefully
 	starting   bool          // at the floor nothing was delivered: bw doubles with each good judgement
 	stretch    int           // doublings of the patience, since all were late at the floor
+	quick      bool          // at the last judgement nothing waited: answers took no longer than usual
 	wasCrowded bool          // at the last tick
 	relearned  *latencies    // of the answers since then; nil: none
 	heard      time.Duration // the last outcome
@@ -274,6 +275,9 @@ func (f *Fuse) takeActive(o *Outcome) {
 		if o.Latency > max(f.patience()/2, f.p95) {
 			f.window.waited++
 		}
+		if o.Latency <= f.p95 {
+			f.window.quick++
+		}
 		if f.stretch > 0 || f.p95 == 0 {
 			f.relearn(o.Latency)
 		}
@@ -321,7 +325,11 @@ func (f *Fuse) limit() float64 {
 	p := f.policy.Load()
 	within := max(f.patience()/4, min(f.p95, p.Normal*6/10))
 	usual := min(f.median, within)
-	return max(f.bw*usual.Seconds()+f.fair*(within-usual).Seconds(), min(max(f.bw, 1), 3))
+	least := min(max(f.bw, 1), 3)
+	if f.quick {
+		least *= 2
+	}
+	return max(f.bw*usual.Seconds()+f.fair*(within-usual).Seconds(), least)
 }
 
 // queued is how much the callee has to do: what is in flight, and what nobody waits for anymore.
@@ -546,6 +554,7 @@ func (f *Fuse) judge(now time.Duration) (Decision, bool) {
 		goodput = f.goodput
 	}
 	success := good / max(good+bad, 1)
+	f.quick = w.bad == 0 && w.quick >= 0.8*w.good
 	before := f.bw
 	switch {
 	case success < f.policy.Load().SuccessBelow:

@@ -16,6 +16,7 @@ type window struct {
 	begun     time.Duration
 	good, bad float64    // outcomes
 	waited    float64    // good ones that came later than half of the patience
+	quick     float64    // good ones that took no longer than the usual 95th percentile
 	late      float64    // bad ones whose time was over
 	bySlot    []outcomes // of each instance
 }
@@ -23,7 +24,7 @@ type window struct {
 type outcomes struct{ good, bad float32 }
 
 func (w *window) reset(now time.Duration) {
-	w.begun, w.good, w.bad, w.waited, w.late = now, 0, 0, 0, 0
+	w.begun, w.good, w.bad, w.waited, w.quick, w.late = now, 0, 0, 0, 0, 0
 	clear(w.bySlot)
 }
 
