@@ -531,7 +531,7 @@ func (f *Fuse) measure(now time.Duration, crowded bool) {
 	f.rates.add(now, rate)
 	f.goodput, f.measured = rate, now
 	if most := headroom * rate; throughout && f.bw > most {
-		factor := max(most/f.bw, 0.5)
+		factor := max(most/f.bw, 0.25)
 		f.bw, f.fair = f.bw*factor, f.fair*factor
 	}
 }
