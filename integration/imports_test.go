@@ -15,16 +15,18 @@ const module = "github.com/ufc-mesh/ufc"
 // allowed are the project's own packages, and what each may import of them. Imports point one way: what decides knows
 // nothing of what carries. A package that is not here is new, and its place has to be decided.
 var allowed = map[string][]string{
-	"shared/model":   {},
-	"shared/store":   {"shared/model"},
-	"shared/catalog": {"shared/model"},
+	"shared/model":      {},
+	"shared/statistics": {},
+	"shared/store":      {"shared/model"},
+	"shared/catalog":    {"shared/model"},
 
 	"shared/route":   {"shared/model", "shared/catalog"},
 	"shared/balance": {"shared/model", "shared/catalog"},
-	"shared/health":  {"shared/model", "shared/catalog"},
-	"shared/fuse":    {"shared/model", "shared/catalog"},
+	"shared/health":  {"shared/model", "shared/catalog", "shared/statistics"},
+	"shared/fuse":    {"shared/model", "shared/catalog", "shared/statistics"},
 	"shared/agent": {
 		"shared/model", "shared/catalog", "shared/route", "shared/balance", "shared/health", "shared/fuse",
+		"shared/statistics",
 	},
 
 	"shared/forward": brain,

@@ -228,7 +228,7 @@ func (c *Call) limit() {
 		return
 	}
 	set, normal := c.Service().Timeouts.Avalanche, &c.Service().Timeouts.Normal
-	least, times := c.service.fuse.Patience()
+	least, times := c.service.fuse.LeastTimeout()
 	longer := func(limit, normal model.Duration) model.Duration {
 		if least == 0 { // what is normal isn't known
 			return max(limit, normal)

@@ -147,7 +147,7 @@ func TestAvalancheLimits(t *testing.T) {
 				t.Fatal("normal limits in an avalanche")
 			}
 			got, documented := call.Timeouts(), &call.Service().Timeouts
-			if known, _ := r.service("shop").fuse.Patience(); known < 3*p95 {
+			if known, _ := r.service("shop").fuse.LeastTimeout(); known < 3*p95 {
 				t.Errorf("three times %v is %v", p95, known)
 			}
 			one := func(name string, got, avalanche, normal model.Duration) {

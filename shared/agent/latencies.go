@@ -1,17 +1,15 @@
 package agent
 
 import (
-	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/ufc-mesh/ufc/shared/statistics"
 )
 
 // latencies is the live distribution of a callee's latency: over the last 10 to 20 seconds, or longer if there were too few
 // attempts.
-//
-// The buckets are those of HdrHistogram: 30 octaves from 8 µs to 2.4 hours, each in 8 equal parts. A quantile is told as the upper
-// end of its bucket, and is so at most 12.5 % too high.
 type latencies struct {
 	windows [2]atomic.Pointer[window] // the one in use, and the one before
 	mu      sync.Mutex                // held to begin a window and to compute a quantile
@@ -22,26 +20,14 @@ type latencies struct {
 type window struct {
 	begun  time.Duration // by the agent's clock
 	count  atomic.Uint32
-	counts [latencyBuckets]atomic.Uint32
+	counts [statistics.LatencyBuckets]atomic.Uint32
 }
 
 const (
-	latencyWindow  = 10 * time.Second
-	latencyFresh   = 250 * time.Millisecond
-	latencyNeeds   = 20 // samples for a quantile
-	latencyBuckets = 8 * 30
+	latencyWindow = 10 * time.Second
+	latencyFresh  = 250 * time.Millisecond
+	latencyNeeds  = 20 // samples for a quantile
 )
-
-func latencyBucket(latency time.Duration) int {
-	micros := uint64(max(latency.Microseconds(), 8)) // below 8 µs, buckets would be narrower than a microsecond
-	octave := bits.Len64(micros) - 1
-	return min((octave-3)*8+int(micros>>(octave-3)&7), latencyBuckets-1)
-}
-
-// latencyOf returns the upper end of a bucket.
-func latencyOf(bucket int) time.Duration {
-	return time.Duration(8+bucket%8+1) << (bucket / 8) * time.Microsecond
-}
 
 // observe adds a latency.
 func (l *latencies) observe(now, latency time.Duration) {
@@ -49,7 +35,7 @@ func (l *latencies) observe(now, latency time.Duration) {
 	if w == nil || now-w.begun >= latencyWindow {
 		w = l.turn(now)
 	}
-	w.counts[latencyBucket(latency)].Add(1)
+	w.counts[statistics.LatencyBucket(latency)].Add(1)
 	w.count.Add(1)
 }
 
@@ -82,7 +68,7 @@ func (l *latencies) quantile(now time.Duration, p float64) (time.Duration, bool)
 }
 
 func (l *latencies) compute(p float64) time.Duration {
-	var counts [latencyBuckets]uint64
+	var counts [statistics.LatencyBuckets]uint64
 	total := uint64(0)
 	for n := range l.windows {
 		if w := l.windows[n].Load(); w != nil {
@@ -96,11 +82,5 @@ func (l *latencies) compute(p float64) time.Duration {
 	if total < latencyNeeds {
 		return 0
 	}
-	wanted, seen := p*float64(total), uint64(0)
-	for bucket, count := range counts {
-		if seen += count; float64(seen) >= wanted {
-			return latencyOf(bucket)
-		}
-	}
-	return latencyOf(latencyBuckets - 1)
+	return statistics.LatencyQuantile(&counts, p)
 }

@@ -30,7 +30,7 @@ func (e *RequestBodyError) Status() int {
 	switch {
 	case errors.As(e.Err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case isTimeout(e.Err):
+	case health.TimedOut(e.Err):
 		return http.StatusRequestTimeout
 	default:
 		return http.StatusBadRequest

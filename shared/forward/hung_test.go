@@ -210,7 +210,7 @@ func TestDeadConnectionOfAQuietStream(t *testing.T) {
 				if took := time.Since(begun); err == nil || took != want {
 					t.Errorf("got %v after %v, want an error after %v", err, took, want)
 				}
-				if isTimeout(err) {
+				if health.TimedOut(err) {
 					t.Errorf("%v counts as slow, but the connection was lost", err)
 				}
 			})

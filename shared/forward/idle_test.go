@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ufc-mesh/ufc/shared/health"
 )
 
 // idleConn returns a connection to host, and a function that tells whether it was closed.
@@ -14,7 +16,7 @@ func idleConn(p *idleConns, host string) (*directConn, func() bool) {
 	return newDirectConn(here, p, host), func() bool {
 		there.SetReadDeadline(time.Now().Add(time.Nanosecond))
 		_, err := there.Read(make([]byte, 1))
-		return !isTimeout(err)
+		return !health.TimedOut(err)
 	}
 }
 

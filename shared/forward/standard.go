@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ufc-mesh/ufc/shared/health"
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
@@ -127,7 +128,7 @@ func (w *standard) dial(ctx context.Context, network, _ string) (net.Conn, error
 	}
 	conn, err := w.connect(ctx, network, x)
 	if err != nil {
-		if ctx.Err() != nil || isTimeout(err) {
+		if ctx.Err() != nil || health.TimedOut(err) {
 			err = fmt.Errorf("%w: %w", errSlow, err)
 		}
 		return nil, &dialError{err}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/textproto"
 	"syscall"
@@ -134,7 +133,7 @@ func (f *failure) answer(call *agent.Call) error {
 		detail = fmt.Sprintf("%d attempts failed, the last: ", n)
 	}
 	return &agent.Refusal{
-		Reason: reasons[f.stage], Service: call.Callee, Timeout: isTimeout(f.err), Detail: detail + plain(f.err),
+		Reason: reasons[f.stage], Service: call.Callee, Timeout: health.TimedOut(f.err), Detail: detail + plain(f.err),
 	}
 }
 
@@ -143,7 +142,7 @@ func plain(err error) string {
 	var number syscall.Errno
 	secure := plainTLS(err)
 	switch {
-	case isTimeout(err):
+	case health.TimedOut(err):
 		return "timed out"
 	case secure != "":
 		return secure
@@ -156,15 +155,10 @@ func plain(err error) string {
 	}
 }
 
-func isTimeout(err error) bool {
-	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
 // connectResult is the outcome of an attempt whose dial failed.
 func connectResult(err error) health.Result {
 	switch {
-	case isTimeout(err):
+	case health.TimedOut(err):
 		return health.ConnectTimeout
 	case health.OwnFault(err):
 		return health.Canceled
@@ -176,7 +170,7 @@ func connectResult(err error) health.Result {
 // writeResult is the outcome of an attempt whose request could not be sent.
 func writeResult(err error) health.Result {
 	switch {
-	case isTimeout(err):
+	case health.TimedOut(err):
 		return health.WriteTimeout
 	case errors.Is(err, syscall.ECONNRESET):
 		return health.Reset
@@ -188,7 +182,7 @@ func writeResult(err error) health.Result {
 // readResult is the outcome of an attempt whose response could not be read to its end.
 func readResult(err error) health.Result {
 	switch {
-	case isTimeout(err):
+	case health.TimedOut(err):
 		return health.ReadTimeout
 	case errors.Is(err, syscall.ECONNRESET):
 		return health.Reset

@@ -5,10 +5,8 @@ import (
 	"time"
 )
 
-// How much is admitted, in times of what is delivered.
+// Who is admitted.
 const (
-	// headroom over the rate of delivery lets it be seen when the callee can do more.
-	headroom = 1.25
 	// What a bucket holds, in seconds of its rate, and at least so many: arrivals come at random.
 	burstTime  = 250 * time.Millisecond
 	leastBurst = 8
@@ -17,6 +15,8 @@ const (
 	settled = time.Second
 	// What is left of the arrivals' histograms after a second.
 	fade, fadeSoon = 0.9, 0.5
+	// markedShare of what is admitted is marked, the lightest.
+	markedShare = 0.25
 	// known is how many arrivals make the histogram known.
 	known = 10
 )
@@ -35,6 +35,9 @@ type cut struct {
 	begun    time.Duration
 	ticked   time.Duration
 
+	rate      float64 // that the callee delivers; headroom times as many tokens come
+	floorRate float64 // how many a second pass in any case
+
 	tokens  float64 // may be owed to those heavier
 	dead    float64 // attempts nobody waits for anymore, whose work the callee has yet to do
 	floor   float64 // a token of those that pass in any case, if nothing else does
@@ -49,17 +52,22 @@ type cut struct {
 
 func newCut() cut { return cut{arrivals: arrivals{fade: fade}, recent: arrivals{fade: fadeSoon}} }
 
+// admits puts in force how many attempts a second the callee delivers, and how many pass in any case.
+func (c *cut) admits(rate, floor float64) { c.rate, c.floorRate = rate, floor }
+
+func (c *cut) target() float64 { return headroom * c.rate }
+
 // begin begins an avalanche. queued tells whether more is in flight than may be.
-func (c *cut) begin(now time.Duration, bw float64, queued bool) {
+func (c *cut) begin(now time.Duration, rate float64, queued bool) {
 	*c = cut{
 		arrivals: c.arrivals, recent: c.recent, lately: c.lately,
-		learning: c.arrivals.total < known, begun: now, ticked: now, filled: now, tokens: 1, refused: now, last: now,
+		rate: rate, learning: c.arrivals.total < known, begun: now, ticked: now, filled: now, tokens: 1, refused: now, last: now,
 	}
 	switch {
 	case !queued: // what comes as before passes, such as after single instances have died
-		c.tokens = burst(headroom * bw)
+		c.tokens = c.burst()
 		if !c.learning {
-			c.weight = c.arrivals.of(headroom * bw)
+			c.weight = c.arrivals.of(c.target())
 		}
 	case !c.learning:
 		c.weight = c.arrivals.next(MaxWeight+1, -1)
@@ -88,35 +96,34 @@ func (c *cut) turn(now time.Duration) {
 	c.admittedLately, c.arrivedLately = c.admittedLately*keep, c.arrivedLately*keep
 }
 
-func burst(rate float64) float64 { return max(leastBurst, rate*burstTime.Seconds()) }
+func (c *cut) burst() float64 { return max(leastBurst, c.target()*burstTime.Seconds()) }
 
 // fill adds the tokens of the time that has passed.
-func (c *cut) fill(now time.Duration, bw, floorRate float64) {
+func (c *cut) fill(now time.Duration) {
 	seconds := (now - c.filled).Seconds()
 	if seconds <= 0 {
 		return
 	}
 	c.filled = now
-	c.dead = max(c.dead-seconds*bw, 0)
-	rate := headroom * bw
-	c.tokens = min(c.tokens+seconds*rate, burst(rate))
-	c.floor = min(c.floor+seconds*floorRate, 1)
+	c.dead = max(c.dead-seconds*c.rate, 0)
+	c.tokens = min(c.tokens+seconds*c.target(), c.burst())
+	c.floor = min(c.floor+seconds*c.floorRate, 1)
 }
 
 // admit decides on a request. room tells whether another one may be in flight.
-func (c *cut) admit(now time.Duration, weight int, bw, floorRate float64, room bool) (admitted, marked bool) {
+func (c *cut) admit(now time.Duration, weight int, room bool) Verdict {
 	c.arrive(weight, 1)
 	c.arrived[weight] = now
 	c.arrivedLately++
-	c.fill(now, bw, floorRate)
+	c.fill(now)
 	switch {
 	case weight > c.weight && !c.learning:
-		if c.tokens--; c.tokens < -burst(headroom*bw) { // no later than at the next tick
+		if c.tokens--; c.tokens < -c.burst() { // no later than at the next tick
 			c.weight, c.tokens = c.arrivals.next(c.weight, 1), 0
 		}
 	case weight < c.weight:
 		c.last = now
-		return false, false
+		return Verdict{}
 	case room && c.tokens >= 1:
 		c.tokens--
 	case c.floor >= 1:
@@ -126,19 +133,34 @@ func (c *cut) admit(now time.Duration, weight int, bw, floorRate float64, room b
 		if c.learning {
 			c.weight = weight // the heaviest so far: a lighter one is refused above
 		}
-		return false, false
+		return Verdict{}
 	}
 	c.floor = max(c.floor-1, 0)
 	c.admittedLately++
 	c.unheard++
-	return true, c.learning || weight <= c.mark
+	if c.learning || weight <= c.mark {
+		return Verdict{true, c.degrade()}
+	}
+	return Verdict{Admitted: true}
+}
+
+// degrade is how much optional work is to be left out by those just over the cut: the more the less is admitted.
+func (c *cut) degrade() int {
+	switch share := c.share(); {
+	case share >= 2.0/3:
+		return 1
+	case share >= 1.0/3:
+		return 2
+	default:
+		return 3
+	}
 }
 
 // tick moves the cut. crowded tells that there is more to do than may be, spacious that there is less than half of it.
-func (c *cut) tick(now time.Duration, bw, floorRate float64, crowded, spacious bool) {
-	c.fill(now, bw, floorRate)
+func (c *cut) tick(now time.Duration, crowded, spacious bool) {
+	c.fill(now)
 	c.turn(now)
-	target := headroom * bw
+	target := c.target()
 	switch {
 	case c.learning && now-c.begun >= settled:
 		c.learning = false
@@ -149,7 +171,7 @@ func (c *cut) tick(now time.Duration, bw, floorRate float64, crowded, spacious b
 		// nobody is refused but those lighter, and the others don't need all of it
 		c.weight, c.refused = c.lighter(now), now // those of the new one were refused until now
 	}
-	c.mark = c.arrivals.above(c.weight, target/4)
+	c.mark = c.arrivals.above(c.weight, markedShare*target)
 }
 
 // lighter returns the next lighter weight that has arrived just now; the cut if there is none.

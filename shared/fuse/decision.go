@@ -40,7 +40,7 @@ func (f *Fuse) decision(now time.Duration, d Decision) Decision {
 	if d.Inputs == nil {
 		d.Inputs = map[string]float64{}
 	}
-	d.Inputs["bw"], d.Inputs["in_flight"], d.Inputs["in_flight_limit"] = f.bw, float64(f.flight.total), f.limit()
+	d.Inputs["rate"], d.Inputs["in_flight"], d.Inputs["in_flight_limit"] = f.rate, float64(f.flight.total), f.limit()
 	d.Inputs["arrivals"], d.Inputs["admitted"] = f.cut.lately, f.cut.share()
 	return d
 }
@@ -68,7 +68,7 @@ func (f *Fuse) Info() Info {
 		P95: float64(f.p95) / float64(time.Millisecond),
 	}
 	if f.active.Load() {
-		info.Avalanche, info.AdmittedRatio, info.Rate, info.InFlightMost = true, f.cut.share(), f.bw, f.limit()
+		info.Avalanche, info.AdmittedRatio, info.Rate, info.InFlightMost = true, f.cut.share(), f.rate, f.limit()
 		if !f.cut.learning {
 			info.CutWeight = f.cut.weight
 		}

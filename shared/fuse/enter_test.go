@@ -3,18 +3,20 @@ package fuse
 import (
 	"testing"
 	"time"
+
+	"github.com/ufc-mesh/ufc/shared/statistics"
 )
 
 // T = min(normal timeout, max(avalanche timeout, 3 × p95 of normal latency)); the normal one until p95 is known.
 func TestPatience(t *testing.T) {
-	f := func(normal, avalanche, p95, want time.Duration) {
+	f := func(normalTime, avalancheTime, p95, want time.Duration) {
 		t.Helper()
-		fuse := New(&Policy{Fuse: policy().Fuse, Normal: normal, Avalanche: avalanche}, nowhere)
+		fuse := New(&Policy{Fuse: policy().Fuse, Normal: normalTime, Avalanche: avalancheTime}, nowhere)
 		fuse.p95 = p95
-		if got := fuse.patience(); got != want {
-			t.Errorf("T of %v, %v and a p95 of %v is %v, not %v", normal, avalanche, p95, got, want)
+		if got := fuse.lateAfter(); got != want {
+			t.Errorf("T of %v, %v and a p95 of %v is %v, not %v", normalTime, avalancheTime, p95, got, want)
 		}
-		if got, times := fuse.Patience(); got != 3*p95 || times != 1 {
+		if got, times := fuse.LeastTimeout(); got != 3*p95 || times != 1 {
 			t.Errorf("an attempt may take %v in an avalanche, not three times %v, and %d times the timeout", got, p95, times)
 		}
 	}
@@ -29,14 +31,14 @@ func TestPatience(t *testing.T) {
 func TestPatienceIsLearned(t *testing.T) {
 	f := New(policy(), nowhere)
 	f.takeSome(leastLatencies-1, Outcome{Result: Delivered, Latency: 50 * time.Millisecond})
-	f.Tick(soonTime)
-	if f.patience() != normal {
-		t.Errorf("T is %v after %d answers", f.patience(), leastLatencies-1)
+	f.Tick(enoughTime)
+	if f.lateAfter() != normalTime {
+		t.Errorf("T is %v after %d answers", f.lateAfter(), leastLatencies-1)
 	}
 	f.takeSome(leastLatencies, Outcome{Result: Delivered, Latency: 50 * time.Millisecond})
-	f.Tick(2 * soonTime)
-	if f.patience() != avalanche {
-		t.Errorf("T is %v after %d answers", f.patience(), 2*leastLatencies-1)
+	f.Tick(2 * enoughTime)
+	if f.lateAfter() != avalancheTime {
+		t.Errorf("T is %v after %d answers", f.lateAfter(), 2*leastLatencies-1)
 	}
 }
 
@@ -57,7 +59,7 @@ func TestEntryByFailures(t *testing.T) {
 	for bad := range 12 {
 		for good := range 40 {
 			n := float64(good + bad)
-			want := bad >= leastBad && float64(good)/n < below && binomialTail(float64(bad), n, leastUsual) < alpha
+			want := bad >= leastBad && float64(good)/n < below && statistics.BinomialTail(float64(bad), n, leastUsual) < alpha
 			decided := judged(good, bad)
 			if (len(decided) == 1) != want {
 				t.Errorf("%d bad of %v: %+v", bad, n, decided)
@@ -110,7 +112,7 @@ func TestEntryByFlight(t *testing.T) {
 	f(0, 1000, false) // nothing is known
 	f(1, leastFlight, false)
 	f(1, leastFlight+1, true)
-	most := int(flightShare * normal.Seconds() * 100)
+	most := int(flightShare * normalTime.Seconds() * 100)
 	f(100, most, false)
 	f(100, most+1, true)
 }
@@ -153,8 +155,8 @@ func TestHangingIsCountedEarly(t *testing.T) {
 			t.Fatal("an avalanche of nothing")
 		}
 		w.serve = func(int) (time.Duration, bool) { return time.Hour, false }
-		began, patience := w.now, w.fuse.patience()
-		w.ask(rate, normal-time.Second, w.anyOf(usually))
+		began, patience := w.now, w.fuse.lateAfter()
+		w.ask(rate, normalTime-time.Second, w.anyOf(usually))
 		d := w.entered()
 		if d == nil {
 			t.Errorf("%v/s: no avalanche before the normal timeout", rate)
@@ -175,7 +177,7 @@ func TestLateCountsOnce(t *testing.T) {
 		begun := time.Hour
 		fuse.Tick(begun)
 		fuse.Began(0, begun)
-		fuse.Tick(begun + avalanche + 2*span)
+		fuse.Tick(begun + avalancheTime + 2*span)
 		if fuse.window.bad != 1 || fuse.window.good != 0 {
 			t.Errorf("%v bad when one is late", fuse.window.bad)
 		}
@@ -185,14 +187,14 @@ func TestLateCountsOnce(t *testing.T) {
 			t.Errorf("%+v: %v bad, %v good", o, fuse.window.bad, fuse.window.good)
 		}
 	}
-	late := avalanche + 2*span
+	late := avalancheTime + 2*span
 	f(Outcome{Latency: late, Result: Failed, Tracked: true, Counted: true}, 1, 0)
 	f(Outcome{Latency: late, Result: Delivered, Tracked: true, Counted: true}, 1, 0)
 	f(Outcome{Latency: late, Result: Failed}, 2, 0)                                            // nobody knew that it was under way
 	f(Outcome{Begun: late, Result: Failed, Tracked: true, Counted: true}, 2, 0)                // another one
 	f(Outcome{Latency: time.Millisecond, Result: Delivered, Tracked: true}, 1, 1)              // told late
 	f(Outcome{Latency: late, Result: Ignored, Tracked: true, Counted: true}, 1, 0)             // given up by its client
-	f(Outcome{Begun: late, Latency: normal, Result: Delivered, Tracked: true}, 1, 1)           // from now on
+	f(Outcome{Begun: late, Latency: normalTime, Result: Delivered, Tracked: true}, 1, 1)       // from now on
 	f(Outcome{Begun: -time.Minute, Latency: time.Minute, Result: Failed, Tracked: true}, 1, 0) // long counted
 }
 

@@ -144,7 +144,7 @@ func TestFlightAcrossStates(t *testing.T) {
 	f.Tick(now + 2*span)
 	f.flight.want(t, 20)
 	f.mu.Lock()
-	f.leave(now+2*span, byFit, 0, 0)
+	f.leave(now+2*span, Decision{})
 	f.mu.Unlock()
 	for n := range uint32(10) {
 		f.Answered(n+5, 0, now, now)
@@ -188,7 +188,7 @@ func TestManyAtATime(t *testing.T) {
 			}
 			f.Info()
 			f.Decisions()
-			f.Patience()
+			f.LeastTimeout()
 			f.SetPolicy(policy())
 		}
 	})

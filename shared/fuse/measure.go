@@ -102,19 +102,3 @@ func (u *usual) share() float64 {
 	}
 	return min(max(u.bad/u.n, leastUsual), mostUsual)
 }
-
-// binomialTail is the probability of x or more in n, each with the probability p: the sum over k ≥ x of C(n,k)·pᵏ·(1−p)ⁿ⁻ᵏ.
-// It is exact enough for x over the mean, where the terms fall.
-func binomialTail(x, n, p float64) float64 {
-	if x <= n*p {
-		return 1
-	}
-	gamma := func(v float64) float64 { l, _ := math.Lgamma(v + 1); return l }
-	term := math.Exp(gamma(n) - gamma(x) - gamma(n-x) + x*math.Log(p) + (n-x)*math.Log1p(-p))
-	sum := 0.0
-	for k := x; k <= n && term > sum*1e-12; k++ {
-		sum += term
-		term *= (n - k) / (k + 1) * p / (1 - p)
-	}
-	return min(sum, 1)
-}

@@ -2,7 +2,6 @@ package fuse
 
 import (
 	"math"
-	"math/big"
 	"testing"
 	"time"
 )
@@ -55,49 +54,6 @@ func TestLateCountsWhereItIsUnderWay(t *testing.T) {
 	w.reset(time.Hour)
 	if good, bad := w.sum(); good != 0 || bad != 0 || w.begun != time.Hour {
 		t.Errorf("%v good, %v bad after the reset", good, bad)
-	}
-}
-
-// The sum over k ≥ x of C(n,k)·pᵏ·(1−p)ⁿ⁻ᵏ.
-func TestBinomialTail(t *testing.T) {
-	for _, p := range []float64{leastUsual, 0.05, 0.1, mostUsual} {
-		for _, n := range []int64{5, 10, 11, 50, 200} {
-			exact, q := new(big.Float).SetPrec(300), new(big.Float).SetPrec(300).Sub(big.NewFloat(1), big.NewFloat(p))
-			for x := n; float64(x) > float64(n)*p; x-- {
-				term := new(big.Float).SetPrec(300).SetInt(new(big.Int).Binomial(n, x))
-				for k := range n {
-					if factor := q; k < x {
-						term.Mul(term, big.NewFloat(p))
-					} else {
-						term.Mul(term, factor)
-					}
-				}
-				want, _ := exact.Add(exact, term).Float64()
-				if got := binomialTail(float64(x), float64(n), p); math.Abs(got-want) > 1e-9*want {
-					t.Fatalf("%d or more of %d at %v: %v, not %v", x, n, p, got, want)
-				}
-			}
-		}
-	}
-	if got := binomialTail(1, 100, 0.1); got != 1 {
-		t.Errorf("as many as are usual, or more: %v", got)
-	}
-	if got := binomialTail(0, 0, 0.1); got != 1 {
-		t.Errorf("of none: %v", got)
-	}
-}
-
-// The tail falls in the number of bad ones and rises in p, also for the fractions that late attempts count as.
-func TestBinomialTailIsMonotone(t *testing.T) {
-	for n := 10.0; n < 300; n += 7.3 {
-		before := 1.0
-		for x := 0.0; x <= math.Floor(n); x++ {
-			tail := binomialTail(x, n, 0.1)
-			if tail > before || tail < 0 || math.IsNaN(tail) || tail > binomialTail(x, n, 0.2)*(1+1e-9) {
-				t.Fatalf("%v of %v: %v after %v", x, n, tail, before)
-			}
-			before = tail
-		}
 	}
 }
 

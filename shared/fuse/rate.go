@@ -1,9 +1,9 @@
 package fuse
 
 import (
-	"math"
-	"math/bits"
 	"time"
+
+	"github.com/ufc-mesh/ufc/shared/statistics"
 )
 
 // rates are the last rates of delivery, in answers per second.
@@ -36,7 +36,7 @@ func (p *pace) count(result Result) {
 // take returns the rate, and begins anew; false: not yet. flight is how many are in flight now.
 func (p *pace) take(now time.Duration, flight int) (float64, bool) {
 	age := now - p.begun
-	if !enough(float64(p.delivered), soon, age) && age < fewTime {
+	if age < enoughTime || p.delivered < enoughOutcomes && age < fewTime {
 		return 0, false
 	}
 	known := p.delivered + p.failed
@@ -66,10 +66,9 @@ func (r *rates) most(since time.Duration) (most float64) {
 	return most
 }
 
-// latencies is the distribution of the latency of good answers in normal times: 8 logarithmic buckets to an octave, from
-// microseconds on, so that a quantile is at most 12.5 % too high. When it has mostLatencies, all counts are halved.
+// latencies is the distribution of the latency of good answers in normal times. When it has mostLatencies, all counts are halved.
 type latencies struct {
-	counts  [8 * 30]uint32
+	counts  [statistics.LatencyBuckets]uint32
 	total   uint32
 	skipped uint32
 	best    [latencyMinutes]quantiles // of the last minutes, each
@@ -96,9 +95,7 @@ func (l *latencies) sample(latency time.Duration) {
 }
 
 func (l *latencies) add(latency time.Duration) {
-	micros := uint64(max(latency.Microseconds(), 8)) // below it, buckets would be under a microsecond wide
-	octave := bits.Len64(micros) - 1
-	l.counts[min((octave-3)*8+int(micros>>(octave-3)&7), len(l.counts)-1)]++
+	l.counts[statistics.LatencyBucket(latency)]++
 	if l.total++; l.total >= mostLatencies {
 		l.total = 0
 		for n := range l.counts {
@@ -113,13 +110,7 @@ func (l *latencies) quantile(share float64) time.Duration {
 	if l.total < leastLatencies {
 		return 0
 	}
-	seen, wanted := uint32(0), uint32(math.Ceil(share*float64(l.total)))
-	for n, count := range l.counts {
-		if seen += count; seen >= wanted {
-			return time.Duration(8+n%8+1) << (n / 8) * time.Microsecond
-		}
-	}
-	return 0
+	return statistics.LatencyQuantile(&l.counts, share)
 }
 
 // usual is the median and the 95th percentile of the best of the last minutes; 0 while too little is known.

@@ -1,33 +1,9 @@
 package fuse
 
 import (
-	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 )
-
-// A quantile is at least the real one, and too high by at most the width of a bucket: an eighth of an octave's beginning.
-func TestQuantileIsNearlyExact(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	for range 200 {
-		var l latencies
-		var exact []time.Duration
-		scale := time.Duration(1) << (14 + random.IntN(22)) // 16 µs to a minute
-		for range leastLatencies + random.IntN(1000) {
-			latency := 8*time.Microsecond + time.Duration(random.Int64N(int64(scale))).Truncate(time.Microsecond)
-			l.add(latency)
-			exact = append(exact, latency)
-		}
-		slices.Sort(exact)
-		for _, share := range []float64{0.5, 0.95} {
-			got, n := l.quantile(share), int(share*float64(len(exact))+0.999999)-1
-			if want := exact[n]; got < want || got > want+want/8+time.Microsecond {
-				t.Fatalf("the %v quantile of %d latencies is %v, not %v", share, len(exact), got, want)
-			}
-		}
-	}
-}
 
 func TestQuantileOfFewAndOfOddOnes(t *testing.T) {
 	var l latencies
@@ -48,7 +24,7 @@ func TestQuantileOfFewAndOfOddOnes(t *testing.T) {
 	}
 }
 
-// When there are mostLatencies, all counts are halved: what is new soon outweighs what is old.
+// When there are mostLatencies, all counts are halved: what is new enoughOutcomes outweighs what is old.
 func TestCountsAreHalved(t *testing.T) {
 	var l latencies
 	for range 10 * mostLatencies {
@@ -127,11 +103,11 @@ func TestHighestRate(t *testing.T) {
 		t.Error("a rate of nothing")
 	}
 	for n := range 500 {
-		now := time.Duration(n) * soonTime
+		now := time.Duration(n) * enoughTime
 		r.add(now, float64(1000-n)) // falling: the highest is the oldest that counts
 		for _, memory := range []time.Duration{entryTime, growMemory, flightMemory} {
-			oldest := max(n+1-int(memory/soonTime), 0)
-			if got := r.most(now - memory); n >= int(memory/soonTime) && got != float64(1000-oldest) {
+			oldest := max(n+1-int(memory/enoughTime), 0)
+			if got := r.most(now - memory); n >= int(memory/enoughTime) && got != float64(1000-oldest) {
 				t.Fatalf("after %d the highest rate of %v is %v, not %d", n, memory, got, 1000-oldest)
 			}
 		}
@@ -148,10 +124,10 @@ func TestPace(t *testing.T) {
 			t.Errorf("%d in %v: %v, %v; left %+v", delivered, age, got, known, p)
 		}
 	}
-	f(soon, soonTime, soon/soonTime.Seconds())
-	f(soon-1, soonTime, -1)
-	f(1000, soonTime-1, -1)
+	f(enoughOutcomes, enoughTime, enoughOutcomes/enoughTime.Seconds())
+	f(enoughOutcomes-1, enoughTime, -1)
+	f(1000, enoughTime-1, -1)
 	f(1, fewTime-1, -1)
-	f(few, fewTime, few/fewTime.Seconds())
+	f(fewOutcomes, fewTime, fewOutcomes/fewTime.Seconds())
 	f(0, fewTime, 0)
 }

@@ -46,7 +46,7 @@ func TestReviewDebtOfAColdStart(t *testing.T) {
 		debt := w.fuse.cut.dead
 		w.serve = w.steady // it is well again
 		if took := w.back(rate, 10*time.Minute); took > 20*time.Second {
-			t.Errorf("%v/s: 20 s hung from the start, then well: back after %v (10m0s: not at all); debt was %v at bw %v; now %+v", rate, took, debt, w.fuse.bw, w.fuse.Info())
+			t.Errorf("%v/s: 20 s hung from the start, then well: back after %v (10m0s: not at all); debt was %v at bw %v; now %+v", rate, took, debt, w.fuse.rate, w.fuse.Info())
 		}
 	}
 }
@@ -121,7 +121,7 @@ func reviewIgnored(t *testing.T, share float64) (admitted float64, f *Fuse) {
 		begun, o := w.now, Outcome{Slot: int32(w.random.IntN(4)), Begun: w.now, Result: Delivered, Tracked: true, Counted: true}
 		var delivered bool
 		if o.Latency, delivered = w.serve(0); !delivered {
-			o.Latency, o.Result = min(o.Latency, avalanche), Failed
+			o.Latency, o.Result = min(o.Latency, avalancheTime), Failed
 		}
 		if w.random.Float64() < share {
 			o.Result, o.Latency = Ignored, min(o.Latency, 30*time.Millisecond)
@@ -298,7 +298,7 @@ func TestReviewFloorOfLittleTraffic(t *testing.T) {
 		w.request(0, usually)
 		w.run(5 * time.Second)
 	}
-	bw := w.fuse.bw
+	bw := w.fuse.rate
 	w.serve = w.steady
 	if took := w.back(100, 10*time.Minute); took > 20*time.Second {
 		t.Errorf("the callee is well, and 100/s come again: back after %v (10m0s: not at all); bw was %v; %+v", took, bw, w.fuse.Info())
@@ -318,7 +318,7 @@ func TestReviewImpatientCallersOfTheDead(t *testing.T) {
 			}
 			passed++
 			o := Outcome{Slot: int32(w.random.IntN(4)), Begun: w.now, Result: Delivered, Tracked: true, Counted: true}
-			var until = normal
+			var until = normalTime
 			if w.fuse.Avalanche() {
 				until = w.fuse.readLimit()
 			}
@@ -378,7 +378,7 @@ func TestReviewInfoMovesWhatIsUnderWay(t *testing.T) {
 		if scraped {
 			fuse.Info() // as each collection of metrics does
 		}
-		for now := begun; now < begun+avalanche+3*span; now += Interval {
+		for now := begun; now < begun+avalancheTime+3*span; now += Interval {
 			if fuse.Tick(now); fuse.Avalanche() {
 				return
 			}

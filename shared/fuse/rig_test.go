@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	normal    = 5 * time.Second // the time limits of the tests
-	avalanche = time.Second
+	normalTime    = 5 * time.Second // the time limits of the tests
+	avalancheTime = time.Second
 )
 
 func policy() *Policy {
-	return &Policy{Fuse: model.DefaultService("").Fuse, Normal: normal, Avalanche: avalanche}
+	return &Policy{Fuse: model.DefaultService("").Fuse, Normal: normalTime, Avalanche: avalancheTime}
 }
 
 // nowhere is what is under way if nothing is.
@@ -139,7 +139,7 @@ func (w *world) request(slot, weight int) {
 	if !verdict.Admitted {
 		return
 	}
-	begun, until := w.now, normal
+	begun, until := w.now, normalTime
 	if w.fuse.Avalanche() {
 		until = w.fuse.readLimit()
 	}
@@ -215,9 +215,9 @@ var usually = Weight(3, 4, First)
 
 // readLimit is how long an attempt may take in an avalanche.
 func (f *Fuse) readLimit() time.Duration {
-	least, times := f.Patience()
+	least, times := f.LeastTimeout()
 	if least == 0 {
-		return normal
+		return normalTime
 	}
-	return max(avalanche, min(normal, max(least, time.Duration(times)*avalanche)))
+	return max(avalancheTime, min(normalTime, max(least, time.Duration(times)*avalancheTime)))
 }

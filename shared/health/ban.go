@@ -123,7 +123,7 @@ func (s *Service) prove(i *Instance, why string) {
 				Inputs: map[string]float64{"failures": float64(i.failures())}, Value: 1, Threshold: 1, Detail: err.Error(),
 				Needed: "a probe that succeeds",
 			})
-			i.ban.doubtful = isTimeout(err)
+			i.ban.doubtful = TimedOut(err)
 		}
 		s.mu.Unlock()
 		s.deliver()

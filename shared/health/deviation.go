@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/ufc-mesh/ufc/shared/statistics"
 )
 
 // What makes a deviation.
@@ -131,7 +133,7 @@ func (s *Service) byStatus(t *Stratum, k kind, all []sample, total sample, now t
 func (f *finding) tolerated() int {
 	in := f.evidence.Inputs
 	x, n, alpha := in["errors"], in["n"], f.evidence.Threshold
-	for x > 0 && muchMore(x, n, in["others_errors"], in["others_n"]) && binomialTail(int(x), int(n), in["p0"]) < alpha {
+	for x > 0 && muchMore(x, n, in["others_errors"], in["others_n"]) && statistics.BinomialTail(x, n, in["p0"]) < alpha {
 		x--
 	}
 	return int(x)
@@ -208,7 +210,7 @@ func deviates(one, rest *sample, k kind, tests float64) (best finding, ok bool) 
 			continue
 		}
 		p0 := normalShare(x0, n0, rest.baseline.bad[k], rest.baseline.n)
-		p, alpha := binomialTail(int(x), int(n), p0), familyAlpha/tests
+		p, alpha := statistics.BinomialTail(x, n, p0), familyAlpha/tests
 		if p < alpha && p < best.p {
 			best.p, ok = p, true
 			best.evidence = Decision{
@@ -238,7 +240,7 @@ func normalShare(x, n, pastX, pastN float64) float64 {
 		return bound
 	}
 	past := wilsonUpper(max(pastX, 0), pastN, wilsonZ)
-	if binomialTail(int(x), int(n), past) < doubt {
+	if statistics.BinomialTail(x, n, past) < doubt {
 		return bound
 	}
 	return min(bound, max(past, x/n))

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ufc-mesh/ufc/shared/statistics"
 )
 
 // mostDecisions are remembered of a service.
@@ -167,7 +169,7 @@ func required(n uint32, others, bad float64, cells int) float64 {
 	}
 	p0, alpha := wilsonUpper(bad, others, wilsonZ), familyAlpha/float64(cells*windows)
 	for x := 1; x <= int(n); x++ {
-		if muchMore(float64(x), float64(n), bad, others) && binomialTail(x, int(n), p0) < alpha {
+		if muchMore(float64(x), float64(n), bad, others) && statistics.BinomialTail(float64(x), float64(n), p0) < alpha {
 			return float64(x)
 		}
 	}

@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -20,12 +19,6 @@ func DialProbe(ctx context.Context, address netip.AddrPort, timeout time.Duratio
 		return err
 	}
 	return conn.Close()
-}
-
-// isTimeout tells whether a probe failed because nothing answered, rather than because the port refused.
-func isTimeout(err error) bool {
-	var timeout interface{ Timeout() bool }
-	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // Monitor owns the timers and probes of all bans of an agent.

@@ -67,3 +67,9 @@ func OwnFault(err error) bool {
 	}
 	return false
 }
+
+// TimedOut tells whether a failure was a time limit's, such as that nothing answered a connect, rather than that the port refused.
+func TimedOut(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}

@@ -50,36 +50,6 @@ func wilsonUpper(x, n, z float64) float64 {
 	return min(1, (p+z2/(2*n)+z*math.Sqrt(p*(1-p)/n+z2/(4*n*n)))/(1+z2/n))
 }
 
-// binomialTail is the probability of x or more in n, each with the probability p: the sum over k ≥ x of C(n,k)·pᵏ·(1−p)ⁿ⁻ᵏ.
-// Its terms fall once k is past the mean, so that it ends when they no longer count.
-func binomialTail(x, n int, p float64) float64 {
-	switch {
-	case x <= 0 || p >= 1:
-		return 1
-	case x > n || p <= 0:
-		return 0
-	case float64(x) < float64(n)*p: // its terms would begin with a rise out of what a float64 can't tell from 0
-		return 1 - binomialTail(n-x+1, n, 1-p)
-	}
-	logChoose := logGamma(n+1) - logGamma(x+1) - logGamma(n-x+1)
-	term := math.Exp(logChoose + float64(x)*math.Log(p) + float64(n-x)*math.Log1p(-p))
-	sum, odds := 0.0, p/(1-p)
-	for k := x; k <= n; k++ {
-		sum += term
-		next := term * float64(n-k) / float64(k+1) * odds
-		if next < term && next < sum*1e-12 {
-			break
-		}
-		term = next
-	}
-	return min(sum, 1)
-}
-
-func logGamma(x int) float64 {
-	value, _ := math.Lgamma(float64(x))
-	return value
-}
-
 // odds of a share, with half an event added on both sides, so that 0 of n has some (Haldane 1956, Anscombe 1956).
 func odds(x, n float64) float64 { return (x + 0.5) / (n - x + 0.5) }
 

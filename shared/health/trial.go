@@ -85,7 +85,7 @@ func (s *Service) over(i *Instance, b *ban) bool {
 
 // extend lets a ban go on, since the port didn't answer. The lock is held.
 func (s *Service) extend(i *Instance, b *ban, err error) {
-	again, doubtful := s.monitor.jittered(b.duration), isTimeout(err)
+	again, doubtful := s.monitor.jittered(b.duration), TimedOut(err)
 	if OwnFault(err) { // the probe says nothing about the instance
 		again, doubtful = min(again, time.Second), b.doubtful
 	}
