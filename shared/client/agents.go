@@ -1,0 +1,142 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// probeInterval is how often an agent that is down is looked at. It bounds how long a program stays with a backup after the
+// local agent has come back.
+const probeInterval = 500 * time.Millisecond
+
+// agent is one agent, as this program has found it.
+type agent struct {
+	address string // host:port
+	down    atomic.Bool
+	watched atomic.Bool // a goroutine looks whether it lives
+}
+
+// agents is a list of agents, the preferred one first. One that has failed is down: it is asked after all others, until a probe
+// finds that it answers. Requests of the program are never used as probes.
+type agents struct {
+	list  []*agent
+	probe func(ctx context.Context, address string) error
+
+	mu       sync.Mutex // guards stopping against new watchers
+	stopping context.Context
+	stop     context.CancelFunc
+	watchers sync.WaitGroup
+}
+
+func newAgents(addresses []string, probe func(context.Context, string) error) *agents {
+	l := &agents{probe: probe}
+	for _, address := range addresses {
+		l.list = append(l.list, &agent{address: address})
+	}
+	l.stopping, l.stop = context.WithCancel(context.Background())
+	return l
+}
+
+// next returns the agent to ask after those that were tried: the first that is up, else the first that is down. nil: all were
+// tried.
+func (l *agents) next(tried []*agent) *agent {
+	var last *agent
+	for _, a := range l.list {
+		switch {
+		case slices.Contains(tried, a):
+		case !a.down.Load():
+			return a
+		case last == nil:
+			last = a
+		}
+	}
+	return last
+}
+
+// failed says that an agent couldn't be reached, or didn't answer in time.
+func (l *agents) failed(a *agent) {
+	a.down.Store(true)
+	l.watch(a, probeInterval)
+}
+
+// suspect says that an exchange with an agent has failed in a way that others than the agent may have caused. A probe decides.
+func (l *agents) suspect(a *agent) { l.watch(a, 0) }
+
+// watch probes an agent, after a while at first, until it answers.
+func (l *agents) watch(a *agent, after time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopping.Err() != nil || !a.watched.CompareAndSwap(false, true) {
+		return
+	}
+	l.watchers.Go(func() {
+		defer a.watched.Store(false)
+		timer := time.NewTimer(after)
+		defer timer.Stop()
+		for {
+			select {
+			case <-timer.C:
+			case <-l.stopping.Done():
+				return
+			}
+			err := l.probe(l.stopping, a.address)
+			a.down.Store(err != nil)
+			if err == nil {
+				return
+			}
+			timer.Reset(probeInterval)
+		}
+	})
+}
+
+func (l *agents) close() {
+	l.mu.Lock()
+	l.stop()
+	l.mu.Unlock()
+	l.watchers.Wait()
+}
+
+// unreachable is the error of a connect to an agent: nothing of a request was sent on it.
+type unreachable struct {
+	address string
+	err     error
+}
+
+func (e *unreachable) Error() string {
+	return fmt.Sprintf("connecting to the agent %s: %v", e.address, e.err)
+}
+func (e *unreachable) Unwrap() error { return e.err }
+
+// Timeout tells whether the connect took too long; it makes the error a net.Error of that kind.
+func (e *unreachable) Timeout() bool { return isTimeout(e.err) }
+
+// Temporary is what net.Error still asks for.
+func (e *unreachable) Temporary() bool { return e.Timeout() }
+
+// probe is nil if an agent answers by HTTP, whatever it says: it refuses this request, since it names no command.
+func (c *Client) probe(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+bypassPath, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	discard(resp)
+	return nil
+}
+
+// discard reads what is left of a short answer, so that its connection can be used again.
+func discard(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer)
+	_ = resp.Body.Close()
+}
