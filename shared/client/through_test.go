@@ -22,8 +22,8 @@ type forwarding struct {
 	got     []*http.Request
 	bodies  []string
 	breaks  bool
-	early   bool // breaks before it reads the body
-	hangs   bool // until its connections are closed
+	early   bool   // breaks before it reads the body
+	hangs   bool   // until its connections are closed
 	refuses string // x-ufc-error
 }
 
