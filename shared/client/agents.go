@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,7 +60,7 @@ func (l *agents) next(tried []*agent) *agent {
 	return last
 }
 
-// failed says that an agent couldn't be reached, or didn't answer in time.
+// failed says that an agent couldn't be reached, didn't answer in time, or has no configuration.
 func (l *agents) failed(a *agent) {
 	a.down.Store(true)
 	l.watch(a, probeInterval)
@@ -119,19 +120,27 @@ func (e *unreachable) Timeout() bool { return isTimeout(e.err) }
 // Temporary is what net.Error still asks for.
 func (e *unreachable) Temporary() bool { return e.Timeout() }
 
-// probe is nil if an agent answers by HTTP, whatever it says: it refuses this request, since it names no command.
+// noService is a name that is reserved, so that no service has it.
+const noService = "i"
+
+// probe is nil if an agent answers and has a configuration. It asks in both modes at once for a service that there isn't: by the
+// header where requests are forwarded, by the query where the DNS hands out instances.
 func (c *Client) probe(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+bypassPath, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+bypassPath+"?command=get&service="+noService, nil)
 	if err != nil {
 		return err
 	}
+	req.Header[headerService] = []string{noService}
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return err
 	}
 	discard(resp)
+	if resp.Header.Get(headerError) == reasonNotSynced {
+		return errors.New("the agent has no configuration")
+	}
 	return nil
 }
 

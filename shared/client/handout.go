@@ -105,7 +105,7 @@ func (c *Client) ask(ctx context.Context, service string, n int) ([]handout, err
 				c.bypass.suspect(a)
 			}
 			return nil, cmp.Or(ctx.Err(), context.DeadlineExceeded)
-		case refusal == nil && !ownFault(err):
+		case !ownFault(err):
 			c.bypass.failed(a)
 		}
 		failures = append(failures, err)

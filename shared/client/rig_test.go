@@ -166,6 +166,11 @@ func (b *brain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer b.mu.Unlock()
 	switch query.Get("command") {
 	case "get":
+		if query.Get("service") == noService { // a probe
+			w.Header().Set(headerError, "unknown_service")
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
 		b.asked = append(b.asked, r.URL.RawQuery)
 		if b.refusal != "" {
 			w.Header().Set(headerError, b.refusal)

@@ -28,8 +28,8 @@ const (
 //
 // If an agent can't be reached, the next one gets the request. If the connection breaks before a response came, it does
 // only if the request may be repeated: its method is idempotent, or it has an Idempotency-Key, and it has no body or GetBody.
-// Whatever else fails is returned, and a response that the agent gave is one, whatever its status; x-ufc-error tells it from
-// an instance's.
+// The same holds for an agent that has no configuration yet (x-ufc-error: not_synced). Whatever else fails is returned, and a
+// response that the agent gave is one, whatever its status; x-ufc-error tells it from an instance's.
 func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := check(req); err != nil {
 		if req.Body != nil {
@@ -75,6 +75,9 @@ func (c *Client) attempt(req *http.Request, body *sending, a *agent, repeats int
 	switch {
 	case err == nil:
 		resp.Request = req
+		if resp.Header.Get(headerError) == reasonNotSynced {
+			c.through.failed(a)
+		}
 	case errors.Is(req.Context().Err(), context.Canceled), ownFault(err): // says nothing about the agent
 	case errors.As(err, new(*unreachable)):
 		c.through.failed(a)

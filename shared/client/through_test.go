@@ -20,7 +20,6 @@ import (
 type forwarding struct {
 	mu      sync.Mutex
 	got     []*http.Request
-	bodies  []string
 	breaks  bool
 	early   bool   // breaks before it reads the body
 	hangs   bool   // until its connections are closed
@@ -32,6 +31,11 @@ func (f *forwarding) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if f.hangs {
 			<-r.Context().Done()
 		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.refuses != "" {
+			w.Header().Set(headerError, f.refuses)
+		}
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
@@ -41,19 +45,25 @@ func (f *forwarding) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	f.got = append(f.got, r)
-	f.bodies = append(f.bodies, string(body))
+	refuses := f.refuses
 	f.mu.Unlock()
 	switch {
 	case f.breaks, f.early:
 		panic(http.ErrAbortHandler)
 	case f.hangs:
 		<-r.Context().Done()
-	case f.refuses != "":
-		w.Header().Set(headerError, f.refuses)
+	case refuses != "":
+		w.Header().Set(headerError, refuses)
 		w.WriteHeader(http.StatusServiceUnavailable)
 	default:
 		_, _ = w.Write(body)
 	}
+}
+
+func (f *forwarding) set(refuses string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.refuses = refuses
 }
 
 func (f *forwarding) count() int {
@@ -351,18 +361,24 @@ func TestProgramGoesAway(t *testing.T) {
 
 func TestAgentWithoutConfiguration(t *testing.T) {
 	through(t, func(t *testing.T, p *proxied) {
-		p.local.refuses = reasonNotSynced
+		p.local.set(reasonNotSynced)
 		if got, err := p.send(t, request(t, http.MethodPut, "http://pcs-upload/", strings.NewReader("again"))); err != nil || got != "again" {
 			t.Errorf("%q, %v", got, err)
 		}
 		if p.backup.count() != 1 {
 			t.Error("the backup wasn't asked")
 		}
+		// Until it has one, it isn't asked again.
+		if _, err := p.send(t, request(t, http.MethodPost, "http://pcs-upload/", nil)); err != nil || p.local.count() != 1 || p.backup.count() != 2 {
+			t.Errorf("error %v; the local agent got %d, its backup %d", err, p.local.count(), p.backup.count())
+		}
+		p.local.set("")
+		time.Sleep(2 * probeInterval)
 		// A POST isn't repeated; and other refusals are answers.
-		for _, f := range []struct{ method, reason string }{{http.MethodPost, reasonNotSynced}, {http.MethodGet, "fused"}} {
-			p.local.refuses = f.reason
+		for _, f := range []struct{ method, reason string }{{http.MethodGet, "fused"}, {http.MethodPost, reasonNotSynced}} {
+			p.local.set(f.reason)
 			resp, err := p.client.RoundTrip(request(t, f.method, "http://pcs-upload/", strings.NewReader("again")))
-			if err != nil || resp.Header.Get(headerError) != f.reason || p.backup.count() != 1 {
+			if err != nil || resp.Header.Get(headerError) != f.reason || p.backup.count() != 2 {
 				t.Errorf("%s %s: %v, %v", f.method, f.reason, resp, err)
 			}
 			resp.Body.Close()
