@@ -110,7 +110,7 @@ func startPostgreses(t *testing.T, addresses []string, port int) map[string]*pro
 	}
 	for _, address := range addresses {
 		eventually(t, 30*time.Second, func() error {
-			output, code := run(t, 10*time.Second, nil, "", psql(address, port, "SELECT 1")...)
+			output, code := run(t, 10*time.Second, nil, "", psql(t, address, port, "SELECT 1")...)
 			if code != 0 {
 				return fmt.Errorf("psql -h %s: %s", address, output)
 			}
@@ -120,21 +120,21 @@ func startPostgreses(t *testing.T, addresses []string, port int) map[string]*pro
 	return byAddress(addresses, servers)
 }
 
-func psql(host string, port int, statement string) []string {
-	return []string{"psql", "-X", "-At", "-c", statement, fmt.Sprintf("host=%s port=%d user=app dbname=postgres connect_timeout=2", host, port)}
+func psql(t *testing.T, host string, port int, statement string) []string {
+	return []string{postgresProgram(t, "psql"), "-X", "-At", "-c", statement, fmt.Sprintf("host=%s port=%d user=app dbname=postgres connect_timeout=2", host, port)}
 }
 
-// postgresProgram finds a program of the server's, which Debian keeps out of the path.
+// postgresProgram finds a program of PostgreSQL. Debian keeps the server's out of the path, and has a slow script before the others.
 func postgresProgram(t *testing.T, name string) string {
 	t.Helper()
-	if path, err := exec.LookPath(name); err == nil {
-		return path
+	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name); len(found) > 0 {
+		return found[len(found)-1]
 	}
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
-	if len(found) == 0 {
-		t.Fatalf("%s is not installed: see .ci/install-tools", name)
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("%s is not installed, see .ci/install-tools: %v", name, err)
 	}
-	return found[len(found)-1]
+	return path
 }
 
 // endPostgres ends a server's children too, and the segment of shared memory that outlives one that was killed.

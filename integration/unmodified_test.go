@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,15 +52,16 @@ func (r *resolving) inside(command ...string) []string {
 // it began. A run that hangs (redis-benchmark's may, when its server dies) is ended after 3 s.
 func (r *resolving) repeated(loops int, command ...string) (stop func() *outcomes) {
 	r.t.Helper()
-	end := r.folder + "/end-" + command[0]
+	name := filepath.Base(command[0])
+	end := filepath.Join(r.folder, "end-"+name)
 	const script = `end=$1; shift; while [ ! -e "$end" ]; do began=$(date +%s%N); said=$(timeout 3 "$@" 2>&1); echo "$? $began $said" | tr '\n' ' '; echo; sleep 0.01; done`
 	var processes []*process
 	for range loops {
-		processes = append(processes, startProcess(r.t, command[0], nil, r.inside(append([]string{"sh", "-c", script, "loop", end}, command...)...)...))
+		processes = append(processes, startProcess(r.t, name, nil, r.inside(append([]string{"sh", "-c", script, "loop", end}, command...)...)...))
 	}
 	return func() *outcomes {
 		r.t.Helper()
-		writeFile(r.t, r.folder, "end-"+command[0], "")
+		writeFile(r.t, r.folder, "end-"+name, "")
 		all := &outcomes{}
 		for _, p := range processes {
 			p.wait(30 * time.Second)
@@ -93,7 +95,7 @@ func (r *resolving) survivesUnmodified(service, victim string, server *process, 
 	banned := time.Now()
 	time.Sleep(time.Second)
 	for i, stop := range stops {
-		name, all := commands[i][0], stop()
+		name, all := filepath.Base(commands[i][0]), stop()
 		if late := all.after(banned); len(late) > 0 {
 			r.t.Errorf("%s: %d runs failed that began after the ban, the first %s later: %v", name, len(late), late[0].at.Sub(banned), late[0].err)
 		}
@@ -137,7 +139,7 @@ func TestUnmodifiedPostgreSQL(t *testing.T) {
 	port := freePort(t, postgresAddresses...)
 	servers := startPostgreses(t, postgresAddresses, port)
 	r := startResolving(t, documents("pg-main", checked, at(postgresAddresses, port)...))
-	r.survivesUnmodified("pg-main", fmt.Sprintf("127.0.0.23:%d", port), servers["127.0.0.23"], psql("pg-main", port, "SELECT 1"))
+	r.survivesUnmodified("pg-main", fmt.Sprintf("127.0.0.23:%d", port), servers["127.0.0.23"], psql(t, "pg-main", port, "SELECT 1"))
 }
 
 // The package that makes the names private is the kernel's; what the tests rely on is that this machine keeps its own resolver.
