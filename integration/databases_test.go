@@ -20,7 +20,7 @@ import (
 // ownFolder makes a folder that a server's user can write to. Those of t.TempDir stand below one that only root may enter.
 func ownFolder(t *testing.T, name string) string {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "ufc-"+name+"-")
+	folder, err := os.MkdirTemp("", "ufc-"+name+"-") //nolint:usetesting // t.TempDir's stand below a folder of root's
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,13 @@ func (s *sending) Close() error {
 	return s.body.Close()
 }
 
+// abandon is Close for an attempt that no transport got.
+func (s *sending) abandon() {
+	s.mu.Lock()
+	s.unclosed = s.body != nil
+	s.mu.Unlock()
+}
+
 // release lets Close through: this attempt was the last.
 func (s *sending) release() {
 	s.mu.Lock()
@@ -68,6 +75,9 @@ func (s *sending) renew(err error) *sending {
 	}
 	s.mu.Lock()
 	untouched := s.body == nil || unreached && !s.used
+	if untouched {
+		s.unclosed = false // the next attempt closes it, perhaps after its response has come
+	}
 	s.mu.Unlock()
 	if untouched {
 		return s

@@ -68,7 +68,7 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 func (c *Client) attempt(req *http.Request, body *sending, a *agent, repeats int) (*http.Response, error) {
 	out, err := c.outgoing(req, body, a, repeats)
 	if err != nil {
-		body.unclosed = true // for release: no transport will close it
+		body.abandon()
 		return nil, err
 	}
 	resp, err := c.transport.RoundTrip(out)
