@@ -115,6 +115,13 @@ func TestUnmodifiedRedis(t *testing.T) {
 	r.survivesUnmodified("redis-main", "127.0.0.3:"+p, servers["127.0.0.3"],
 		[]string{"redis-cli", "-e", "-h", "redis-main", "-p", p, "SET", "key", "value"},
 		[]string{"redis-benchmark", "-h", "redis-main", "-p", p, "-c", "6", "-n", "600", "-t", "set,get", "-q"})
+
+	// A Go program may ask the DNS instead of the agent: its callback listener hands out, too.
+	conn, err := newClient(t, freePort(t), r.callback).Dial(t.Context(), "redis-main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
 }
 
 func TestUnmodifiedMariaDB(t *testing.T) {
