@@ -20,7 +20,10 @@ const probeInterval = 500 * time.Millisecond
 type agent struct {
 	address string // host:port
 	down    atomic.Bool
-	watched atomic.Bool // a goroutine looks whether it lives
+
+	// Guarded by the list's lock.
+	failures int  // how often it was found to be down
+	watched  bool // a goroutine looks whether it lives
 }
 
 // agents is a list of agents, the preferred one first. One that has failed is down: it is asked after all others, until a probe
@@ -29,7 +32,7 @@ type agents struct {
 	list  []*agent
 	probe func(ctx context.Context, address string) error
 
-	mu       sync.Mutex // guards stopping against new watchers
+	mu       sync.Mutex
 	stopping context.Context
 	stop     context.CancelFunc
 	watchers sync.WaitGroup
@@ -61,46 +64,76 @@ func (l *agents) next(tried []*agent) *agent {
 }
 
 // failed says that an agent couldn't be reached, didn't answer in time, or has no configuration.
-func (l *agents) failed(a *agent) {
-	a.down.Store(true)
-	l.watch(a, probeInterval)
-}
+func (l *agents) failed(a *agent) { l.note(a, true, probeInterval) }
 
-// suspect says that an exchange with an agent has failed in a way that others than the agent may have caused. A probe decides.
-func (l *agents) suspect(a *agent) { l.watch(a, 0) }
+// broke says that an agent's connection has broken, as those of one that is just being killed do. It is down until a probe, at
+// once, says otherwise.
+func (l *agents) broke(a *agent) { l.note(a, true, 0) }
 
-// watch probes an agent, after a while at first, until it answers.
-func (l *agents) watch(a *agent, after time.Duration) {
+// suspect says that an agent hasn't answered within the program's time, which others than the agent may have taken. A probe
+// decides.
+func (l *agents) suspect(a *agent) { l.note(a, false, 0) }
+
+// note has an agent probed, after a while at first, until it answers. After close nobody would find that it lives again.
+func (l *agents) note(a *agent, down bool, after time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopping.Err() != nil || !a.watched.CompareAndSwap(false, true) {
+	if l.stopping.Err() != nil {
 		return
 	}
-	l.watchers.Go(func() {
-		defer a.watched.Store(false)
-		timer := time.NewTimer(after)
-		defer timer.Stop()
-		for {
-			select {
-			case <-timer.C:
-			case <-l.stopping.Done():
-				return
-			}
-			err := l.probe(l.stopping, a.address)
-			a.down.Store(err != nil)
-			if err == nil {
-				return
-			}
-			timer.Reset(probeInterval)
-		}
-	})
+	if down {
+		a.failures++
+		a.down.Store(true)
+	}
+	if !a.watched {
+		a.watched = true
+		l.watchers.Go(func() { l.watch(a, after) })
+	}
 }
 
+func (l *agents) watch(a *agent, after time.Duration) {
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-l.stopping.Done():
+			return
+		}
+		l.mu.Lock()
+		before := a.failures
+		l.mu.Unlock()
+		if l.settle(a, before, l.probe(l.stopping, a.address)) {
+			return
+		}
+		timer.Reset(probeInterval)
+	}
+}
+
+// settle takes a probe's outcome, and returns whether the agent lives. A failure since the probe began is newer than its outcome.
+func (l *agents) settle(a *agent, before int, err error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		a.down.Store(true)
+	}
+	if err != nil || a.failures != before {
+		return false
+	}
+	a.down.Store(false)
+	a.watched = false
+	return true
+}
+
+// close ends the probes. From then on the agents are tried in their order, since nobody would find that one lives again.
 func (l *agents) close() {
 	l.mu.Lock()
 	l.stop()
 	l.mu.Unlock()
 	l.watchers.Wait()
+	for _, a := range l.list {
+		a.down.Store(false)
+	}
 }
 
 // unreachable is the error of a connect to an agent: nothing of a request was sent on it.

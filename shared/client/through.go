@@ -81,8 +81,10 @@ func (c *Client) attempt(req *http.Request, body *sending, a *agent, repeats int
 	case errors.Is(req.Context().Err(), context.Canceled), ownFault(err): // says nothing about the agent
 	case errors.As(err, new(*unreachable)):
 		c.through.failed(a)
-	default:
+	case ended(req.Context()):
 		c.through.suspect(a)
+	default:
+		c.through.broke(a)
 	}
 	return resp, err
 }

@@ -385,3 +385,32 @@ func TestAgentWithoutConfiguration(t *testing.T) {
 		}
 	})
 }
+
+// TestFailureDuringProbe: the probe that began before it says nothing of it, and the agent is watched on.
+func TestFailureDuringProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		probes := 0
+		var l *agents
+		l = newAgents([]string{local, backup}, func(context.Context, string) error {
+			if probes++; probes == 1 {
+				l.failed(l.list[0])
+			}
+			return nil
+		})
+		l.suspect(l.list[0])
+		synctest.Wait()
+		if l.next(nil).address != backup {
+			t.Error("the failure is forgotten")
+		}
+		time.Sleep(2 * probeInterval)
+		if l.next(nil).address != local || probes != 2 {
+			t.Errorf("it is down for ever, after %d probes", probes)
+		}
+		l.failed(l.list[0])
+		l.close()
+		l.failed(l.list[0])
+		if l.next(nil).address != local {
+			t.Error("it is down, and nobody watches")
+		}
+	})
+}
