@@ -1,0 +1,214 @@
+package client
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// silence is after how long a connection on which nothing came is reported as connected. Some protocols are silent; and an id
+// lasts for 5 minutes.
+const silence = 30 * time.Second
+
+// conn is a connection to an instance that reports its first exchange. From then on a Read and a Write cost an atomic load
+// more than the connection's own.
+type conn struct {
+	net.Conn
+	given   handout
+	reports *reporter
+	took    time.Duration // of the connect
+	begun   time.Time     // when the connection stood
+	timer   *time.Timer   // ends the wait for a first byte
+
+	settled  atomic.Bool
+	asked    atomic.Int64 // when the first Read began, and
+	written  atomic.Int64 // when the last Write ended: ns since begun, plus 1; 0: there was none
+	givingUp atomic.Bool  // the read deadline was set to the past: the program ends what it was doing
+}
+
+// track makes a connection that has just been made report.
+func (c *Client) track(inner net.Conn, given handout, took time.Duration) *conn {
+	t := &conn{Conn: inner, given: given, reports: c.reports, took: took, begun: time.Now()}
+	t.timer = time.AfterFunc(silence, func() {
+		if t.settled.CompareAndSwap(false, true) {
+			t.reports.add(given.report(resultOK, took))
+		}
+	})
+	return t
+}
+
+// settle reports, unless that was done before. result "" reports nothing.
+func (c *conn) settle(result string, latency time.Duration) {
+	if !c.settled.CompareAndSwap(false, true) {
+		return
+	}
+	c.timer.Stop()
+	if result != "" {
+		c.reports.add(c.given.report(result, latency))
+	}
+}
+
+func (c *conn) now() int64 { return int64(time.Since(c.begun)) + 1 }
+
+// waited is for how long an answer is being waited for; 0 if nobody waits.
+func (c *conn) waited() time.Duration {
+	asked := c.asked.Load()
+	if asked == 0 {
+		return 0
+	}
+	return time.Duration(c.now() - max(asked, c.written.Load()))
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.settled.Load() || len(p) == 0 {
+		return c.Conn.Read(p)
+	}
+	c.asked.CompareAndSwap(0, c.now())
+	n, err := c.Conn.Read(p)
+	latency := c.took + c.waited()
+	switch {
+	case n > 0:
+		c.settle(resultOK, latency)
+	case err == nil, errors.Is(err, net.ErrClosed): // Close has settled it
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		c.settle(broken(err, resultReadError), latency)
+	case c.givingUp.Load():
+		c.giveUp()
+	default:
+		c.settle(resultReadTimeout, latency)
+	}
+	return n, err
+}
+
+// giveUp settles a connection whose program doesn't wait any longer. Unless it has waited for as long as the callee may
+// take, that says nothing.
+func (c *conn) giveUp() {
+	waited := c.waited()
+	if c.given.read > 0 && waited >= c.given.read {
+		c.settle(resultReadTimeout, c.took+waited)
+		return
+	}
+	c.settle("", 0)
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (int, error) {
+	if c.settled.Load() {
+		return c.Conn.Write(p)
+	}
+	start := c.now()
+	n, err := c.Conn.Write(p)
+	c.wrote(start, err)
+	return n, err
+}
+
+func (c *conn) wrote(start int64, err error) {
+	now := c.now()
+	c.written.Store(now)
+	switch {
+	case err == nil, errors.Is(err, net.ErrClosed):
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if c.givingUp.Load() {
+			c.settle("", 0)
+			return
+		}
+		c.settle(resultWriteTimeout, c.took+time.Duration(now-start))
+	default:
+		c.settle(broken(err, resultWriteError), c.took+time.Duration(now-start))
+	}
+}
+
+// broken is the result of a connection that the other side ended.
+func broken(err error, otherwise string) string {
+	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		return resultReset
+	}
+	return otherwise
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	switch {
+	case c.settled.Load():
+	case c.asked.Load() == 0: // nothing was to come: it did connect
+		c.settle(resultOK, c.took)
+	default:
+		c.giveUp()
+	}
+	return c.Conn.Close()
+}
+
+// SetDeadline implements net.Conn.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.noteDeadline(t)
+	return c.Conn.SetDeadline(t)
+}
+
+// SetReadDeadline implements net.Conn.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.noteDeadline(t)
+	return c.Conn.SetReadDeadline(t)
+}
+
+// noteDeadline sees whether a deadline is one that was over when it was set: so programs interrupt a Read.
+func (c *conn) noteDeadline(t time.Time) {
+	if !c.settled.Load() {
+		c.givingUp.Store(!t.IsZero() && !t.After(time.Now()))
+	}
+}
+
+// SyscallConn implements syscall.Conn: clients look through it whether an idle connection is still alive.
+func (c *conn) SyscallConn() (syscall.RawConn, error) {
+	if inner, ok := c.Conn.(syscall.Conn); ok {
+		return inner.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
+}
+
+// CloseWrite ends the sending side, as of net.TCPConn.
+func (c *conn) CloseWrite() error {
+	if inner, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return inner.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// NetConn returns the connection below, as of tls.Conn. What is done on it directly is not seen.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// ReadFrom implements io.ReaderFrom, for the kernel to copy large bodies. Its error may be the source's, and settles nothing.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(c.Conn, r)
+	if n > 0 && !c.settled.Load() {
+		c.written.Store(c.now())
+	}
+	return n, err
+}
+
+// WriteTo implements io.WriterTo, for the kernel to copy large bodies once the first bytes have come.
+func (c *conn) WriteTo(w io.Writer) (copied int64, err error) {
+	buffer := make([]byte, 16<<10)
+	for !c.settled.Load() {
+		n, failed := c.Read(buffer)
+		if n > 0 {
+			written, err := w.Write(buffer[:n])
+			copied += int64(written)
+			if err != nil {
+				return copied, err
+			}
+		}
+		if errors.Is(failed, io.EOF) {
+			return copied, nil
+		}
+		if failed != nil {
+			return copied, failed
+		}
+	}
+	n, err := io.Copy(w, c.Conn)
+	return copied + n, err
+}

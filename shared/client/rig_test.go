@@ -1,0 +1,285 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// network is a net without sockets, so that time in tests can be synctest's. It is a dialer.
+type network struct {
+	mu      sync.Mutex
+	hosts   map[string]*host
+	dialed  []string
+	closers []func()
+}
+
+// host is what listens at an address. One that is nil, or absent, refuses.
+type host struct {
+	hangs  bool           // takes no connection and refuses none
+	accept func(net.Conn) // runs in a goroutine of its own
+	fails  error          // of the connect
+}
+
+func newNetwork(t *testing.T) *network {
+	n := &network{hosts: map[string]*host{}}
+	t.Cleanup(n.close)
+	return n
+}
+
+// close ends what was started, which a bubble waits for.
+func (n *network) close() {
+	for _, f := range n.closers {
+		f()
+	}
+	n.closers = nil
+}
+
+func (n *network) set(address string, h *host) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hosts[address] = h
+}
+
+func (n *network) dials() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.dialed)
+}
+
+func refused() error {
+	return &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+}
+
+// DialContext implements dialer.
+func (n *network) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
+	n.mu.Lock()
+	h := n.hosts[address]
+	n.dialed = append(n.dialed, address)
+	n.mu.Unlock()
+	switch {
+	case h == nil:
+		return nil, refused()
+	case h.fails != nil:
+		return nil, h.fails
+	case h.hangs:
+		<-ctx.Done()
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: ctx.Err()}
+	}
+	near, far := net.Pipe()
+	go h.accept(far)
+	return near, nil
+}
+
+// limited is what New has net.Dialer do: a timeout of its own.
+type limited struct {
+	dialer
+	timeout time.Duration
+}
+
+func (l limited) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	return l.dialer.DialContext(ctx, network, address)
+}
+
+// serve makes an HTTP server listen at an address. Until it is stopped, that is: then it refuses, and its connections end.
+func (n *network) serve(address string, handler http.Handler) (stop func()) {
+	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	server := &http.Server{Handler: handler}
+	done := make(chan struct{})
+	go func() {
+		_ = server.Serve(l)
+		close(done)
+	}()
+	n.set(address, &host{accept: func(conn net.Conn) {
+		select {
+		case l.conns <- conn:
+		case <-l.closed:
+			conn.Close()
+		}
+	}})
+	stop = sync.OnceFunc(func() {
+		n.set(address, nil)
+		server.Close()
+		<-done
+	})
+	n.closers = append(n.closers, stop)
+	return stop
+}
+
+// pipes is a listener of connections that are made elsewhere.
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case conn := <-p.conns:
+		return conn, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// brain stands for an agent: it hands out the instances in turn, and keeps what is reported.
+type brain struct {
+	mu       sync.Mutex
+	backends []string
+	turn     int
+	asked    []string // query strings
+	reports  []report
+	posts    int
+	refusal  string // x-ufc-error of every get
+	blocked  chan struct{}
+}
+
+func (b *brain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	if b.blocked != nil && query.Get("command") == "callback" {
+		<-b.blocked
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch query.Get("command") {
+	case "get":
+		if query.Get("service") == noService { // a probe
+			w.Header().Set(headerError, "unknown_service")
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		b.asked = append(b.asked, r.URL.RawQuery)
+		if b.refusal != "" {
+			w.Header().Set(headerError, b.refusal)
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintf(w, `{"detail": "for a test", "reason": %q}`, b.refusal)
+			return
+		}
+		n := 1
+		fmt.Sscan(query.Get("n"), &n)
+		var list []map[string]any
+		for range min(n, len(b.backends)) {
+			b.turn++
+			list = append(list, map[string]any{
+				"backend": b.backends[b.turn%len(b.backends)], "id": fmt.Sprint("id-", b.turn), "weight": 100,
+				"timeouts": map[string]int{"connect_ms": 200, "write_ms": 1000, "read_ms": 1000, "total_ms": 2000},
+			})
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"backends": list})
+	case "callback":
+		body, _ := io.ReadAll(r.Body)
+		var reports []report
+		if err := json.NewDecoder(bytes.NewReader(body)).Decode(&reports); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		b.posts++
+		b.reports = append(b.reports, reports...)
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		w.Header().Set(headerError, "bad_request")
+		w.WriteHeader(http.StatusBadRequest)
+	}
+}
+
+// results are the reports so far, as result/latency in ms.
+func (b *brain) results() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []string
+	for _, r := range b.reports {
+		all = append(all, fmt.Sprintf("%s/%.0f", r.Result, r.Latency))
+	}
+	return all
+}
+
+// callbacks is how many times was reported.
+func (b *brain) callbacks() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.posts
+}
+
+const local, backup = "127.0.0.1:8888", "10.0.0.9:8888"
+
+// rig is a client in a net with a local agent and a backup.
+type rig struct {
+	*network
+	client        *Client
+	local, backup *brain
+	stopLocal     func()
+}
+
+// bubble runs a test in virtual time.
+func bubble(t *testing.T, backends []string, test func(t *testing.T, r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{network: newNetwork(t), local: &brain{backends: backends}, backup: &brain{backends: backends}}
+		r.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}, limited{r.network, DefaultConnectTimeout}, r.network)
+		r.stopLocal = r.serve(local, r.local)
+		r.serve(backup, r.backup)
+		test(t, r)
+		r.client.Close()
+		r.network.close()
+	})
+}
+
+// dialed is a dial that has to succeed.
+func (r *rig) dialed(t *testing.T, address string) net.Conn {
+	t.Helper()
+	conn, err := r.client.DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// reported waits until reports have been sent, and compares them.
+func (r *rig) reported(t *testing.T, want ...string) {
+	t.Helper()
+	time.Sleep(2 * gatherFor)
+	if got := r.local.results(); !slices.Equal(got, want) {
+		t.Errorf("reported %q, want %q", got, want)
+	}
+}
+
+// echo sends back what it gets, after a while.
+func echo(after time.Duration) *host {
+	return &host{accept: func(conn net.Conn) {
+		defer conn.Close()
+		buffer := make([]byte, 1024)
+		for {
+			n, err := conn.Read(buffer)
+			if err != nil {
+				return
+			}
+			time.Sleep(after)
+			if _, err := conn.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}}
+}
