@@ -33,7 +33,7 @@ func (a *Agent) explain(args []string) (any, error) {
 	}
 	answer := Explanation{
 		Service: s.name, Decisions: s.health.Decisions(of), Instances: []health.Explanation{},
-		Fuse: FuseInfo{s.fuse.Info(), s.fuse.Decisions()},
+		Fuse: s.fuseInfo(),
 	}
 	now := s.state.Load()
 	for _, i := range now.instances {

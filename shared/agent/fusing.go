@@ -194,10 +194,15 @@ func (s *service) changed(d *fuse.Decision) {
 	case fuse.Left:
 		s.health.Overload(false)
 	}
-	s.agent.tell(health.Decision{
+	s.agent.tell(s.decision(d))
+}
+
+// decision puts a decision of the fuse into the form of all others.
+func (s *service) decision(d *fuse.Decision) health.Decision {
+	return health.Decision{
 		Time: s.agent.epoch.Add(d.At), Kind: health.Kind(d.Kind), Service: s.name, Rule: d.Rule, Inputs: d.Inputs, Value: d.Value,
 		Threshold: d.Threshold, Needed: d.Needed,
-	})
+	}
 }
 
 // kind tells the fuse whether the program says that it repeats a request.
@@ -291,7 +296,16 @@ func (c *Call) dropped() bool {
 // FuseInfo is one callee in the answer to fuse_info[^SERVICE]: without a service, of those in an avalanche.
 type FuseInfo struct {
 	fuse.Info
-	Decisions []fuse.Decision `json:"decisions"` // the last 100, the oldest first
+	Decisions []health.Decision `json:"decisions"` // the last 100, the oldest first
+}
+
+func (s *service) fuseInfo() FuseInfo {
+	decided := s.fuse.Decisions()
+	info := FuseInfo{s.fuse.Info(), make([]health.Decision, len(decided))}
+	for n := range decided {
+		info.Decisions[n] = s.decision(&decided[n])
+	}
+	return info
 }
 
 func (a *Agent) fuseInfo(args []string) (any, error) {
@@ -300,12 +314,12 @@ func (a *Agent) fuseInfo(args []string) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return map[string]FuseInfo{s.name: {s.fuse.Info(), s.fuse.Decisions()}}, nil
+		return map[string]FuseInfo{s.name: s.fuseInfo()}, nil
 	}
 	infos := map[string]FuseInfo{}
 	for name, s := range *a.services.Load() {
-		if info := s.fuse.Info(); info.Avalanche {
-			infos[name] = FuseInfo{info, s.fuse.Decisions()}
+		if s.fuse.Avalanche() {
+			infos[name] = s.fuseInfo()
 		}
 	}
 	return infos, nil

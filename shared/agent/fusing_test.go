@@ -310,7 +310,8 @@ func TestFuseInfo(t *testing.T) {
 		}
 		r.overload(t, "shop")
 		all := ask("fuse_info")
-		if info := all["shop"]; len(all) != 1 || !info.Avalanche || len(info.Decisions) != 1 || info.Decisions[0].Kind != fuse.Entered {
+		if info := all["shop"]; len(all) != 1 || !info.Avalanche || len(info.Decisions) != 1 || info.Decisions[0].Kind != health.Kind(fuse.Entered) ||
+			time.Since(info.Decisions[0].Time) > time.Minute || info.Decisions[0].Needed == "" {
 			t.Errorf("in an avalanche: %+v", all)
 		}
 		if one := ask("fuse_info", "cart"); len(one) != 1 || one["cart"].Avalanche {

@@ -148,7 +148,7 @@ func TestExplainTellsOfTheFuse(t *testing.T) {
 			t.Errorf("before: %+v", info)
 		}
 		r.collapse(t, "shop")
-		if info := explained(); !info.Avalanche || len(info.Decisions) == 0 || info.Decisions[0].Kind != fuse.Entered {
+		if info := explained(); !info.Avalanche || len(info.Decisions) == 0 || info.Decisions[0].Kind != health.Kind(fuse.Entered) {
 			t.Errorf("in an avalanche: %+v", info)
 		}
 	})

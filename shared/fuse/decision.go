@@ -14,14 +14,14 @@ const (
 
 // Decision is a change of what is admitted, with what led to it.
 type Decision struct {
-	At   time.Duration `json:"at"` // by the caller's clock, in nanoseconds
-	Kind Change        `json:"kind"`
+	At   time.Duration // by the caller's clock
+	Kind Change
 	// Rule is the formula in words; its names are those of Inputs.
-	Rule      string             `json:"rule"`
-	Inputs    map[string]float64 `json:"inputs"`
-	Value     float64            `json:"value"`     // of the rule
-	Threshold float64            `json:"threshold"` // that the value is compared with
-	Needed    string             `json:"needed"`    // what it would have taken for another verdict
+	Rule      string
+	Inputs    map[string]float64
+	Value     float64 // of the rule
+	Threshold float64 // that the value is compared with
+	Needed    string  // what it would have taken for another verdict
 }
 
 // mostDecisions is how many are remembered.

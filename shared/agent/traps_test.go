@@ -9,7 +9,7 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// Proofs of the review of correctness: each fails as long as what it tells of is so.
+// A sound callee is never kept from its callers for longer than it takes to see that it is sound.
 
 // passing makes calls, so many per second for a while, and tells what share is admitted. each does what becomes of an attempt.
 func (r *rig) passing(t *testing.T, rate int, d time.Duration, call func() *Call, each func(c *Call, a *Attempt)) float64 {
@@ -36,9 +36,8 @@ func failing(c *Call, a *Attempt) {
 	c.End(502)
 }
 
-// A stream whose head comes at once, and that its client closes after a while (server-sent events, a video that is left, gRPC): it is
-// neither delivered nor anything else to the fuse. One that has been in an avalanche stays there for ever.
-func TestReviewStreamsAreNeverDelivered(t *testing.T) {
+// A stream is delivered when its head comes, whoever closes it later (server-sent events, a video that is left, gRPC).
+func TestStreamsAreDelivered(t *testing.T) {
 	f := func(what string, life time.Duration, end health.Result) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
@@ -70,9 +69,8 @@ func TestReviewStreamsAreNeverDelivered(t *testing.T) {
 	f("websockets, open for an hour", time.Hour, health.OK)
 }
 
-// A program that resolves a name asks for A and AAAA. All that it is handed out it reports: one outcome for two questions, both of
-// which count as arrivals, and each of which takes a token.
-func TestReviewQuestionsForBothFamilies(t *testing.T) {
+// A program that resolves a name asks for A and AAAA, and reports one outcome for both questions: an avalanche ends nevertheless.
+func TestQuestionsForBothFamilies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, shop(nil)...)
 		n := 0
@@ -99,7 +97,7 @@ func TestReviewQuestionsForBothFamilies(t *testing.T) {
 }
 
 // The same where a part of the programs reports and another doesn't.
-func TestReviewHandOutsThatNobodyReports(t *testing.T) {
+func TestHandOutsThatNobodyReports(t *testing.T) {
 	f := func(every int) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
@@ -130,8 +128,8 @@ func TestReviewHandOutsThatNobodyReports(t *testing.T) {
 	f(4)
 }
 
-// A call that began in an avalanche keeps its limits and its mark for retries that it makes after it is over.
-func TestReviewRetryAfterTheAvalanche(t *testing.T) {
+// A retry that a call of an avalanche makes after it is over goes by the limits of normal times, unmarked.
+func TestRetryAfterTheAvalanche(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, shop(func(s *model.Service) {
 			s.Timeouts.Avalanche.Total = s.Timeouts.Normal.Total
@@ -162,9 +160,8 @@ func TestReviewRetryAfterTheAvalanche(t *testing.T) {
 	})
 }
 
-// One hung instance of four is for bans. Where the others have streams open, which are answered, but in flight on the instance, the
-// late ones are put down to them.
-func TestReviewBlameByStreams(t *testing.T) {
+// One hung instance of four is for bans, also where the others have streams open: late ones aren't put down to those.
+func TestBlameByStreams(t *testing.T) {
 	f := func(streams int) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
@@ -207,9 +204,8 @@ func TestReviewBlameByStreams(t *testing.T) {
 	f(600)
 }
 
-// A caller for whom the callee's document allows more time (the line view; design §3: read: 30s for offline-*) makes the fuse take its
-// answers for late ones, by the time that others have.
-func TestReviewTimeoutsOfTheLine(t *testing.T) {
+// What a caller may wait for, to whom the callee's document allows more time, isn't late.
+func TestTimeoutsOfTheLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		long := model.Duration(30 * time.Second)
 		r := newRig(t, shop(func(s *model.Service) {

@@ -14,14 +14,17 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// Proofs of the review of correctness: each fails as long as what it tells of is so.
+// A sound callee is never kept from its callers for longer than it takes to see that it is sound.
 
-// One caller that asks for a read timeout shorter than the callee ever needs brings it into an avalanche, for all callers: such a
-// timeout is the client's, not one "that the policy set" (design §4, What is a failure).
-func TestReviewAClientsOwnTimeoutIsNoFailure(t *testing.T) {
+// A read timeout that a client asks for, shorter than the callee ever needs, is no failure of the callee's: else one caller would
+// bring it into an avalanche for all.
+func TestAClientsOwnTimeoutIsNoFailure(t *testing.T) {
 	live := backend(t, func(http.ResponseWriter, *http.Request) { time.Sleep(50 * time.Millisecond) })
 	other := backend(t, func(http.ResponseWriter, *http.Request) { time.Sleep(50 * time.Millisecond) })
-	r := newRig(t, func(s *model.Service) { s.Retries.Normal.Attempts = 0 }, live, other)
+	r := newRig(t, func(s *model.Service) {
+		fused(s)
+		s.Retries.Normal.Attempts = 0
+	}, live, other)
 	ask := func(caller, read string) int {
 		req := r.request(t, "GET", "/", nil)
 		req.Header.Set("x-ufc-self-service-name", caller)
@@ -59,12 +62,12 @@ func TestReviewAClientsOwnTimeoutIsNoFailure(t *testing.T) {
 	}
 }
 
-// A client that takes its time to send a body: no limit counts that time (limits.head rests, read begins at the request's end), but the
-// fuse does.
-func TestReviewSlowUploads(t *testing.T) {
+// The time that clients take to send a body is none that the callee takes.
+func TestSlowUploads(t *testing.T) {
 	live := backend(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 	other := backend(t, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
 	r := newRig(t, func(s *model.Service) {
+		fused(s)
 		s.Timeouts.Normal.Read, s.Timeouts.Normal.Total = ms(1000), ms(1000) // scaled down from 5 s
 		s.Timeouts.Avalanche.Read, s.Timeouts.Avalanche.Total = ms(300), ms(300)
 	}, live, other)
@@ -106,11 +109,13 @@ func TestReviewSlowUploads(t *testing.T) {
 	}
 }
 
-// Calls of gRPC whose client streams: the head of the answer comes at the end. Some that stay open (logs, metrics, watches) bring the
-// callee into an avalanche, in which hardly anything else passes.
-func TestReviewClientStreams(t *testing.T) {
+// Calls of gRPC whose client streams, and that stay open (logs, metrics, watches), aren't late: the head of the answer comes at the end.
+func TestClientStreams(t *testing.T) {
 	_, address := startShop(t, &grpcShop{})
-	r := newRig(t, speaksH2C, address)
+	r := newRig(t, func(s *model.Service) {
+		fused(s)
+		speaksH2C(s)
+	}, address)
 	_, shop := newShopClient(t, r)
 	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(t.Context(), "x-ufc-service-name", "shop"))
 	defer cancel()

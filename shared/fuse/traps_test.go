@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Proofs of the review of correctness: each fails as long as what it tells of is so.
+// A sound callee is never kept from its callers for longer than it takes to see that it is sound.
 
 // shareOf asks so many per second for a while and tells what share is admitted.
 func (w *world) shareOf(rate float64, d time.Duration, weight func() int) float64 {
@@ -32,9 +32,8 @@ func (w *world) back(rate float64, most time.Duration) time.Duration {
 
 func hangs(int) (time.Duration, bool) { return time.Hour, false }
 
-// R1: an avalanche that begins before anything was delivered (agent just started; callee idle for 15 s before) owes all that was in
-// flight at a rate of 0.25/s: the floor doesn't apply while there is room, and nothing at all is admitted for minutes to hours.
-func TestReviewDebtOfAColdStart(t *testing.T) {
+// An avalanche that begins before anything was delivered ends soon after the callee is well.
+func TestColdStart(t *testing.T) {
 	for _, rate := range []float64{20, 200} {
 		w := newWorld(t, 4, 11, policy())
 		w.serve = hangs
@@ -52,7 +51,7 @@ func TestReviewDebtOfAColdStart(t *testing.T) {
 }
 
 // The same for a callee whose latency is well known, that nobody asked for a minute (a batch each few minutes), and that hangs then.
-func TestReviewDebtAfterIdle(t *testing.T) {
+func TestAfterAnIdleMinute(t *testing.T) {
 	w := newWorld(t, 4, 12, policy())
 	w.serve = w.steady
 	w.ask(100, time.Minute, w.anyOf(usually))
@@ -68,8 +67,8 @@ func TestReviewDebtAfterIdle(t *testing.T) {
 	}
 }
 
-// Rule 11: the floor passes in any case. It doesn't while there is room in flight, but no token.
-func TestReviewFloorWhileThereIsRoom(t *testing.T) {
+// Rule 11: the floor passes in any case. Also while there is room in flight, but no token.
+func TestFloorWhileThereIsRoom(t *testing.T) {
 	w := newWorld(t, 4, 13, policy())
 	w.serve = hangs
 	w.ask(100, 10*time.Second, w.anyOf(usually))
@@ -80,9 +79,9 @@ func TestReviewFloorWhileThereIsRoom(t *testing.T) {
 	}
 }
 
-// R2: a callee that answers in 1.5 s from now on, within the normal timeout of 5 s and without any queue, is refused for ever: its p95
-// is that of before, in an avalanche none is learned, and the avalanche's timeout is 1 s.
-func TestReviewSlowerForGood(t *testing.T) {
+// A callee that answers in 1.5 s from now on, within the normal timeout of 5 s and without any queue, but later than the avalanche's
+// timeout of 1 s, is learned anew.
+func TestSlowerForGood(t *testing.T) {
 	w := newWorld(t, 4, 14, policy())
 	w.serve = w.steady
 	w.ask(50, time.Minute, w.anyOf(usually))
@@ -94,8 +93,8 @@ func TestReviewSlowerForGood(t *testing.T) {
 	}
 }
 
-// R3: an avalanche that begins before p95 is known has a timeout of 1 s at once, though rule 4 has the normal one until then.
-func TestReviewUnknownLatencyIsATrap(t *testing.T) {
+// Rule 4: the normal timeout holds until p95 is known, in an avalanche, too.
+func TestUnknownLatency(t *testing.T) {
 	w := newWorld(t, 4, 15, policy())
 	w.serve = func(int) (time.Duration, bool) { return time.Millisecond, false } // refused: the agent starts while the callee is down
 	w.ask(50, 10*time.Second, w.anyOf(usually))
@@ -110,9 +109,9 @@ func TestReviewUnknownLatencyIsATrap(t *testing.T) {
 	}
 }
 
-// R4: outcomes that are ignored (canceled by the client; hand-outs that nobody reports; DNS questions for the family that the callee
-// has no address of) count as arrivals, but never as deliveries. With over a fifth of them no avalanche ends.
-func reviewIgnored(t *testing.T, share float64) (admitted float64, f *Fuse) {
+// An avalanche ends, however many of the requests come to nothing that counts: given up by their clients, handed out and never reported,
+// or asked for the family that the callee has no address of.
+func ignoredOutcomes(t *testing.T, share float64) (admitted float64, f *Fuse) {
 	w := newWorld(t, 4, 16, policy())
 	request := func() {
 		if !w.fuse.Admit(w.now, usually).Admitted {
@@ -158,16 +157,16 @@ func reviewIgnored(t *testing.T, share float64) (admitted float64, f *Fuse) {
 	return float64(passed) / float64(asked), w.fuse
 }
 
-func TestReviewIgnoredOutcomes(t *testing.T) {
+func TestIgnoredOutcomes(t *testing.T) {
 	for _, ignored := range []float64{0, 0.1, 0.3, 0.5, 0.7} {
-		if share, f := reviewIgnored(t, ignored); share < 0.9 {
+		if share, f := ignoredOutcomes(t, ignored); share < 0.9 {
 			t.Errorf("%v of the requests are given up by their clients after 30 ms: ten minutes after the callee is well a share of %v is admitted; %+v", ignored, share, f.Info())
 		}
 	}
 }
 
-// R5: callers that give up before T (x-ufc-timeout-ms, or simply close): the fuse is blind, before an avalanche and in one.
-func TestReviewImpatientCallers(t *testing.T) {
+// The fuse isn't blind to what callers give up before T (x-ufc-timeout-ms, or simply close).
+func TestImpatientCallers(t *testing.T) {
 	const deadline = 800 * time.Millisecond
 	w := newWorld(t, 4, 17, policy())
 	good := 0
@@ -203,8 +202,8 @@ func TestReviewImpatientCallers(t *testing.T) {
 	}
 }
 
-// R6: with a normal timeout of more than 68 s (the ring's) a timeout counts for nothing at all: it is taken for one that was counted as late.
-func TestReviewLongTimeouts(t *testing.T) {
+// A normal timeout may be longer than the 68 s of the ring.
+func TestLongTimeouts(t *testing.T) {
 	p := policy()
 	p.Normal = 100 * time.Second
 	w := newWorld(t, 1, 18, p)
@@ -228,9 +227,8 @@ func TestReviewLongTimeouts(t *testing.T) {
 	t.Errorf("200 of 200 attempts timed out after %v, and none counts: %v bad in the window, usual %+v", p.Normal, f.window.bad, f.usual)
 }
 
-// R8: when heavy requests go away, the cut comes down by one of the weights that arrived within the last minute and a half per second;
-// until then all is refused, and the floor doesn't hold for those lighter than the cut.
-func TestReviewCutComesDownSlowly(t *testing.T) {
+// When heavy requests go away, the cut comes down to those that arrive.
+func TestCutComesDown(t *testing.T) {
 	w := newWorld(t, 4, 20, policy())
 	q := newQueue(5, 50*time.Millisecond) // 100/s
 	w.serve = w.through(q)
@@ -258,8 +256,8 @@ func TestReviewCutComesDownSlowly(t *testing.T) {
 	}
 }
 
-// R9: in the first second of an avalanche heavier requests are refused while lighter ones pass.
-func TestReviewInversionInTheFirstSecond(t *testing.T) {
+// In the first second of an avalanche, too, no heavier request is refused while lighter ones pass.
+func TestOrderInTheFirstSecond(t *testing.T) {
 	now := time.Hour
 	light, heavyRefused, lightAdmitted := Weight(5, 0, First), 0, 0
 	f := New(policy(), nowhere)
@@ -286,9 +284,8 @@ func TestReviewInversionInTheFirstSecond(t *testing.T) {
 	}
 }
 
-// R10: at the floor bw is held by the arrivals of that moment only: an agent whose traffic is little while the callee is dead needs
-// minutes for the first request when traffic is back.
-func TestReviewFloorOfLittleTraffic(t *testing.T) {
+// An agent whose traffic is little while the callee is dead is back soon when both are.
+func TestFloorOfLittleTraffic(t *testing.T) {
 	w := newWorld(t, 4, 21, policy())
 	w.serve = w.steady
 	w.ask(100, time.Minute, w.anyOf(usually))
@@ -305,8 +302,8 @@ func TestReviewFloorOfLittleTraffic(t *testing.T) {
 	}
 }
 
-// The same of a dead callee: attempts are to be at most 1 % of demand (issue 5).
-func TestReviewImpatientCallersOfTheDead(t *testing.T) {
+// The same of a dead callee, which gets at most 1 % of what is asked for, give or take.
+func TestImpatientCallersOfTheDead(t *testing.T) {
 	f := func(deadline time.Duration) {
 		t.Helper()
 		w := newWorld(t, 4, 23, policy())
@@ -362,9 +359,8 @@ func TestReviewImpatientCallersOfTheDead(t *testing.T) {
 	f(300 * time.Millisecond)
 }
 
-// R12: Info takes the stripes in without turning the ring: what began in a span that is newer than the last tick's is turned into the
-// oldest slot by the next tick, and never gets late.
-func TestReviewInfoMovesWhatIsUnderWay(t *testing.T) {
+// Info, which each collection of metrics calls, moves nothing of what is under way.
+func TestInfoOnlyLooks(t *testing.T) {
 	f := func(scraped bool) {
 		t.Helper()
 		fuse := New(policy(), nowhere)
@@ -391,8 +387,8 @@ func TestReviewInfoMovesWhatIsUnderWay(t *testing.T) {
 	f(true)
 }
 
-// What is under way is counted right by many at once, into an avalanche and out of it. (Holds; not a finding.)
-func TestReviewNothingLeaks(t *testing.T) {
+// What is under way is counted right by many at once, into an avalanche and out of it.
+func TestNothingLeaks(t *testing.T) {
 	f := New(policy(), nowhere)
 	epoch := time.Now()
 	now := func() time.Duration { return time.Hour + 20*time.Since(epoch) } // many spans pass
@@ -433,9 +429,8 @@ func TestReviewNothingLeaks(t *testing.T) {
 	}
 }
 
-// R13: an agent that starts while the callee is dead takes a fifth of failures for usual: of the ten outcomes of a judgement three are left
-// out with the worst instance, and seven of seven is no evidence (0.2^7 > 1e-6). The window is emptied, and so on for ever.
-func TestReviewDeadFromTheStart(t *testing.T) {
+// Where little is known and asked, outcomes add up until they are evidence: a callee that is dead from the agent's start is fused.
+func TestDeadFromTheStart(t *testing.T) {
 	for _, rate := range []float64{1, 5, 10, 20} {
 		w := newWorld(t, 4, 24, policy())
 		w.serve = func(int) (time.Duration, bool) { return time.Millisecond, false }
