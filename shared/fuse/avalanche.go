@@ -78,7 +78,6 @@ func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 	}
 	rate = max(rate, leastFloor)
 	f.avalanche = avalanche{rate: rate, entry: rate, fair: rate, shrunk: now, heard: now, delivered: now}
-	f.wasCrowded = false
 	f.pace = pace{begun: now, flight: f.flight.total}
 	f.cut.begin(now, rate, float64(f.flight.total) > f.limit())
 	f.cut.admits(rate, f.floor())

@@ -44,10 +44,10 @@ type Fuse struct {
 	cut         cut
 	ticked      time.Duration
 
-	success    float64    // of the last judgement
-	decisions  []Decision // the last ones
-	wasCrowded bool       // at the last tick of normal times
-	avalanche             // the one that goes on
+	success   float64    // of the last judgement
+	decisions []Decision // the last ones
+	answers   int        // in normal times, since the last tick
+	avalanche            // the one that goes on
 }
 
 // New returns a fuse. underWay yields how many attempts are under way on each instance, by its number.
@@ -191,6 +191,7 @@ func (f *Fuse) Tick(now time.Duration) (decided []Decision, idle bool) {
 	} else {
 		decided = f.tickAvalanche(now)
 	}
+	f.answers = 0
 	f.decisions = append(f.decisions, decided...)
 	f.decisions = slices.Delete(f.decisions, 0, max(len(f.decisions)-mostDecisions, 0))
 	return decided, f.flight.total == 0 && !f.active.Load()

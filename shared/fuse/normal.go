@@ -80,9 +80,7 @@ func (f *Fuse) crowded(now time.Duration) (Decision, bool) {
 		highest = max(highest, float64(f.pace.delivered)/age.Seconds())
 	}
 	n, bound := float64(f.flight.total), max(leastFlight, flightShare*f.policy.Load().Normal.Seconds()*highest)
-	before := f.wasCrowded
-	f.wasCrowded = n > bound
-	if bound == leastFlight && !before { // where few are usual, those that have just begun may be many
+	if float64(f.answers) >= n/4 { // they are being answered: a quarter of them since the last tick
 		return Decision{}, false
 	}
 	return Decision{
@@ -105,12 +103,14 @@ const (
 	byFailures = "success < success_below, bad >= 5, and P(bad or more in n, at the usual share of failures) < 1e-6"
 )
 
+// takeNormal takes an outcome in normal times.
 func (f *Fuse) takeNormal(o *Outcome) {
 	f.pace.count(o.Result)
 	if o.Result == Ignored {
 		return
 	}
 	if o.Result == Delivered {
+		f.answers++
 		f.normal.sample(o.Latency)
 	}
 	if !o.Tracked || o.Latency < f.lateAfter() || !f.flight.counted(o.Begun) {
