@@ -54,7 +54,7 @@ func TestLoadJudges(t *testing.T) {
 }
 
 func TestRecovery(t *testing.T) {
-	l := &load{setup: setup{instances: healthy(1), after: 60 * time.Second}, service: service{servers: 1, time: time.Second}, demand: []demand{{}}}
+	l := &load{setup: setup{instances: healthy(1), after: 60 * time.Second}, service: service{servers: 1, time: time.Second}, demand: []demand{{share: 100}}}
 	f := newFlow(l, 0)
 	for n := range f.waves {
 		f.waves[n] = wave{offered: [2]int{100, 0}, calls: [2]int{100, 0}, served: 100}
@@ -67,8 +67,8 @@ func TestRecovery(t *testing.T) {
 		}
 	}
 	expect("all well", 0, 1)
-	f.waves[14].refused[0] = 1
-	expect("a refusal in the 5th second", 5, 1)
+	f.waves[14].refused[0] = 3 // of 500 in 5 s
+	expect("refusals in the 5th second", 5, 1)
 	f.waves[30].refused[1] = 20
 	expect("a later dip", 5, 0.8)
 	for n := range f.waves {

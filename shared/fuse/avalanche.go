@@ -261,7 +261,7 @@ func (f *Fuse) shrink(now time.Duration, d *Decision) {
 		most = barrenSteps
 	}
 	f.scale(math.Exp2(-min(most, badStep*f.barren)))
-	f.rate = max(f.rate, goodput)
+	f.rate = max(f.rate, goodput/headroom)
 	if least := f.leastRate(); f.rate <= least {
 		f.rate, f.slowStart = least, true
 		if f.window.late > 0 && now-f.delivered >= barrenTime && f.lateAfter() < f.policy.Load().Normal {
@@ -279,7 +279,7 @@ func (f *Fuse) shrink(now time.Duration, d *Decision) {
 func (f *Fuse) hold(d *Decision) {
 	f.barren, f.cut.dead = 0, 0
 	waited, goodput := f.window.waited, f.goodputSinceShrunk()
-	f.rate = max(goodput, f.rate*math.Exp2(-min(waitedSteps, 0.1*waited)))
+	f.rate = max(goodput/headroom, f.rate*math.Exp2(-min(waitedSteps, 0.1*waited)))
 	d.Rule = "success >= success_below, but of those that didn't wait < success_below: rate = max(goodput, rate / 2^min(0.25, 0.1 * waited))"
 	d.Inputs["waited"], d.Inputs["goodput"] = waited, goodput
 	d.Needed = fmt.Sprintf("answers within %v", max(f.lateAfter()/2, f.p95))
