@@ -7,7 +7,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
-	"github.com/ufc-mesh/ufc/shared/model"
 )
 
 // maxPicks bounds the search for further addresses where many instances share one.
@@ -27,10 +26,6 @@ func familyOf(qtype uint16) agent.Family {
 // pick begins the call and asks the agent for as many different instances as one answer holds, appending them to chosen,
 // which is empty.
 func (u *UFC) pick(q *query, call *agent.Call, chosen []*agent.Attempt) ([]*agent.Attempt, error) {
-	call.Family = familyOf(q.qtype)
-	if view := q.mesh.Catalog.Service(q.service); view != nil && view.Service.Balance.Policy == model.ConsistentHash {
-		call.Key = clientAddress(q.w).String()
-	}
 	if err := q.mesh.Agent.Begin(call); err != nil {
 		return nil, err
 	}

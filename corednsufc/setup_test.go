@@ -61,7 +61,7 @@ func TestParse(t *testing.T) {
 	for client, want := range map[string]string{
 		"10.1.2.3": "bj-b", "10.2.2.3": "bj-a", "192.0.2.1": "", "2001:db8::1": "gz-a", "::1": "",
 	} {
-		if idc := got.idcOf(netip.MustParseAddr(client)); idc != want {
+		if idc := got.idcOf(host(client)); idc != want {
 			t.Errorf("client %s: got IDC %q, want %q", client, idc, want)
 		}
 	}
@@ -233,4 +233,10 @@ func TestSetupBlocksMustAgree(t *testing.T) {
 	f("snapshot a", "snapshot b", "snapshot")
 	f("callback 127.0.0.1:1", "prefix /other\ncallback 127.0.0.1:1", "another mesh")
 	f("callback 127.0.0.1:1\ntoken a", "callback 127.0.0.1:1\ntoken b", "another token")
+}
+
+// host is the subnet of one address.
+func host(address string) netip.Prefix {
+	parsed := netip.MustParseAddr(address)
+	return netip.PrefixFrom(parsed, parsed.BitLen())
 }

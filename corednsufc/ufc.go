@@ -18,6 +18,7 @@ type UFC struct {
 	held   atomic.Pointer[holding]   // nil: doesn't run
 	mesh   atomic.Pointer[mesh.Mesh] // of held, and still there after it
 	fresh  atomic.Bool               // etcd has been heard: of stale
+	packs  atomic.Bool               // answers may be written packed: of packable
 }
 
 // Name implements plugin.Handler.
@@ -54,12 +55,21 @@ func (u *UFC) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 		name: parseName(qname[:offset]), w: w, r: r, mesh: m, zone: zone,
 		owner: question.Name, suffix: question.Name[offset:], qtype: question.Qtype, ttl: u.config.ttl,
 	}
+	if !q.readSubnet() {
+		return dns.RcodeFormatError, nil
+	}
 	answer := u.answer(&q)
+	if answer == nil {
+		return dns.RcodeSuccess, nil
+	}
 	if answer.Rcode == dns.RcodeNameError && !answer.final && u.config.fall.Through(qname) {
 		return plugin.NextOrFailure(u.Name(), u.Next, ctx, w, r)
 	}
 	if r.IsEdns0() != nil && !answer.final && u.stale(m) {
 		q.explainStale(answer)
+	}
+	if q.client.told {
+		q.answerSubnet(answer)
 	}
 	// The client is gone if this fails, and there is nobody else to tell.
 	_ = w.WriteMsg(&answer.Msg)

@@ -27,6 +27,7 @@ type Attempt struct {
 	tracked    bool            // counted as in flight, until Done
 	unanswered uint32          // atomic, 1: counted by the fuse as under way
 	memory     *balance.Memory // where it is counted for the whole list; nil: nowhere
+	from       *candidates     // that the instance was one of; nil: the program chose it
 	begun      time.Duration   // by the agent's clock
 	settled    atomic.Uint64   // 0: not done; else its result, status and latency, packed
 }
@@ -131,6 +132,13 @@ func (t *Attempt) Address() netip.AddrPort { return t.instance.Address }
 
 // Weight returns the weight of the instance.
 func (t *Attempt) Weight() int { return t.instance.Weight }
+
+// Share returns the part of the instance's weight that is in force, 0–1: slow start, bad codes and slowness lower it.
+func (t *Attempt) Share() float64 { return t.instance.target.Factor(t.begun) }
+
+// Beside tells whether two attempts of a call are on instances of one list: of the same IDC, where the table tells IDCs apart, and of
+// the same split.
+func (t *Attempt) Beside(other *Attempt) bool { return t.from == other.from }
 
 // Callee returns the name of the service that the attempt is on.
 func (t *Attempt) Callee() string { return t.call.Callee }

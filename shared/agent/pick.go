@@ -153,7 +153,7 @@ func (c *Call) pickInGroup(split int, g *group, panicking, cold bool) *Attempt {
 // attemptFrom makes an attempt on one of the candidates. It counts as in flight if the policy goes by that.
 func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attempt {
 	attempt := c.attempt(chosen)
-	attempt.stratum = c.stratum(split)
+	attempt.stratum, attempt.from = c.stratum(split), from
 	if c.HandOut {
 		c.service.keepTicking()
 	} else {
