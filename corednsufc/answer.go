@@ -30,7 +30,8 @@ type query struct {
 }
 
 // answer returns the reply to a question.
-func (u *UFC) answer(q *query) *reply {
+func (u *UFC) answer(t *turn) *reply {
+	q := &t.query
 	switch q.kind {
 	case missing:
 		return q.nxdomain()
@@ -46,7 +47,7 @@ func (u *UFC) answer(q *query) *reply {
 		}
 	}
 	if q.handsOut() {
-		return u.handOut(q)
+		return u.handOut(t)
 	}
 	if !q.mesh.Agent.Synced() {
 		return q.notReady()
@@ -74,36 +75,18 @@ func (q *query) handsOut() bool {
 	return false
 }
 
-// handOut answers with instances that the agent chooses. nil: the answer is written already.
-func (u *UFC) handOut(q *query) *reply {
-	t := turns.Get().(*turn)
-	defer turns.Put(t) // nobody keeps the call: what is handed out by DNS is reported by its address
-	call := &t.call
-	*call = agent.Call{
-		Callee: q.service, Caller: q.caller, Class: agent.DefaultClass, HandOut: true, Family: familyOf(q.qtype),
-		IDC: u.idcOf(q), Client: q.asker(),
-	}
-	chosen, err := u.pick(q, call, t.chosen[:0])
-	if u.config.fused == fusedAnswer && isFused(err) { // counted as refused all the same
-		call.Unfused = true
-		chosen, err = u.pick(q, call, t.chosen[:0])
-	}
-	q.client.used = q.client.used || call.Hashed()
-	if err != nil {
-		return u.refusal(q, err)
-	}
-	if u.packable(q) {
-		if packed := q.pack(t.wire[:0], chosen); packed != nil {
-			_, _ = q.w.Write(packed) // as of WriteMsg
-			return nil
-		}
+// handOut answers with the instances that the agent has chosen.
+func (u *UFC) handOut(t *turn) *reply {
+	q := &t.query
+	if t.refusal != nil {
+		return u.refusal(q, t.refusal)
 	}
 	m := newReply(q.r)
 	if q.qtype == dns.TypeSRV {
-		q.appendSRV(m, chosen)
+		q.appendSRV(m, t.chosen)
 		return m
 	}
-	for _, attempt := range chosen {
+	for _, attempt := range t.chosen {
 		m.Answer = append(m.Answer, m.address(q.owner, q.ttl, attempt.Address().Addr()))
 	}
 	return m

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"net"
 	"strings"
-	"sync"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -42,18 +41,23 @@ func takesPacked(c *caddy.Controller) bool {
 	return false
 }
 
-// turn is what a hand-out needs while it is made.
-type turn struct {
-	call   agent.Call
-	chosen [maxAnswers]*agent.Attempt
-	wire   [maxWire]byte
-}
-
 // maxWire is the longest answer that is written packed: what EDNS clients commonly take without fragments. A longer one takes
 // the long way, which cuts it to size.
 const maxWire = 1232
 
-var turns = sync.Pool{New: func() any { return new(turn) }}
+// handOutPacked lets the agent choose, and writes the answer if it can be packed. false: it is still to be written.
+func (u *UFC) handOutPacked(t *turn) bool {
+	u.choose(t)
+	if t.refusal != nil || !u.packable(&t.query) {
+		return false
+	}
+	packed := t.query.pack(t.wire[:0], t.chosen)
+	if packed == nil {
+		return false
+	}
+	_, _ = t.query.w.Write(packed) // as with WriteMsg
+	return true
+}
 
 // packable tells whether the answer may be written packed: the question came by UDP, and asks for nothing that has to be put in
 // besides the records.
