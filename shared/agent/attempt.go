@@ -122,6 +122,7 @@ func (t *Attempt) teach(now time.Duration, outcome Outcome) {
 
 // Report is Done and End in one, for an attempt that a program made by itself. It counts once.
 func (t *Attempt) Report(outcome Outcome) {
+	t.call.service.keepTicking()
 	if t.Done(outcome) {
 		t.call.line.count(t.call.stripe, t.call.agent.now(), requestKey{t.IDC, outcome.Code}, outcome.Latency)
 	}

@@ -154,9 +154,7 @@ func (c *Call) pickInGroup(split int, g *group, panicking, cold bool) *Attempt {
 func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attempt {
 	attempt := c.attempt(chosen)
 	attempt.stratum, attempt.from = c.stratum(split), from
-	if c.HandOut {
-		c.service.keepTicking()
-	} else {
+	if !c.HandOut { // the fuse knows of what is handed out when it is reported
 		attempt.tracked = true
 		c.service.began(attempt)
 		chosen.target.Began()
