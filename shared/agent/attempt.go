@@ -24,6 +24,7 @@ type Attempt struct {
 	stratum    *health.Stratum // the attempts that it is compared with; nil: none
 	generation uint32          // of the instance's health when the attempt began
 	trial      bool            // of an instance that is half open
+	partial    bool            // reported by who doesn't report all
 	tracked    bool            // counted as in flight, until Done
 	unanswered uint32          // atomic, 1: counted by the fuse as under way
 	memory     *balance.Memory // where it is counted for the whole list; nil: nowhere
@@ -94,7 +95,8 @@ func (t *Attempt) record(outcome Outcome) {
 		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
 		Result: outcome.Result, Code: uint16(outcome.Code), Latency: outcome.Latency,
 		Begun: t.begun, Tracked: t.tracked, Counted: atomic.CompareAndSwapUint32(&t.unanswered, 1, 0), Urgent: t.call.service.fuse.Avalanche(),
-		Key: t.call.key, // a random number if there is none, so that each request counts as another user's
+		Partial: t.partial,
+		Key:     t.call.key, // a random number if there is none, so that each request counts as another user's
 	}
 	if t.trial {
 		t.instance.pulse.Tried(t.begun)
@@ -122,6 +124,13 @@ func (t *Attempt) teach(now time.Duration, outcome Outcome) {
 
 // Report is Done and End in one, for an attempt that a program made by itself. It counts once.
 func (t *Attempt) Report(outcome Outcome) {
+	if t.settled.Load() != 0 {
+		return
+	}
+	if t.from == nil { // the program chose the instance by itself, and when isn't known but by this
+		t.begun = max(t.begun-max(outcome.Latency, 0), 0)
+	}
+	t.noteReport(outcome.Result)
 	t.call.service.keepTicking()
 	if t.Done(outcome) {
 		t.call.line.count(t.call.stripe, t.call.agent.now(), requestKey{t.IDC, outcome.Code}, outcome.Latency)

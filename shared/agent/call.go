@@ -165,7 +165,7 @@ func (a *Agent) Begin(call *Call) error {
 		if call.dropped() {
 			return a.Refuse(call, ReasonDropped, "the callee's document drops this caller's requests, or a share of them")
 		}
-		if s.fuse.Avalanche() {
+		if s.fuse.Avalanche() && !call.unheard() {
 			if !call.admit(call.kind()) {
 				return a.Refuse(call, ReasonFused, "the callee is overloaded, and requests of this weight aren't admitted")
 			}

@@ -154,7 +154,11 @@ func (c *Call) pickInGroup(split int, g *group, panicking, cold bool) *Attempt {
 func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attempt {
 	attempt := c.attempt(chosen)
 	attempt.stratum, attempt.from = c.stratum(split), from
-	if !c.HandOut { // the fuse knows of what is handed out when it is reported
+	if c.HandOut {
+		if attempt.Number == 0 {
+			c.service.reporting.hand(c.stripe, c.begun)
+		}
+	} else {
 		attempt.tracked = true
 		c.service.began(attempt)
 		chosen.target.Began()
@@ -173,7 +177,7 @@ const mostPassed = 16
 func (c *Call) choose(from *candidates) *instance {
 	tried := c.request.Tried
 	for range mostPassed {
-		index := c.policyOf(from).Pick(&c.request)
+		index := c.policyFor(from).Pick(&c.request)
 		if index < 0 {
 			break
 		}

@@ -191,12 +191,12 @@ func (h *Handler) checkOne(r *report) error {
 	return nil
 }
 
-// apply lets a report count. One that matches nothing, since its id was used or has expired, or its instance has left the
-// list, is counted as unmatched and changes nothing.
+// apply lets a report count. One that matches nothing, since its id was used, has expired or never was, or its instance has left
+// the list, is counted as such and changes nothing.
 func (h *Handler) apply(r *report) {
-	attempt := h.attempt(r)
+	attempt, why := h.attempt(r)
 	if attempt == nil {
-		h.agent.CountCallback(r.Service, "unmatched")
+		h.agent.CountCallback(r.Service, why)
 		return
 	}
 	h.agent.CountCallback(attempt.Callee(), r.result.String())
@@ -205,17 +205,17 @@ func (h *Handler) apply(r *report) {
 	})
 }
 
-// attempt finds the attempt that a report is on.
-func (h *Handler) attempt(r *report) *agent.Attempt {
+// attempt finds the attempt that a report is on; nil: there is none, and why.
+func (h *Handler) attempt(r *report) (attempt *agent.Attempt, why string) {
 	if r.ID != "" {
 		return h.agent.HandedOut(r.ID, r.Service)
 	}
 	// What has been done already is no request to refuse.
 	call := &agent.Call{Callee: r.Service, Caller: r.From, Class: agent.DefaultClass, HandOut: true, Unfused: true}
-	if h.agent.Begin(call) != nil {
-		return nil
+	if h.agent.Begin(call) == nil {
+		attempt = h.agent.PickAddress(call, r.address)
 	}
-	return h.agent.PickAddress(call, r.address)
+	return attempt, agent.Unmatched
 }
 
 // code is the status that a report counts as: what the program says, or what through mode would have answered.

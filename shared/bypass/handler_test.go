@@ -181,12 +181,12 @@ func TestCallbackFromElsewhereNeedsAnID(t *testing.T) {
 	}
 	f("service=redis&backend=127.0.0.2:6379&result=ok", 403)
 	f("id="+id+"&result=ok", 204)
-	f("id="+id+"&result=ok", 204) // again: counted as unmatched
+	f("id="+id+"&result=ok", 204) // again: counted as repeated
 	want := `
 # HELP ufc_callbacks_total Results reported by programs.
 # TYPE ufc_callbacks_total counter
 ufc_callbacks_total{callee="redis",result="ok"} 1
-ufc_callbacks_total{callee="unknown",result="unmatched"} 1
+ufc_callbacks_total{callee="unknown",result="repeated"} 1
 `
 	if err := testutil.CollectAndCompare(a, strings.NewReader(want), "ufc_callbacks_total"); err != nil {
 		t.Error(err)
