@@ -20,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	dnsserver.Directives = []string{"bind", "errors", "ready", "prometheus", "reload", pluginName, "cache", "file", "whoami"}
+	dnsserver.Directives = []string{"bind", "errors", "ready", "prometheus", "reload", "wrapper", "nameless", pluginName, "cache", "file", "whoami"}
 	caddy.Quiet, dnsserver.Quiet = true, true
 	goleak.VerifyTestMain(m)
 }

@@ -62,7 +62,7 @@ func (u *UFC) handOutPacked(t *turn) bool {
 // packable tells whether the answer may be written packed: the question came by UDP, and asks for nothing that has to be put in
 // besides the records.
 func (u *UFC) packable(q *query) bool {
-	if !u.packs.Load() || q.client.told || len(q.r.Extra) > 1 || strings.IndexByte(q.owner, '\\') >= 0 {
+	if !u.packs.Load() || q.client.told || len(q.r.Extra) > 1 || !plain(q.owner) {
 		return false
 	}
 	if _, udp := q.w.RemoteAddr().(*net.UDPAddr); !udp {
@@ -73,6 +73,13 @@ func (u *UFC) packable(q *query) bool {
 		return ok && len(opt.Option) == 0 && !u.stale(q.mesh)
 	}
 	return true
+}
+
+// plain tells whether a name that we hand out for can be written octet by octet. One that came by the network is never too long, but
+// plugins may have changed it.
+func plain(owner string) bool {
+	const longestName, longestLabel = 254, 63
+	return len(owner) <= longestName && strings.IndexByte(owner, '.') <= longestLabel && strings.IndexByte(owner, '\\') < 0
 }
 
 // The header's third octet. The fourth has only "checking disabled" here, which is copied.
