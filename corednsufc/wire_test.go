@@ -99,7 +99,7 @@ func TestPackedSizes(t *testing.T) {
 // TestPackedOnlyIfAllTakeIt: a plugin in front that wants the message gets it.
 func TestPackedOnlyIfAllTakeIt(t *testing.T) {
 	f := func(extra string, want bool) {
-		t.Run(extra, func(t *testing.T) {
+		t.Run("behind "+extra, func(t *testing.T) {
 			c := newCorefile(t)
 			s := startServer(t, c, strings.Replace(c.block("ufc.internal", ""), "ufc {", extra+"\nufc {", 1))
 			if got := s.block().packs.Load(); got != want {
