@@ -186,6 +186,7 @@ func (u *UFC) start() error {
 	}
 	exported.add(m.Metrics())
 	m.Start()
+	stacks.acquire()
 	u.held.Store(held)
 	u.mesh.Store(m)
 	u.config.warn()
@@ -228,5 +229,6 @@ func (u *UFC) stop() {
 		held.callback.release()
 	}
 	exported.remove(held.mesh.Metrics())
+	stacks.release()
 	held.mesh.Release()
 }
