@@ -1,6 +1,7 @@
 package caddyufc
 
 import (
+	"fmt"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
@@ -21,6 +22,10 @@ type Bypass struct {
 	// configurations are printed and stored. Default: empty.
 	Token string `json:"token,omitempty"`
 
+	// What a callback may name an instance by: "backend", its address, from programs of the same machine, as is needed for
+	// instances that were found by DNS; or the "id" of a hand-out only. An id may always be named. Default: backend.
+	CallbackBy string `json:"callback_by,omitempty"`
+
 	handler http.Handler
 }
 
@@ -38,7 +43,10 @@ func (b *Bypass) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	b.handler = bypass.New(app.mesh.Agent, app.mesh.Query, bypass.Options{Token: b.Token})
+	if b.CallbackBy != "" && b.CallbackBy != "backend" && b.CallbackBy != "id" {
+		return fmt.Errorf("ufc_bypass: callback_by: %q is not backend or id", b.CallbackBy)
+	}
+	b.handler = bypass.New(app.mesh.Agent, app.mesh.Query, bypass.Options{Token: b.Token, IDOnly: b.CallbackBy == "id"})
 	return nil
 }
 
@@ -55,6 +63,7 @@ func (b *Bypass) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 //
 //	ufc_bypass <path>|<matcher> {
 //	    token <token>
+//	    callback_by backend|id
 //	}
 func parseBypass(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 	h.Next()
@@ -77,6 +86,15 @@ func parseBypass(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
 func (b *Bypass) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return options(d, "ufc_bypass", nil, map[string]func(*caddyfile.Dispenser) error{
 		"token": func(d *caddyfile.Dispenser) error { return arguments(d, "TOKEN", &b.Token) },
+		"callback_by": func(d *caddyfile.Dispenser) error {
+			if err := arguments(d, "backend|id", &b.CallbackBy); err != nil {
+				return err
+			}
+			if b.CallbackBy != "backend" && b.CallbackBy != "id" {
+				return d.Errf("callback_by: %q is not backend or id", b.CallbackBy)
+			}
+			return nil
+		},
 	})
 }
 

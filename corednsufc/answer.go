@@ -2,7 +2,6 @@ package corednsufc
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 
 	"github.com/coredns/coredns/request"
@@ -23,13 +22,16 @@ type query struct {
 	qtype uint16
 	ttl   uint32
 
+	client client // who asks
+
 	// The question's name and the part of it that is the zone, in the case that the client chose: resolvers that choose
 	// it at random (0x20) want it back, and names of one case compress.
 	owner, suffix string
 }
 
 // answer returns the reply to a question.
-func (u *UFC) answer(q *query) *reply {
+func (u *UFC) answer(t *turn) *reply {
+	q := &t.query
 	switch q.kind {
 	case missing:
 		return q.nxdomain()
@@ -40,12 +42,12 @@ func (u *UFC) answer(q *query) *reply {
 	case nameServer:
 		return q.nameServer()
 	case debug:
-		if !clientAddress(q.w).IsLoopback() {
+		if !clientAddress(q.w).IsLoopback() { // whatever a resolver says of its client
 			return q.refused()
 		}
 	}
 	if q.handsOut() {
-		return u.handOut(q)
+		return u.handOut(t)
 	}
 	if !q.mesh.Agent.Synced() {
 		return q.notReady()
@@ -73,27 +75,18 @@ func (q *query) handsOut() bool {
 	return false
 }
 
-// handOut answers with instances that the agent chooses.
-func (u *UFC) handOut(q *query) *reply {
-	call := &agent.Call{Callee: q.service, Caller: q.caller, Class: agent.DefaultClass, HandOut: true}
-	if len(u.config.clientIDC) > 0 {
-		call.IDC = u.config.idcOf(clientAddress(q.w))
-	}
-	var buffer [maxAnswers]*agent.Attempt
-	chosen, err := u.pick(q, call, buffer[:0])
-	if u.config.fused == fusedAnswer && isFused(err) { // counted as refused all the same
-		call.Unfused = true
-		chosen, err = u.pick(q, call, buffer[:0])
-	}
-	if err != nil {
-		return u.refusal(q, err)
+// handOut answers with the instances that the agent has chosen.
+func (u *UFC) handOut(t *turn) *reply {
+	q := &t.query
+	if t.refusal != nil {
+		return u.refusal(q, t.refusal)
 	}
 	m := newReply(q.r)
 	if q.qtype == dns.TypeSRV {
-		q.appendSRV(m, chosen)
+		q.appendSRV(m, t.chosen)
 		return m
 	}
-	for _, attempt := range chosen {
+	for _, attempt := range t.chosen {
 		m.Answer = append(m.Answer, m.address(q.owner, q.ttl, attempt.Address().Addr()))
 	}
 	return m
@@ -141,25 +134,13 @@ func (q *query) fused(option string, code uint16, why string) *reply {
 // appendSRV adds the SRV records, and the addresses of their targets.
 func (q *query) appendSRV(m *reply, chosen []*agent.Attempt) {
 	host := q.host()
-	scale := 0
-	for _, attempt := range chosen {
-		scale = max(scale, attempt.Weight())
-	}
-	for _, attempt := range chosen {
+	ranks := rankSRV(chosen)
+	for n, attempt := range chosen {
 		var buffer [48 + maxNameLength + 1]byte
 		target := string(append(append(appendInstanceLabel(buffer[:0], attempt.Address()), ".i."...), host...))
-		m.Answer = append(m.Answer, m.service(q.owner, q.ttl, target, attempt.Address().Port(), srvWeight(attempt.Weight(), scale)))
+		m.Answer = append(m.Answer, m.service(q.owner, q.ttl, target, attempt.Address().Port(), ranks[n]))
 		m.Extra = append(m.Extra, m.address(target, q.ttl, attempt.Address().Addr()))
 	}
-}
-
-// srvWeight returns an instance's weight, scaled down if the highest of those beside it doesn't fit. It isn't 0 for an
-// instance that was chosen: some clients never use such a one (RFC 2782: "a very small chance").
-func srvWeight(weight, highest int) uint16 {
-	if highest > 65535 {
-		weight = weight * 65535 / highest
-	}
-	return uint16(max(weight, 1))
 }
 
 // host returns S.ZONE.
@@ -290,30 +271,6 @@ func (q *query) explainStale(m *reply) {
 		return
 	}
 	m.explain(q.r, code, "from the snapshot, etcd has not been heard since the start")
-}
-
-// idcOf returns the physical IDC of a client; empty if no network says. What the client's resolver knows of its client
-// (EDNS client subnet) will come before this.
-func (cfg *config) idcOf(client netip.Addr) string {
-	for i := range cfg.clientIDC {
-		if cfg.clientIDC[i].network.Contains(client) {
-			return cfg.clientIDC[i].idc
-		}
-	}
-	return ""
-}
-
-// clientAddress returns the address that a question came from, of IPv4 if it can be.
-func clientAddress(w dns.ResponseWriter) netip.Addr {
-	switch remote := w.RemoteAddr().(type) {
-	case *net.UDPAddr:
-		return remote.AddrPort().Addr().Unmap().WithZone("")
-	case *net.TCPAddr:
-		return remote.AddrPort().Addr().Unmap().WithZone("")
-	}
-	state := request.Request{W: w} // the PROXY protocol's
-	address, _ := netip.ParseAddr(state.IP())
-	return address.Unmap().WithZone("")
 }
 
 // localAddress returns the address that a question was sent to; invalid if it isn't known, as on a socket that is bound

@@ -20,6 +20,7 @@ type sink struct {
 	test.ResponseWriter
 	remote net.Addr
 	answer *dns.Msg
+	packed []byte
 }
 
 func (s *sink) RemoteAddr() net.Addr { return s.remote }
@@ -27,6 +28,11 @@ func (s *sink) RemoteAddr() net.Addr { return s.remote }
 func (s *sink) WriteMsg(m *dns.Msg) error {
 	s.answer = m
 	return nil
+}
+
+func (s *sink) Write(b []byte) (int, error) {
+	s.packed = b
+	return len(b), nil
 }
 
 func BenchmarkServeDNS(b *testing.B) {
@@ -40,6 +46,7 @@ func BenchmarkServeDNS(b *testing.B) {
 		records = append(records, listed(fmt.Sprintf("service-%d", s), addresses...)...)
 	}
 	u := attach(b, "ufc.internal", "", records...)
+	u.packs.Store(true)
 	w := &sink{remote: &net.UDPAddr{IP: net.IPv4(10, 0, 0, 9), Port: 4000}}
 	f := func(name, pattern string, qtype uint16, answers int) {
 		var questions []*dns.Msg
@@ -50,7 +57,7 @@ func BenchmarkServeDNS(b *testing.B) {
 			b.ReportAllocs()
 			for n := 0; b.Loop(); n++ {
 				code, err := u.ServeDNS(context.Background(), w, questions[n%services])
-				if code != dns.RcodeSuccess || err != nil || len(w.answer.Answer) != answers {
+				if code != dns.RcodeSuccess || err != nil || answers > 0 && int(w.packed[7]) != answers {
 					b.Fatal(code, err, w.answer)
 				}
 			}

@@ -25,6 +25,10 @@ func fusedBlock(t *testing.T, lines string) *UFC {
 	h := handlerOf(u, "")
 	results := `[` + strings.Repeat(`{"service":"redis","backend":"10.0.0.1:6379","result":"read_timeout"},{"service":"redis","backend":"10.0.0.2:6379","result":"read_timeout"},`, 10)
 	results = strings.TrimSuffix(results, ",") + `]`
+	// Only who reports what succeeds, too, is believed that all fails.
+	if code := report(t, h, strings.ReplaceAll(results, "read_timeout", "ok")); code != http.StatusNoContent {
+		t.Fatalf("reports: %d", code)
+	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if code := report(t, h, results); code != http.StatusNoContent {
 			t.Fatalf("reports: %d", code)

@@ -73,6 +73,9 @@ func (cfg *config) agrees(other *config) error {
 	if cfg.token != other.token {
 		return fmt.Errorf("callback %q: shared with the block at %s, which has another token", cfg.callback, cfg.where)
 	}
+	if cfg.idOnly != other.idOnly {
+		return fmt.Errorf("callback %q: shared with the block at %s, which has another callback_by", cfg.callback, cfg.where)
+	}
 	return nil
 }
 
@@ -165,7 +168,7 @@ type holding struct {
 }
 
 func (u *UFC) newBypass(m *mesh.Mesh) *bypass.Handler {
-	return bypass.New(m.Agent, m.Query, bypass.Options{Token: u.config.token})
+	return bypass.New(m.Agent, m.Query, bypass.Options{Token: u.config.token, IDOnly: u.config.idOnly})
 }
 
 // start takes what the block needs.
@@ -183,6 +186,7 @@ func (u *UFC) start() error {
 	}
 	exported.add(m.Metrics())
 	m.Start()
+	stacks.acquire()
 	u.held.Store(held)
 	u.mesh.Store(m)
 	u.config.warn()
@@ -225,5 +229,6 @@ func (u *UFC) stop() {
 		held.callback.release()
 	}
 	exported.remove(held.mesh.Metrics())
+	stacks.release()
 	held.mesh.Release()
 }

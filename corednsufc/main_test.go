@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,7 +20,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	dnsserver.Directives = []string{"bind", "errors", "ready", "prometheus", "reload", pluginName, "cache", "file", "whoami"}
+	dnsserver.Directives = []string{"bind", "errors", "ready", "prometheus", "reload", "wrapper", "nameless", pluginName, "cache", "file", "whoami"}
 	caddy.Quiet, dnsserver.Quiet = true, true
 	goleak.VerifyTestMain(m)
 }
@@ -77,17 +78,45 @@ func listed(service string, addresses ...string) []model.Record {
 // ask asks from an address, "" for any, by UDP, through what CoreDNS's server puts before plugins.
 func ask(t testing.TB, u *UFC, from string, question *dns.Msg) (*dns.Msg, int) {
 	t.Helper()
-	recorder := dnstest.NewRecorder(&test.ResponseWriter{RemoteIP: from})
+	recorder := newRecorder(from)
 	code, err := u.ServeDNS(t.Context(), scrub(question, recorder), question)
 	if err != nil {
 		t.Fatal(err)
 	}
+	recorder.unpack(t)
 	if recorder.Msg != nil {
 		if _, err := recorder.Msg.Pack(); err != nil {
 			t.Fatalf("%v: the answer can't be packed: %v", question.Question, err)
 		}
 	}
 	return recorder.Msg, code
+}
+
+// recorder keeps what is written.
+type recorder struct {
+	*dnstest.Recorder
+	packed []byte // nil: a message was written
+}
+
+func newRecorder(from string) *recorder {
+	return &recorder{Recorder: dnstest.NewRecorder(&test.ResponseWriter{RemoteIP: from})}
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.packed = slices.Clone(b) // its buffer is used again
+	return len(b), nil
+}
+
+// unpack makes a message of what was written packed.
+func (r *recorder) unpack(t testing.TB) {
+	t.Helper()
+	if r.packed == nil {
+		return
+	}
+	r.Msg = new(dns.Msg)
+	if err := r.Msg.Unpack(r.packed); err != nil {
+		t.Fatalf("%x: %v", r.packed, err)
+	}
 }
 
 func question(qname string, qtype uint16) *dns.Msg {

@@ -50,6 +50,7 @@ type option struct {
 //	    follow all|used|SERVICE...
 //	    protect PERCENT%
 //	    callback HOST:PORT
+//	    callback_by backend|id
 //	    token TOKEN
 //	    ttl SECONDS
 //	    answers NUMBER
@@ -69,6 +70,7 @@ var options = map[string]option{
 	"follow":      {usage: "all|used|SERVICE...", min: 1, parse: parseFollow},
 	"protect":     {usage: "PERCENT%", min: 1, max: 1, parse: parseProtect},
 	"callback":    {usage: "HOST:PORT", min: 1, max: 1, parse: parseCallback},
+	"callback_by": {usage: "backend|id", min: 1, max: 1, parse: parseCallbackBy},
 	"token":       {usage: "TOKEN", min: 1, max: 1, parse: parseToken},
 	"ttl":         {usage: "SECONDS", min: 1, max: 1, parse: parseTTL},
 	"answers":     {usage: "NUMBER", min: 1, max: 1, parse: parseAnswers},
@@ -191,6 +193,17 @@ func parseCallback(cfg *config, _ *caddy.Controller, args []string) error {
 		return fmt.Errorf("host %q is neither an IP address nor localhost", host)
 	}
 	cfg.callback = args[0]
+	return nil
+}
+
+func parseCallbackBy(cfg *config, _ *caddy.Controller, args []string) error {
+	switch args[0] {
+	case "backend":
+	case "id":
+		cfg.idOnly = true
+	default:
+		return fmt.Errorf("%q is not backend or id", args[0])
+	}
 	return nil
 }
 

@@ -24,6 +24,7 @@ type config struct {
 	mesh      mesh.Config
 	clientIDC []clientIDC // the longest prefix first
 	callback  string      // host:port of the callback listener. Empty: none
+	idOnly    bool        // callbacks there must name the id of a hand-out
 	token     string      // of debug queries there. Empty: they are off
 	ttl       uint32      // of every record, in seconds
 	answers   int         // instances to an answer

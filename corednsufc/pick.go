@@ -7,7 +7,6 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
-	"github.com/ufc-mesh/ufc/shared/model"
 )
 
 // maxPicks bounds the search for further addresses where many instances share one.
@@ -24,29 +23,38 @@ func familyOf(qtype uint16) agent.Family {
 	return agent.AnyFamily
 }
 
-// pick begins the call and asks the agent for as many different instances as one answer holds, appending them to chosen,
-// which is empty.
-func (u *UFC) pick(q *query, call *agent.Call, chosen []*agent.Attempt) ([]*agent.Attempt, error) {
-	call.Family = familyOf(q.qtype)
-	if view := q.mesh.Catalog.Service(q.service); view != nil && view.Service.Balance.Policy == model.ConsistentHash {
-		call.Key = clientAddress(q.w).String()
+// choose begins the call and lets the agent choose as many different instances as one answer holds.
+func (u *UFC) choose(t *turn) {
+	t.begin(u.idcOf(&t.query))
+	t.refusal = u.pick(t)
+	if u.config.fused == fusedAnswer && t.refusal != nil && isFused(t.refusal) { // counted as refused all the same
+		t.call.Unfused = true
+		t.refusal = u.pick(t)
 	}
-	if err := q.mesh.Agent.Begin(call); err != nil {
-		return nil, err
+	if t.call.Hashed() {
+		t.query.client.used = true
+	}
+}
+
+func (u *UFC) pick(t *turn) error {
+	chosen, brain := t.buffer[:0], t.query.mesh.Agent
+	if err := brain.Begin(&t.call); err != nil {
+		return err
 	}
 	for picks := 0; len(chosen) < u.config.answers && picks < maxPicks; picks++ {
-		attempt, err := q.mesh.Agent.Pick(call)
+		attempt, err := brain.Pick(&t.call)
 		if err != nil && len(chosen) == 0 {
-			return nil, err
+			return err
 		}
 		if err != nil {
 			break // there are no more
 		}
-		if q.qtype == dns.TypeSRV || !addressIn(chosen, attempt.Address().Addr()) {
+		if t.query.qtype == dns.TypeSRV || !addressIn(chosen, attempt.Address().Addr()) {
 			chosen = append(chosen, attempt)
 		}
 	}
-	return chosen, nil
+	t.chosen = chosen
+	return nil
 }
 
 // addressIn tells whether an address is chosen already, with another port: a set of records holds no record twice.

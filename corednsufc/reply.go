@@ -50,25 +50,31 @@ func (m *reply) address(owner string, ttl uint32, address netip.Addr) dns.RR {
 	return aaaa
 }
 
-// service returns an SRV record. Its priority is 0 for all: the distance between IDCs will be there.
-func (m *reply) service(owner string, ttl uint32, target string, port, weight uint16) dns.RR {
+// service returns an SRV record.
+func (m *reply) service(owner string, ttl uint32, target string, port uint16, rank srvRank) dns.RR {
 	srv := &m.srv
 	if m.used.srv {
 		srv = new(dns.SRV)
 	}
 	m.used.srv = true
 	srv.Hdr = dns.RR_Header{Name: owner, Rrtype: dns.TypeSRV, Class: dns.ClassINET, Ttl: ttl}
-	srv.Weight, srv.Port, srv.Target = weight, port, target
+	srv.Priority, srv.Weight, srv.Port, srv.Target = rank.priority, rank.weight, port, target
 	return srv
 }
 
-// explain adds an extended error (RFC 8914), if the question has EDNS. CoreDNS fills in the rest of the OPT record.
+// explain adds an extended error (RFC 8914), if the question has EDNS.
 func (m *reply) explain(r *dns.Msg, code uint16, text string) {
-	if r.IsEdns0() == nil {
-		return
+	if r.IsEdns0() != nil {
+		m.option(&dns.EDNS0_EDE{InfoCode: code, ExtraText: text})
 	}
-	m.Extra = append(m.Extra, &dns.OPT{
-		Hdr:    dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT},
-		Option: []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: code, ExtraText: text}},
-	})
+}
+
+// option adds an option to the answer's OPT record. CoreDNS fills in the rest of the record.
+func (m *reply) option(option dns.EDNS0) {
+	opt := m.IsEdns0()
+	if opt == nil {
+		opt = &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+		m.Extra = append(m.Extra, opt)
+	}
+	opt.Option = append(opt.Option, option)
 }

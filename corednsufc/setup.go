@@ -25,7 +25,10 @@ func setup(c *caddy.Controller) error {
 	if err := g.add(u); err != nil {
 		return plugin.Error(pluginName, fmt.Errorf("%s - Error during parsing: %w", cfg.where, err))
 	}
-	c.OnStartup(func() error { return g.start(u) })
+	c.OnStartup(func() error {
+		u.packs.Store(takesPacked(c))
+		return g.start(u)
+	})
 	c.OnRestartFailed(u.restore)
 	c.OnShutdown(func() error { g.end(u); return nil })
 

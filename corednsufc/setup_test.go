@@ -61,7 +61,7 @@ func TestParse(t *testing.T) {
 	for client, want := range map[string]string{
 		"10.1.2.3": "bj-b", "10.2.2.3": "bj-a", "192.0.2.1": "", "2001:db8::1": "gz-a", "::1": "",
 	} {
-		if idc := got.idcOf(netip.MustParseAddr(client)); idc != want {
+		if idc := got.idcOf(host(client)); idc != want {
 			t.Errorf("client %s: got IDC %q, want %q", client, idc, want)
 		}
 	}
@@ -93,7 +93,7 @@ func TestParseForms(t *testing.T) {
 		"follow all", "follow used", "follow redis",
 		"protect 0%", "protect 100%",
 		"callback :8889", "callback [::1]:8889", "callback localhost:1",
-		`token ""`,
+		`token ""`, "callback_by id", "callback_by backend",
 		"ttl 0", "ttl 3600", "answers 1", "answers 16",
 		"fused refused", "fused nxdomain", "fused answer",
 		"fallthrough", "fallthrough a.internal b.internal",
@@ -161,6 +161,8 @@ func TestParseRefuses(t *testing.T) {
 	f("callback 127.0.0.1:65536", "2", `"65536"`)
 	f("callback here:8889", "2", `"here"`, "IP address")
 	f("token", "2", "TOKEN")
+	f("callback_by address", "2", `"address"`, "backend or id")
+	f("callback_by", "2", "backend|id")
 	f("ttl -1", "2", `"-1"`, "0 and 3600")
 	f("ttl 3601", "2", `"3601"`)
 	f("ttl 5s", "2", `"5s"`)
@@ -233,4 +235,12 @@ func TestSetupBlocksMustAgree(t *testing.T) {
 	f("snapshot a", "snapshot b", "snapshot")
 	f("callback 127.0.0.1:1", "prefix /other\ncallback 127.0.0.1:1", "another mesh")
 	f("callback 127.0.0.1:1\ntoken a", "callback 127.0.0.1:1\ntoken b", "another token")
+	f("callback 127.0.0.1:1\ncallback_by id", "callback 127.0.0.1:1", "another callback_by")
+	f("callback 127.0.0.1:1\ncallback_by backend", "callback 127.0.0.1:1", "")
+}
+
+// host is the subnet of one address.
+func host(address string) netip.Prefix {
+	parsed := netip.MustParseAddr(address)
+	return netip.PrefixFrom(parsed, parsed.BitLen())
 }

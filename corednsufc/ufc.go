@@ -18,6 +18,7 @@ type UFC struct {
 	held   atomic.Pointer[holding]   // nil: doesn't run
 	mesh   atomic.Pointer[mesh.Mesh] // of held, and still there after it
 	fresh  atomic.Bool               // etcd has been heard: of stale
+	packs  atomic.Bool               // answers may be written packed: of packable
 }
 
 // Name implements plugin.Handler.
@@ -50,19 +51,33 @@ func (u *UFC) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 	if m == nil {
 		return dns.RcodeServerFailure, nil // asked before the start
 	}
-	q := query{
-		name: parseName(qname[:offset]), w: w, r: r, mesh: m, zone: zone,
-		owner: question.Name, suffix: question.Name[offset:], qtype: question.Qtype, ttl: u.config.ttl,
+	t := turns.Get().(*turn)
+	defer turns.Put(t)
+	t.ask(w, r, m, zone, qname[:offset], u.config.ttl)
+	return u.serve(ctx, qname, t)
+}
+
+// serve answers a question within our zones.
+func (u *UFC) serve(ctx context.Context, qname string, t *turn) (int, error) {
+	q := &t.query
+	if !q.readSubnet() {
+		return dns.RcodeFormatError, nil
 	}
-	answer := u.answer(&q)
+	if q.handsOut() && u.handOutPacked(t) {
+		return dns.RcodeSuccess, nil
+	}
+	answer := u.answer(t)
 	if answer.Rcode == dns.RcodeNameError && !answer.final && u.config.fall.Through(qname) {
-		return plugin.NextOrFailure(u.Name(), u.Next, ctx, w, r)
+		return plugin.NextOrFailure(u.Name(), u.Next, ctx, q.w, q.r)
 	}
-	if r.IsEdns0() != nil && !answer.final && u.stale(m) {
+	if q.r.IsEdns0() != nil && !answer.final && u.stale(q.mesh) {
 		q.explainStale(answer)
 	}
+	if q.client.told {
+		q.answerSubnet(answer)
+	}
 	// The client is gone if this fails, and there is nobody else to tell.
-	_ = w.WriteMsg(&answer.Msg)
+	_ = q.w.WriteMsg(&answer.Msg)
 	return dns.RcodeSuccess, nil // written, whatever the answer's own code is
 }
 

@@ -1,5 +1,6 @@
 // Command bench compares through mode with Caddy's own reverse_proxy: both in processes of their own, before the same four
-// instances, under the same load, in turn. It prints each one's CPU time for a request, and the ratio.
+// instances, under the same load, in turn. It prints each one's CPU time for a request, and the ratio. Bypass mode over HTTP is
+// measured beside them: a hand-out, a callback, and a callback of a hundred results.
 //
 // The load and the instances are in this process, whose CPU time doesn't count. It needs Linux, for /proc, and bin/caddy.
 package main
@@ -24,10 +25,11 @@ import (
 )
 
 var (
-	binary = flag.String("caddy", "bin/caddy", "the binary to measure")
-	conns  = flag.Int("conns", 64, "keep-alive connections of the load")
-	each   = flag.Duration("each", 3*time.Second, "how long each is measured, each round")
-	rounds = flag.Int("rounds", 5, "how often each is measured; the median counts")
+	binary  = flag.String("caddy", "bin/caddy", "the binary to measure")
+	coredns = flag.String("coredns", "bin/coredns", "the binary whose callback listener is measured")
+	conns   = flag.Int("conns", 64, "keep-alive connections of the load")
+	each    = flag.Duration("each", 3*time.Second, "how long each is measured, each round")
+	rounds  = flag.Int("rounds", 5, "how often each is measured; the median counts")
 )
 
 func main() {
@@ -38,11 +40,32 @@ func main() {
 	}
 }
 
-// target is a proxy under measurement.
+// target is a proxy, or a part of one, under measurement.
 type target struct {
 	name, address string
 	process       *exec.Cmd
+	request       string    // as it goes over the network
+	status        int       // that answers it
 	cpu, rate     []float64 // by round: microseconds a request, requests a second
+}
+
+// through asks for a page through a proxy.
+func (t *target) through() {
+	t.status = http.StatusOK
+	t.request = "GET /hello HTTP/1.1\r\nHost: " + t.address + "\r\nx-ufc-service-name: demo\r\nx-ufc-self-service-name: bench\r\n\r\n"
+}
+
+// beside is another kind of request to the same process.
+func (t *target) beside(name, command, body string, status int) *target {
+	method := http.MethodGet
+	if body != "" {
+		method = http.MethodPost
+	}
+	request := method + " /bypass?command=" + command + " HTTP/1.1\r\nHost: " + t.address + "\r\n"
+	if body != "" {
+		request += "Content-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n"
+	}
+	return &target{name: name, address: t.address, process: t.process, request: request + "\r\n" + body, status: status}
 }
 
 func run() error {
@@ -70,7 +93,7 @@ func run() error {
 	etcd := free()
 	ufc, err := start(dir, "ufc", func(address string) string {
 		return "{\n admin off\n ufc {\n  etcd embedded " + filepath.Join(dir, "etcd") + " " + etcd + "\n }\n}\nhttp://:" +
-			address[strings.LastIndexByte(address, ':')+1:] + " {\n bind ufc/127.0.0.1\n ufc\n}\n"
+			address[strings.LastIndexByte(address, ':')+1:] + " {\n bind ufc/127.0.0.1\n ufc_bypass /bypass\n ufc\n}\n"
 	})
 	if err != nil {
 		return err
@@ -79,7 +102,22 @@ func run() error {
 	if err := apply(dir, etcd, instances); err != nil {
 		return err
 	}
-	targets := []*target{stock, ufc}
+	listener, err := startDNS(dir, etcd)
+	if err != nil {
+		return err
+	}
+	defer stop(listener)
+	stock.through()
+	ufc.through()
+	result := `{"service":"demo","backend":"` + instances[0] + `","from":"bench","result":"ok","latency_ms":1.5,"code":200}`
+	targets := []*target{
+		stock, ufc,
+		ufc.beside("get", "get&service=demo&from=bench", "", http.StatusOK),
+		ufc.beside("callback", "callback", result, http.StatusNoContent),
+		ufc.beside("callback, 100", "callback", "["+result+strings.Repeat(","+result, 99)+"]", http.StatusNoContent),
+		listener.beside("DNS get", "get&service=demo&from=bench", "", http.StatusOK),
+		listener.beside("DNS callback", "callback", result, http.StatusNoContent),
+	}
 	for range *rounds {
 		for _, t := range targets {
 			if err := t.measure(); err != nil {
@@ -87,9 +125,10 @@ func run() error {
 			}
 		}
 	}
-	fmt.Printf("%-14s %10s %12s %8s\n", "proxy", "requests/s", "CPU µs/req", "ratio")
+	fmt.Printf("%-14s %10s %12s %16s %8s\n", "", "requests/s", "CPU µs/req", "/ reverse_proxy", "/ ufc")
 	for _, t := range targets {
-		fmt.Printf("%-14s %10.0f %12.1f %8.2f\n", t.name, median(t.rate), median(t.cpu), median(t.cpu)/median(stock.cpu))
+		cpu := median(t.cpu)
+		fmt.Printf("%-14s %10.0f %12.1f %16.2f %8.2f\n", t.name, median(t.rate), cpu, cpu/median(stock.cpu), cpu/median(ufc.cpu))
 	}
 	return nil
 }
@@ -145,17 +184,39 @@ func start(dir, name string, config func(address string) string) (*target, error
 		return nil, err
 	}
 	t.process = exec.Command(*binary, "run", "--config", file, "--adapter", "caddyfile")
-	if err := t.process.Start(); err != nil {
+	return t, t.await()
+}
+
+// startDNS starts CoreDNS, for its callback listener.
+func startDNS(dir, etcd string) (*target, error) {
+	t := &target{name: "DNS", address: free()}
+	file, port := filepath.Join(dir, "Corefile"), free()
+	corefile := "bench.test:" + port[strings.LastIndexByte(port, ':')+1:] + " {\n bind 127.0.0.1\n ufc {\n  etcd http://" + etcd +
+		"\n  callback " + t.address + "\n }\n}\n"
+	if err := os.WriteFile(file, []byte(corefile), 0o600); err != nil {
 		return nil, err
+	}
+	t.process = exec.Command(*coredns, "-quiet", "-conf", file)
+	if err := t.await(); err != nil {
+		return nil, err
+	}
+	time.Sleep(time.Second) // until it follows etcd
+	return t, nil
+}
+
+// await starts the process, and waits until it answers.
+func (t *target) await() error {
+	if err := t.process.Start(); err != nil {
+		return err
 	}
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		conn, err := net.Dial("tcp", t.address)
 		if err == nil {
-			return t, conn.Close()
+			return conn.Close()
 		}
 		if time.Now().After(deadline) {
 			stop(t)
-			return nil, fmt.Errorf("%s doesn't start: %w", name, err)
+			return fmt.Errorf("%s doesn't start: %w", t.name, err)
 		}
 	}
 }
@@ -220,9 +281,8 @@ func (t *target) hammer(end time.Time, requests *atomic.Int64) error {
 	}
 	defer conn.Close()
 	reader := bufio.NewReader(conn)
-	request := "GET /hello HTTP/1.1\r\nHost: " + t.address + "\r\nx-ufc-service-name: demo\r\nx-ufc-self-service-name: bench\r\n\r\n"
 	for time.Now().Before(end) {
-		if _, err := io.WriteString(conn, request); err != nil {
+		if _, err := io.WriteString(conn, t.request); err != nil {
 			return err
 		}
 		resp, err := http.ReadResponse(reader, nil)
@@ -231,7 +291,7 @@ func (t *target) hammer(end time.Time, requests *atomic.Int64) error {
 		}
 		_, err = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
-		if err != nil || resp.StatusCode != http.StatusOK {
+		if err != nil || resp.StatusCode != t.status {
 			return errors.Join(err, errors.New(resp.Status))
 		}
 		requests.Add(1)

@@ -24,10 +24,12 @@ type Attempt struct {
 	stratum    *health.Stratum // the attempts that it is compared with; nil: none
 	generation uint32          // of the instance's health when the attempt began
 	trial      bool            // of an instance that is half open
+	partial    bool            // reported by who doesn't report all
 	tracked    bool            // counted as in flight, until Done
 	phase      uint32          // atomic: as the fuse sees it
 	asked      time.Duration   // when the request was sent, by the agent's clock; begun, or later if it had to come first
 	memory     *balance.Memory // where it is counted for the whole list; nil: nowhere
+	from       *candidates     // that the instance was one of; nil: the program chose it
 	begun      time.Duration   // by the agent's clock
 	settled    atomic.Uint64   // 0: not done; else its result, status and latency, packed
 }
@@ -95,7 +97,8 @@ func (t *Attempt) record(outcome Outcome) {
 		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
 		Result: outcome.Result, Code: uint16(outcome.Code), Latency: max(outcome.Latency-sending, 0),
 		Begun: t.begun + sending, Tracked: tracked, Counted: counted, Urgent: t.call.service.fuse.Avalanche(),
-		Key: t.call.key, // a random number if there is none, so that each request counts as another user's
+		Partial: t.partial,
+		Key:     t.call.key, // a random number if there is none, so that each request counts as another user's
 	}
 	if t.trial {
 		t.instance.pulse.Tried(t.begun)
@@ -123,6 +126,14 @@ func (t *Attempt) teach(now time.Duration, outcome Outcome) {
 
 // Report is Done and End in one, for an attempt that a program made by itself. It counts once.
 func (t *Attempt) Report(outcome Outcome) {
+	if t.settled.Load() != 0 {
+		return
+	}
+	if t.from == nil { // the program chose the instance by itself, and when isn't known but by this
+		t.begun = max(t.begun-max(outcome.Latency, 0), 0)
+	}
+	t.noteReport(outcome.Result)
+	t.call.service.keepTicking()
 	if t.Done(outcome) {
 		t.call.line.count(t.call.stripe, t.call.agent.now(), requestKey{t.IDC, outcome.Code}, outcome.Latency)
 	}
@@ -133,6 +144,13 @@ func (t *Attempt) Address() netip.AddrPort { return t.instance.Address }
 
 // Weight returns the weight of the instance.
 func (t *Attempt) Weight() int { return t.instance.Weight }
+
+// Share returns the part of the instance's weight that is in force, 0–1: slow start, bad codes and slowness lower it.
+func (t *Attempt) Share() float64 { return t.instance.target.Factor(t.begun) }
+
+// Beside tells whether two attempts of a call are on instances of one list: of the same IDC, where the table tells IDCs apart, and of
+// the same split.
+func (t *Attempt) Beside(other *Attempt) bool { return t.from == other.from }
 
 // Callee returns the name of the service that the attempt is on.
 func (t *Attempt) Callee() string { return t.call.Callee }

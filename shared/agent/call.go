@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/balance"
@@ -22,10 +23,11 @@ type Attributes = route.Request
 // goroutine, but its attempts may be Done by others. It must not be copied once begun.
 type Call struct {
 	Callee string
-	Caller string // empty: unknown
-	IDC    string // physical IDC of the caller. Empty: the agent's own
-	Key    string // what a hashing policy hashes. Empty: what the Service says, of Attributes
-	Class  int    // importance, 0–MaxClass; DefaultClass if the request doesn't say
+	Caller string     // empty: unknown
+	IDC    string     // physical IDC of the caller. Empty: the agent's own
+	Key    string     // what a hashing policy hashes. Empty: what the Service says, of Attributes
+	Client netip.Addr // what a hashing policy hashes of a hand-out without a Key. Invalid: unknown
+	Class  int        // importance, 0–MaxClass; DefaultClass if the request doesn't say
 	// Timeout is what is left of the whole chain's time. 0: not limited; negative: it is over.
 	Timeout    time.Duration
 	Attributes Attributes
@@ -114,6 +116,9 @@ func (c *Call) Route() int {
 	return c.route
 }
 
+// Hashed tells whether the policy goes by a key. A call that was refused before its callee was found goes by none.
+func (c *Call) Hashed() bool { return c.plan != nil && c.plan.hashes }
+
 // Begun returns when the call began. The call must have begun.
 func (c *Call) Begun() time.Time { return c.agent.epoch.Add(c.begun) }
 
@@ -168,7 +173,7 @@ func (a *Agent) Begin(call *Call) error {
 			if s.fuse.Sampled(call.begun) {
 				s.fuse.Arrived(call.stripe, call.weight(call.kind()))
 			}
-		case !call.admit(call.kind()):
+		case !call.unheard() && !call.admit(call.kind()):
 			return a.Refuse(call, ReasonFused, "the callee is overloaded, and requests of this weight aren't admitted")
 		}
 	}
@@ -184,6 +189,8 @@ func (c *Call) direct() {
 	case !c.plan.hashes:
 	case c.Key != "":
 		c.key, c.keyed = route.HashOf(c.Key), true
+	case c.Client.IsValid():
+		c.key, c.keyed = route.HashOf(c.Client.String()), true
 	default:
 		c.key, c.keyed = c.plan.key.Hash(&c.Attributes)
 	}

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"container/list"
 	"crypto/rand"
 	"sync"
 	"time"
@@ -10,67 +9,104 @@ import (
 const (
 	// handoutLife is how long a hand-out may be reported.
 	handoutLife = 5 * time.Minute
-	// maxHandouts bounds the table. Beyond it the oldest hand-outs can no longer be reported. They count for nothing then, as if
-	// the program hadn't called back.
+	// handoutMemory is how long its id is remembered, so that a report that comes late or twice can be told from one of an id that
+	// never was.
+	handoutMemory = 2 * handoutLife
+	// maxHandouts bounds the table, a power of two. Beyond it the oldest hand-outs can no longer be reported. They count for
+	// nothing then, as if the program hadn't called back.
 	maxHandouts = 1 << 16
+	// leastHandouts is what there is room for at first, a power of two.
+	leastHandouts = 1 << 6
+)
+
+// Why a report that names an id doesn't count: values of the label result of ufc_callbacks_total.
+const (
+	Unmatched = "unmatched" // no such id, or it is of another callee; or the instance that a report names isn't in the list
+	Repeated  = "repeated"  // it was reported before
+	Late      = "late"      // its time was over
 )
 
 // handouts holds the attempts that programs make by themselves, by ids that can't be guessed, so that a program can report only
 // on an instance that it was given.
 type handouts struct {
-	mu    sync.Mutex
-	byID  map[string]*list.Element // of queue
-	queue list.List                // of handout, the first to expire in front
+	mu   sync.Mutex
+	byID map[string]uint64 // sequence numbers
+	// ring holds the hand-outs with the sequence numbers from first to next, each at its number modulo the length. Those before live
+	// have expired.
+	ring              []handout
+	first, live, next uint64
 }
 
 type handout struct {
-	id      string
-	attempt *Attempt
-	expires time.Time
+	id, callee string
+	attempt    *Attempt // nil: reported, or expired
+	reported   bool
+	expires    time.Time
 }
 
 // HandOut lets a program make an attempt by itself and returns the id by which it may report on it: once, within 5
 // minutes. A hand-out that is never reported counts for nothing.
 func (a *Agent) HandOut(attempt *Attempt) string { return a.handouts.put(attempt) }
 
-// HandedOut returns the attempt of an id, once; nil if it was reported before, has expired, or never was. An attempt on
-// another callee than the one given is left for its next reporter; an empty callee is any.
-func (a *Agent) HandedOut(id, callee string) *Attempt { return a.handouts.take(id, callee) }
+// HandedOut returns the attempt of an id, once; nil if there is none, and why: Unmatched, Repeated or Late. An attempt on another
+// callee than the one given is left for its next reporter; an empty callee is any.
+func (a *Agent) HandedOut(id, callee string) (attempt *Attempt, why string) {
+	return a.handouts.take(id, callee)
+}
+
+func (t *handouts) at(number uint64) *handout { return &t.ring[number&uint64(len(t.ring)-1)] }
 
 func (t *handouts) put(attempt *Attempt) string {
 	id := rand.Text() // 130 random bits
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.byID == nil {
-		t.byID = map[string]*list.Element{}
+	for ; t.live < t.next && !t.at(t.live).expires.After(now); t.live++ {
+		t.at(t.live).attempt = nil
 	}
-	for oldest := t.queue.Front(); oldest != nil; oldest = t.queue.Front() {
-		if t.queue.Len() < maxHandouts && oldest.Value.(handout).expires.After(now) {
-			break
-		}
-		t.remove(oldest)
+	for t.first < t.next && (t.next-t.first == maxHandouts || !t.at(t.first).expires.Add(handoutMemory-handoutLife).After(now)) {
+		oldest := t.at(t.first)
+		delete(t.byID, oldest.id)
+		*oldest = handout{}
+		t.first++
+		t.live = max(t.live, t.first)
 	}
-	t.byID[id] = t.queue.PushBack(handout{id, attempt, now.Add(handoutLife)})
+	if t.next-t.first == uint64(len(t.ring)) {
+		t.grow()
+	}
+	*t.at(t.next) = handout{id: id, callee: attempt.Callee(), attempt: attempt, expires: now.Add(handoutLife)}
+	t.byID[id] = t.next
+	t.next++
 	return id
 }
 
-func (t *handouts) take(id, callee string) *Attempt {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	found := t.byID[id]
-	if found == nil || callee != "" && found.Value.(handout).attempt.Callee() != callee {
-		return nil
+func (t *handouts) grow() {
+	if t.byID == nil {
+		t.byID = map[string]uint64{}
 	}
-	given := t.remove(found)
-	if given.expires.Before(time.Now()) { // expired ones leave the table with the next put only
-		return nil
+	larger := handouts{ring: make([]handout, max(2*len(t.ring), leastHandouts))}
+	for n := t.first; n < t.next; n++ {
+		*larger.at(n) = *t.at(n)
 	}
-	return given.attempt
+	t.ring = larger.ring
 }
 
-func (t *handouts) remove(element *list.Element) handout {
-	given := t.queue.Remove(element).(handout)
-	delete(t.byID, given.id)
-	return given
+func (t *handouts) take(id, callee string) (attempt *Attempt, why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	number, found := t.byID[id]
+	if !found {
+		return nil, Unmatched
+	}
+	given := t.at(number)
+	switch {
+	case callee != "" && given.callee != callee:
+		return nil, Unmatched
+	case given.reported:
+		return nil, Repeated
+	case !given.expires.After(time.Now()):
+		return nil, Late
+	}
+	attempt, given.attempt, given.reported = given.attempt, nil, true
+	return attempt, ""
 }

@@ -9,33 +9,52 @@ import (
 func TestHandOuts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, instances("shop", "10.0.0.1:80")...)
-		hand := func() string {
-			call := r.begin(t, &Call{Callee: "shop", HandOut: true})
-			attempt := r.pick(t, call)
-			return r.HandOut(attempt)
+		defer r.Close()
+		hand := func() string { return r.HandOut(r.pick(t, r.begin(t, &Call{Callee: "shop", HandOut: true}))) }
+		take := func(id, callee, want string) {
+			t.Helper()
+			attempt, why := r.HandedOut(id, callee)
+			if why != want || (attempt != nil) != (want == "") || attempt != nil && attempt.Callee() != "shop" {
+				t.Errorf("%s of %q: %v, %q, want %q", id, callee, attempt, why, want)
+			}
 		}
 		id := hand()
-		if r.HandedOut(id, "cart") != nil {
-			t.Error("a hand-out is reported for another callee")
-		}
-		if attempt := r.HandedOut(id, "shop"); attempt == nil || attempt.Callee() != "shop" {
-			t.Error("a hand-out can't be reported")
-		}
-		if r.HandedOut(id, "") != nil || r.HandedOut("forged", "") != nil {
-			t.Error("a hand-out can be reported twice, or without having been made")
-		}
+		take(id, "cart", Unmatched)
+		take(id, "shop", "")
+		take(id, "shop", Repeated)
+		take(id, "", Repeated)
+		take("forged", "", Unmatched)
+
 		late := hand()
-		time.Sleep(handoutLife + time.Second)
-		if r.HandedOut(late, "") != nil {
-			t.Error("a hand-out outlives its time")
+		time.Sleep(handoutLife)
+		take(late, "", Late)
+		second := hand()
+		take(late, "", Late)
+		take(id, "", Repeated)
+		if r.handouts.at(1).attempt != nil {
+			t.Error("an attempt that can't be reported any more is kept")
 		}
-		first := hand()
-		for range maxHandouts {
-			hand()
-		}
-		if r.HandedOut(first, "") != nil || len(r.handouts.byID) > maxHandouts || r.handouts.queue.Len() > maxHandouts {
-			t.Errorf("the table is not bounded: %d ids, a queue of %d", len(r.handouts.byID), r.handouts.queue.Len())
-		}
-		r.Close()
+		time.Sleep(handoutMemory - handoutLife)
+		take(second, "", Late)
+		take(hand(), "", "")
+		take(late, "", Unmatched)
+		take(id, "", Unmatched)
 	})
+}
+
+func TestTheTableOfHandOutsIsBounded(t *testing.T) {
+	r := newRig(t, instances("shop", "10.0.0.1:80")...)
+	attempt := r.pick(t, r.begin(t, &Call{Callee: "shop", HandOut: true}))
+	var ids []string
+	for range maxHandouts + 10 {
+		ids = append(ids, r.HandOut(attempt))
+	}
+	if h := &r.handouts; len(h.byID) != maxHandouts || len(h.ring) != maxHandouts {
+		t.Errorf("%d ids, room for %d", len(h.byID), len(h.ring))
+	}
+	for n, id := range ids {
+		if attempt, _ := r.HandedOut(id, ""); (attempt == nil) != (n < 10) {
+			t.Fatalf("number %d: %v", n, attempt)
+		}
+	}
 }

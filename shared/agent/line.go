@@ -19,7 +19,9 @@ type line struct {
 	usual    atomic.Pointer[usual]
 	refused  counters[string] // by reason
 	strata   strata
-	last     tally[atomic.Int64] // when a call ended last, by the agent's clock
+	// successes that programs of the caller have reported, counted up to knownSuccesses.
+	successes atomic.Uint32
+	last      tally[atomic.Int64] // when a call ended last, by the agent's clock
 }
 
 type requestKey struct {

@@ -39,6 +39,7 @@ var (
 	admittedDesc       = desc("ufc_fuse_admitted_ratio", "Share of the requests of the last two seconds that the fuse admitted.", "callee")
 	avalancheDesc      = desc("ufc_avalanche", "1 while the fuse limits what is sent to the callee.", "callee")
 	callbacksDesc      = desc("ufc_callbacks_total", "Results reported by programs.", "callee", "result")
+	unreportedDesc     = desc("ufc_unreported_ratio", "Share of the hand-outs of the last minute that programs haven't reported.", "callee")
 	configRevisionDesc = desc("ufc_config_revision", "The revision of etcd that the configuration stands at.")
 	configAgeDesc      = desc("ufc_config_age_seconds", "Time since etcd last said that the configuration is current.")
 	configRejectedDesc = desc("ufc_config_rejected_total", "Configuration records refused.", "kind")
@@ -61,6 +62,7 @@ func (a *Agent) Describe(descs chan<- *prometheus.Desc) {
 	a.duration.Describe(descs)
 	for _, d := range []*prometheus.Desc{
 		requestsDesc, attemptsDesc, retriesDesc, hedgesDesc, refusedDesc, bansDesc, cappedDesc, bannedDesc, panicDesc, admittedDesc, avalancheDesc, callbacksDesc,
+		unreportedDesc,
 		configRevisionDesc, configAgeDesc, configRejectedDesc, servicesDesc, instancesDesc,
 	} {
 		descs <- d
@@ -130,6 +132,9 @@ func (s *service) collect(emit emitter) {
 	}
 	emit.gauge(panicDesc, panicking, s.name)
 	s.collectFuse(emit)
+	if unreported, known := s.reporting.ratio(s.agent.now()); known {
+		emit.gauge(unreportedDesc, unreported, s.name)
+	}
 }
 
 func (l *line) collect(emit emitter, callee string) {

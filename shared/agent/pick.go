@@ -156,9 +156,11 @@ func (c *Call) pickInGroup(split int, g *group, panicking, cold bool) *Attempt {
 // attemptFrom makes an attempt on one of the candidates. It counts as in flight if the policy goes by that.
 func (c *Call) attemptFrom(chosen *instance, split int, from *candidates) *Attempt {
 	attempt := c.attempt(chosen)
-	attempt.stratum = c.stratum(split)
+	attempt.stratum, attempt.from = c.stratum(split), from
 	if c.HandOut {
-		c.service.keepTicking()
+		if attempt.Number == 0 {
+			c.service.reporting.hand(c.stripe, c.begun)
+		}
 	} else {
 		attempt.tracked = true
 		c.service.began(attempt)
@@ -178,7 +180,7 @@ const mostPassed = 16
 func (c *Call) choose(from *candidates) *instance {
 	tried := c.request.Tried
 	for range mostPassed {
-		index := c.policyOf(from).Pick(&c.request)
+		index := c.policyFor(from).Pick(&c.request)
 		if index < 0 {
 			break
 		}

@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/catalog"
@@ -242,9 +243,24 @@ func (a *Agent) configInfo(args []string) (any, error) {
 		return nil, err
 	}
 	view := s.state.Load().view
-	info := ConfigInfo{Documented: view.Documented, Revision: view.Revision, Service: view.Service, Instances: []model.Instance{}}
+	info := ConfigInfo{Documented: view.Documented, Revision: view.Revision, Service: withoutSecrets(view.Service), Instances: []model.Instance{}}
 	for _, i := range view.Instances {
 		info.Instances = append(info.Instances, *i)
 	}
 	return info, nil
+}
+
+// withoutSecrets returns a document as it may be shown. Where a webhook goes is often a secret as a whole: a part of its path, or of
+// its query string, is what lets a message in.
+func withoutSecrets(document *model.Service) *model.Service {
+	hook := document.Ban.Webhook
+	if hook == nil {
+		return document
+	}
+	shown := *document
+	shown.Ban.Webhook = &model.Webhook{URL: "...", After: hook.After}
+	if parsed, err := url.Parse(hook.URL); err == nil {
+		shown.Ban.Webhook.URL = parsed.Scheme + "://" + parsed.Host + "/..."
+	}
+	return &shown
 }

@@ -14,6 +14,7 @@ const (
 	ReasonBadRequest     = "bad_request"     // a malformed x-ufc-* header or parameter
 	ReasonMethod         = "method"          // CONNECT, or a /bypass command by the wrong HTTP method
 	ReasonForbidden      = "forbidden"       // a debug query without the token, or a report that its sender may not make
+	ReasonRate           = "rate"            // too many debug queries
 	ReasonUnknownService = "unknown_service" // no document names the callee
 	ReasonNotSynced      = "not_synced"      // no configuration yet, neither from etcd nor from a snapshot
 	ReasonNoInstance     = "no_instance"     // the callee has no instance that may be chosen, or none is left to try
@@ -31,6 +32,7 @@ var statusByReason = map[string]int{
 	ReasonBadRequest:     http.StatusBadRequest,
 	ReasonMethod:         http.StatusMethodNotAllowed,
 	ReasonForbidden:      http.StatusForbidden,
+	ReasonRate:           http.StatusTooManyRequests,
 	ReasonUnknownService: http.StatusNotFound,
 	ReasonNotSynced:      http.StatusServiceUnavailable,
 	ReasonNoInstance:     http.StatusServiceUnavailable,

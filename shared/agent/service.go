@@ -100,6 +100,7 @@ type service struct {
 	// hashing to find.
 	firstLine atomic.Pointer[line]
 	retries   atomic.Uint64
+	reporting reporting
 	budget    bucket // of retries
 	hedging   hedging
 	bans      counters[health.Reason]
@@ -108,10 +109,10 @@ type service struct {
 
 // newService returns a service that has yet to follow its view.
 func (a *Agent) newService(view *catalog.View) *service {
-	s := &service{name: view.Name, agent: a}
+	s := &service{name: view.Name, agent: a, reporting: newReporting()}
 	s.budget.fill()
 	s.hedging.budget.fill()
-	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict, s.heard)
+	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict, s.heardInFull)
 	s.fuse = fuse.New(fusePolicy(view.Service), s.underWay)
 	return s
 }

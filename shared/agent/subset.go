@@ -30,6 +30,7 @@ type candidates struct {
 	instances []*instance
 	policy    balance.Policy                 // chooses an index into instances
 	calm      atomic.Pointer[balance.Policy] // least request, for an avalanche; nil: not needed yet
+	blind     atomic.Pointer[balance.Policy] // round robin, while most hand-outs are unreported; nil: not needed yet
 	members   []balance.Member               // of policy
 	memory    *balance.Memory
 	panic     bool        // under half are up; instances are all that may answer

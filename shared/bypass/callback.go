@@ -38,8 +38,8 @@ type report struct {
 	address netip.AddrPort
 }
 
-// callback takes what programs report: a form, a JSON object or a list of them. All of a list is checked before any of
-// it counts, so that a sender that mends its mistake may send all of it again.
+// callback takes what programs report: a form, a JSON object, a list of them, or one a line (NDJSON). All of them are checked before
+// any counts, so that a sender that mends its mistake may send all of it again.
 func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values) *agent.Refusal {
 	if err := crossOrigin.Check(r); err != nil {
 		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser may not report: " + err.Error()}
@@ -52,10 +52,12 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values)
 		h.agent.CountCallback("", "malformed")
 		return badRequest("%v", err)
 	}
-	local := fromLoopback(r)
-	for n := range reports {
-		if reports[n].ID == "" && !local {
-			return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "from another machine a callback must name the id of its hand-out"}
+	if why := h.byIDOnly(r); why != "" {
+		for n := range reports {
+			if reports[n].ID == "" {
+				h.agent.CountCallback(reports[n].Service, "forbidden")
+				return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: why}
+			}
 		}
 	}
 	for n := range reports {
@@ -69,8 +71,18 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values)
 // headers that it looks at.
 var crossOrigin = http.NewCrossOriginProtection()
 
-// fromLoopback tells whether the request comes from this machine. Only its own programs may report on a backend that they
-// found by DNS, where there is no id; others could ban what they like.
+// byIDOnly tells why a request's reports must name ids; empty: they needn't. Only programs of this machine may report on a backend
+// that they found by DNS, where there is no id, unless that is switched off; others could ban what they like.
+func (h *Handler) byIDOnly(r *http.Request) string {
+	switch {
+	case h.idOnly:
+		return "a callback must name the id of its hand-out: reports by backend are switched off"
+	case !fromLoopback(r):
+		return "from another machine a callback must name the id of its hand-out"
+	}
+	return ""
+}
+
 func fromLoopback(r *http.Request) bool {
 	remote, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && remote.Addr().Unmap().IsLoopback()
@@ -84,14 +96,42 @@ func readReports(w http.ResponseWriter, r *http.Request) ([]report, error) {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	trimmed := bytes.TrimLeft(body, " \t\r\n")
 	switch {
+	case ndjson[kind]:
+		return decodeLines(trimmed)
 	case kind == "application/json", len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '['):
 		return decodeJSON(trimmed)
 	case kind == "application/x-www-form-urlencoded", kind == "":
 		one, err := decodeForm(string(body))
 		return []report{one}, err
 	default:
-		return nil, fmt.Errorf("content-type: %q is neither application/json nor application/x-www-form-urlencoded", kind)
+		return nil, fmt.Errorf("content-type: %q is not one of application/json, application/x-ndjson, application/x-www-form-urlencoded", kind)
 	}
+}
+
+// ndjson are the content types of one JSON object a line; none of them is registered.
+var ndjson = map[string]bool{"application/x-ndjson": true, "application/ndjson": true, "application/jsonl": true}
+
+// decodeLines reads one report a line. Empty lines are passed over.
+func decodeLines(body []byte) (reports []report, err error) {
+	number := 0
+	for line := range bytes.Lines(body) {
+		number++
+		if line = bytes.TrimSpace(line); len(line) == 0 {
+			continue
+		}
+		one, err := decodeJSON(line)
+		switch {
+		case err == nil && line[0] == '[':
+			err = errors.New("a list; NDJSON has one object a line")
+		case err == nil && len(reports) == maxReports:
+			err = fmt.Errorf("more than %d reports", maxReports)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", number, err)
+		}
+		reports = append(reports, one[0])
+	}
+	return reports, nil
 }
 
 func decodeJSON(body []byte) ([]report, error) {
@@ -191,12 +231,12 @@ func (h *Handler) checkOne(r *report) error {
 	return nil
 }
 
-// apply lets a report count. One that matches nothing, since its id was used or has expired, or its instance has left the
-// list, is counted as unmatched and changes nothing.
+// apply lets a report count. One that matches nothing, since its id was used, has expired or never was, or its instance has left
+// the list, is counted as such and changes nothing.
 func (h *Handler) apply(r *report) {
-	attempt := h.attempt(r)
+	attempt, why := h.attempt(r)
 	if attempt == nil {
-		h.agent.CountCallback(r.Service, "unmatched")
+		h.agent.CountCallback(r.Service, why)
 		return
 	}
 	h.agent.CountCallback(attempt.Callee(), r.result.String())
@@ -205,17 +245,17 @@ func (h *Handler) apply(r *report) {
 	})
 }
 
-// attempt finds the attempt that a report is on.
-func (h *Handler) attempt(r *report) *agent.Attempt {
+// attempt finds the attempt that a report is on; nil: there is none, and why.
+func (h *Handler) attempt(r *report) (attempt *agent.Attempt, why string) {
 	if r.ID != "" {
 		return h.agent.HandedOut(r.ID, r.Service)
 	}
 	// What has been done already is no request to refuse.
 	call := &agent.Call{Callee: r.Service, Caller: r.From, Class: agent.DefaultClass, HandOut: true, Unfused: true}
-	if h.agent.Begin(call) != nil {
-		return nil
+	if h.agent.Begin(call) == nil {
+		attempt = h.agent.PickAddress(call, r.address)
 	}
-	return h.agent.PickAddress(call, r.address)
+	return attempt, agent.Unmatched
 }
 
 // code is the status that a report counts as: what the program says, or what through mode would have answered.

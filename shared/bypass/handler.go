@@ -25,18 +25,28 @@ type Query func(path string) (map[string]any, error)
 type Options struct {
 	// Token must be in the header "token" of a debug query. Empty: queries are off.
 	Token string
+	// IDOnly says that callbacks must name the id of a hand-out. Default false: programs of this machine may also name a backend,
+	// which they have found by DNS.
+	IDOnly bool
 }
 
 // Handler serves the commands get, callback and query, whatever the path. It is used by many goroutines at once.
 type Handler struct {
 	agent *agent.Agent
 	query Query
-	token string
+
+	token  [sha256.Size]byte // of the token
+	off    bool              // there is no token
+	idOnly bool
+	limits limits
 }
 
 // New returns a handler over an agent.
 func New(a *agent.Agent, query Query, options Options) *Handler {
-	return &Handler{agent: a, query: query, token: options.Token}
+	return &Handler{
+		agent: a, query: query, token: sha256.Sum256([]byte(options.Token)), off: options.Token == "", idOnly: options.IDOnly,
+		limits: newLimits(),
+	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -139,8 +149,28 @@ func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Val
 	if call.Degrade > 0 {
 		w.Header().Set("X-Ufc-Degrade", strconv.Itoa(call.Degrade))
 	}
-	writeJSON(w, map[string][]Backend{"backends": backends})
+	setJSON(w.Header())
+	// The client may be gone; there is nobody else to tell.
+	_, _ = w.Write(appendBackends(make([]byte, 0, 256*len(backends)), backends))
 	return nil
+}
+
+// appendBackends writes the answer to a get as encoding/json would, without reflection: no text in it needs an escape.
+func appendBackends(b []byte, backends []Backend) []byte {
+	b = append(b, `{"backends":[`...)
+	for n := range backends {
+		one := &backends[n]
+		if n > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, `{"backend":"`...), one.Backend...), `","id":"`...)
+		b = strconv.AppendInt(append(append(b, one.ID...), `","weight":`...), int64(one.Weight), 10)
+		b = strconv.AppendInt(append(b, `,"timeouts":{"connect_ms":`...), one.Timeouts.Connect, 10)
+		b = strconv.AppendInt(append(b, `,"write_ms":`...), one.Timeouts.Write, 10)
+		b = strconv.AppendInt(append(b, `,"read_ms":`...), one.Timeouts.Read, 10)
+		b = append(strconv.AppendInt(append(b, `,"total_ms":`...), one.Timeouts.Total, 10), "}}"...)
+	}
+	return append(b, "]}\n"...)
 }
 
 func asRefusal(err error) *agent.Refusal {
@@ -153,13 +183,21 @@ func asRefusal(err error) *agent.Refusal {
 
 // debug answers ?command=query&ar=A^B^C for whoever has the token.
 func (h *Handler) debug(w http.ResponseWriter, r *http.Request, parameters url.Values) *agent.Refusal {
-	if h.token == "" {
+	if h.off {
 		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "queries are off: no token is configured"}
 	}
+	guesses := h.limits.guesses(r)
+	if guesses.Tokens() < 1 {
+		return tooMany(w, "too many wrong tokens")
+	}
 	// Hashes have one length, so that the comparison's time tells nothing of the token's.
-	given, wanted := sha256.Sum256([]byte(r.Header.Get("token"))), sha256.Sum256([]byte(h.token))
-	if subtle.ConstantTimeCompare(given[:], wanted[:]) != 1 {
+	given := sha256.Sum256([]byte(r.Header.Get("token")))
+	if subtle.ConstantTimeCompare(given[:], h.token[:]) != 1 {
+		guesses.Allow()
 		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "the header token is missing or wrong"}
+	}
+	if !h.limits.queries.Allow() {
+		return tooMany(w, "too many queries")
 	}
 	answer, err := h.query(parameters.Get("ar"))
 	if err != nil {
@@ -170,8 +208,14 @@ func (h *Handler) debug(w http.ResponseWriter, r *http.Request, parameters url.V
 }
 
 func writeJSON(w http.ResponseWriter, answer any) {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
+	setJSON(w.Header())
 	// The client may be gone; there is nobody else to tell.
 	_ = json.NewEncoder(w).Encode(answer)
+}
+
+// Values that every answer has; nobody changes them.
+var jsonType, noStore = []string{"application/json"}, []string{"no-store"}
+
+func setJSON(header http.Header) {
+	header["Content-Type"], header["Cache-Control"] = jsonType, noStore
 }

@@ -91,6 +91,25 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// What is written without encoding/json is what it would write.
+func TestBackendsAreJSON(t *testing.T) {
+	h, _ := newHandler(t)
+	for _, n := range []string{"1", "3"} {
+		body := do(h, httptest.NewRequest(http.MethodGet, "/bypass?command=get&service=redis&n="+n, nil)).Body.String()
+		var answer struct {
+			Backends []Backend `json:"backends"`
+		}
+		decoder := json.NewDecoder(strings.NewReader(body))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&answer); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := json.Marshal(answer); err != nil || string(again)+"\n" != body {
+			t.Errorf("%s, not %s (%v)", body, again, err)
+		}
+	}
+}
+
 func TestRefused(t *testing.T) {
 	f := func(method, target string, status int, reason, detail string) {
 		t.Helper()
@@ -164,6 +183,16 @@ func TestCallback(t *testing.T) {
 	f(object, `{"id":"a","result":"ok"} {}`, 400, "goes on")
 	f(object, `[{"id":"a","result":"ok"},{"id":"b","result":"no"}]`, 400, "[1].result:")
 	f(object, `null`, 400, "result:")
+	const lines = "application/x-ndjson"
+	f(lines, "", 204, "")
+	f(lines, `{"service":"redis","backend":"127.0.0.2:6379","result":"ok"}`, 204, "")
+	f(lines, "{\"id\":\"a\",\"result\":\"ok\"}\r\n\n{\"id\":\"b\",\"result\":\"reset\"}\n", 204, "")
+	f(lines+"; charset=utf-8", "{\"id\":\"a\",\"result\":\"ok\"}\n{\"id\":\"b\",\"result\":", 400, "line 2: the JSON body can't be read")
+	f(lines, "{\"id\":\"a\",\"result\":\"ok\"} {}", 400, "line 1: the JSON body goes on")
+	f(lines, `[{"id":"a","result":"ok"}]`, 400, "line 1: a list")
+	f(lines, `[]`, 400, "line 1: a list")
+	f(lines, "{\"id\":\"a\",\"result\":\"ok\"}\n{\"id\":\"b\",\"result\":\"no\"}", 400, "[1].result:")
+	f(lines, strings.Repeat("{}\n", maxReports+1), 400, fmt.Sprintf("line %d: more than", maxReports+1))
 	f("text/plain", "result=ok", 400, "content-type:")
 	f(form, "service="+strings.Repeat("x", maxBody), 400, "reading the body")
 }
@@ -181,16 +210,70 @@ func TestCallbackFromElsewhereNeedsAnID(t *testing.T) {
 	}
 	f("service=redis&backend=127.0.0.2:6379&result=ok", 403)
 	f("id="+id+"&result=ok", 204)
-	f("id="+id+"&result=ok", 204) // again: counted as unmatched
+	f("id="+id+"&result=ok", 204) // again: counted as repeated
 	want := `
 # HELP ufc_callbacks_total Results reported by programs.
 # TYPE ufc_callbacks_total counter
+ufc_callbacks_total{callee="redis",result="forbidden"} 1
 ufc_callbacks_total{callee="redis",result="ok"} 1
-ufc_callbacks_total{callee="unknown",result="unmatched"} 1
+ufc_callbacks_total{callee="unknown",result="repeated"} 1
 `
 	if err := testutil.CollectAndCompare(a, strings.NewReader(want), "ufc_callbacks_total"); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestWhatCallbacksMiss: what matches nothing is counted, and changes nothing.
+func TestWhatCallbacksMiss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, a := newHandler(t)
+		defer a.Close()
+		id := get(t, h, "service=redis")[0].ID
+		late := get(t, h, "service=redis")[0].ID
+		post(h, "", "id="+id+"&service=redis&result=ok")
+		post(h, "", "id="+id+"&service=redis&result=error")
+		post(h, "", "id=forged&service=redis&result=error")
+		post(h, "", "backend=10.9.9.9:1&service=redis&result=error")
+		post(h, "", "service=redis&result=error")
+		time.Sleep(5 * time.Minute)
+		post(h, "", "id="+late+"&service=redis&result=error")
+		want := `
+# HELP ufc_callbacks_total Results reported by programs.
+# TYPE ufc_callbacks_total counter
+ufc_callbacks_total{callee="redis",result="late"} 1
+ufc_callbacks_total{callee="redis",result="ok"} 1
+ufc_callbacks_total{callee="redis",result="repeated"} 1
+ufc_callbacks_total{callee="redis",result="unmatched"} 2
+ufc_callbacks_total{callee="unknown",result="malformed"} 1
+`
+		if err := testutil.CollectAndCompare(a, strings.NewReader(want), "ufc_callbacks_total"); err != nil {
+			t.Error(err)
+		}
+		info, err := a.Query([]string{"request_info", "redis"})
+		if err != nil || info.(agent.RequestInfo).Requests != 1 {
+			t.Errorf("%+v, %v", info, err)
+		}
+		for _, backend := range a.Backends("redis") {
+			if backend.Failures != 0 || backend.Banned != nil {
+				t.Errorf("%+v", backend)
+			}
+		}
+	})
+}
+
+// Reports by backend can be switched off, for all.
+func TestCallbacksByIDOnly(t *testing.T) {
+	h, _ := newHandler(t)
+	h = New(h.agent, h.query, Options{IDOnly: true})
+	f := func(body string, status int) {
+		t.Helper()
+		if w := post(h, "", body); w.Code != status {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+	f("service=redis&backend=127.0.0.2:6379&result=ok", 403)
+	f(`[{"id":"a","result":"ok"},{"service":"redis","backend":"127.0.0.2:6379","result":"ok"}]`, 403)
+	f("service=redis&id="+get(t, h, "service=redis")[0].ID+"&result=ok", 204)
 }
 
 func TestPagesInABrowserMayNotReport(t *testing.T) {
@@ -275,10 +358,84 @@ func TestQuery(t *testing.T) {
 	}
 }
 
+// TestQueryLimits: neither does a loop of queries load the agent, nor can tokens be guessed, nor does who guesses keep others out.
+func TestQueryLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, a := newHandler(t)
+		defer a.Close()
+		f := func(from, given string, n, status int) {
+			t.Helper()
+			for range n {
+				r := httptest.NewRequest(http.MethodGet, "/bypass?command=query&ar=request_info^redis", nil)
+				r.Header.Set("token", given)
+				r.RemoteAddr = from
+				w := do(h, r)
+				if w.Code != status || (w.Header().Get("Retry-After") != "") != (status == http.StatusTooManyRequests) {
+					t.Fatalf("%s %s: %d %s, want %d", from, given, w.Code, w.Body, status)
+				}
+			}
+		}
+		const here, elsewhere = "127.0.0.1:4711", "10.0.0.7:4711"
+		f(here, token, queriesAtOnce, 200)
+		f(here, token, 1, 429)
+		f(elsewhere, token, 1, 429)
+		time.Sleep(time.Second)
+		f(elsewhere, token, queriesPerSecond, 200)
+		f(here, token, 1, 429)
+		time.Sleep(time.Minute)
+
+		f(elsewhere, "guess", guessesAtOnce, 403)
+		f(elsewhere, "guess", 1, 429)
+		f(elsewhere, token, 1, 429)
+		f(here, token, 5, 200)
+		f(here, "", guessesAtOnce, 403)
+		f(here, token, 1, 429)
+		time.Sleep(2 * time.Second)
+		f(here, token, 5, 200)
+		f(elsewhere, token, 5, 200)
+	})
+}
+
+// TestQueriesTellNoSecrets: a webhook's URL is one.
+func TestQueriesTellNoSecrets(t *testing.T) {
+	redis := model.DefaultService("redis")
+	redis.Ban.Webhook = &model.Webhook{URL: "https://user:hidden@paas.example.test/hook/hidden?key=hidden"}
+	h, _ := newHandler(t, model.Record{Kind: model.KindService, Name: "redis", Service: redis})
+	for _, path := range []string{"request_info^redis", "backend_info^redis", "ban_info", "fuse_info^redis", "config_info", "config_info^redis", "explain^redis"} {
+		r := httptest.NewRequest(http.MethodGet, "/bypass?command=query&ar="+path, nil)
+		r.Header.Set("token", token)
+		w := do(h, r)
+		if w.Code != 200 || strings.Contains(w.Body.String(), "hidden") || strings.Contains(w.Body.String(), token) {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+		if path == "config_info^redis" && !strings.Contains(w.Body.String(), `"https://paas.example.test/..."`) {
+			t.Errorf("%s: %s", path, w.Body)
+		}
+	}
+	if redis.Ban.Webhook.URL != "https://user:hidden@paas.example.test/hook/hidden?key=hidden" {
+		t.Error("the document in force was changed")
+	}
+}
+
+// BenchmarkBatch is what a report costs in a list of a hundred.
+func BenchmarkBatch(b *testing.B) {
+	h, _ := newHandler(b)
+	const size = 100
+	body := strings.Repeat(`{"service":"redis","backend":"127.0.0.2:6379","from":"web","result":"ok","latency_ms":1.25,"code":200}`+"\n", size)
+	b.ReportAllocs()
+	for b.Loop() {
+		if w := post(h, "application/x-ndjson", body); w.Code != http.StatusNoContent {
+			b.Fatal(w.Body)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*size), "ns/report")
+}
+
 func FuzzCallback(f *testing.F) {
 	f.Add("", "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=1&code=200")
 	f.Add("application/json", `[{"service":"redis","backend":"[::1]:1","result":"ok","latency_ms":1e3}]`)
 	f.Add("application/json; charset=utf-8", `{"id":"a","result":"reset","code":503}`)
+	f.Add("application/x-ndjson", "{\"id\":\"a\",\"result\":\"reset\"}\n\n{\"id\":\"b\",\"result\":\"ok\"}")
 	h, _ := newHandler(f)
 	f.Fuzz(func(t *testing.T, contentType, body string) {
 		r := httptest.NewRequest(http.MethodPost, "/bypass?command=callback", bytes.NewReader([]byte(body)))

@@ -25,6 +25,7 @@ type Observation struct {
 	Begun   time.Duration // when the attempt began, by the caller's clock
 	Tracked bool          // it was under way between Begun and its end, rather than handed out
 	Counted bool          // it still counts as under way
+	Partial bool          // told by who doesn't tell all: it says how the instance is, not how the callee is
 }
 
 // Heard takes a batch of outcomes before they are judged, under the service's lock.
