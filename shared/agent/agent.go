@@ -136,10 +136,17 @@ func (a *Agent) service(name string) *service { return (*a.services.Load())[name
 
 // follow is the catalog's listener.
 func (a *Agent) follow(changed []*catalog.View, removed []string) {
+	for _, s := range a.take(changed, removed) {
+		s.endAvalanche()
+	}
+}
+
+// take puts changes in force, and returns the services that are forgotten.
+func (a *Agent) take(changed []*catalog.View, removed []string) (forgotten []*service) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
-		return
+		return nil
 	}
 	a.settle(a.IDC(), a.catalog.Topology())
 	next := *a.services.Load()
@@ -176,18 +183,19 @@ func (a *Agent) follow(changed []*catalog.View, removed []string) {
 		a.obeyAll(s)
 	}
 	a.services.Store(&next)
-	a.dropDeparted()
+	return a.dropDeparted()
 }
 
-// dropDeparted forgets the departed services that have no bans left.
-func (a *Agent) dropDeparted() {
+// dropDeparted forgets the departed services that have no bans left, and returns them.
+func (a *Agent) dropDeparted() (dropped []*service) {
 	for name, s := range a.departed {
 		if !s.health.Remembers() {
 			s.health.Close()
 			s.endTicking()
-			s.endAvalanche()
 			a.duration.DeletePartialMatch(prometheus.Labels{"callee": name})
 			delete(a.departed, name)
+			dropped = append(dropped, s)
 		}
 	}
+	return dropped
 }

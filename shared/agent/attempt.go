@@ -24,6 +24,8 @@ type Attempt struct {
 	stratum    *health.Stratum // the attempts that it is compared with; nil: none
 	generation uint32          // of the instance's health when the attempt began
 	trial      bool            // of an instance that is half open
+	patient    bool            // its caller may wait longer than others
+	key        uint64          // of the call, as it was chosen by
 	partial    bool            // reported by who doesn't report all
 	tracked    bool            // counted as in flight, until Done
 	phase      uint32          // atomic: as the fuse sees it
@@ -55,7 +57,7 @@ func (c *Call) attempt(chosen *instance) *Attempt {
 	}
 	attempt.HostPort, attempt.IDC = chosen.hostPort, chosen.idc
 	attempt.Number, attempt.before = c.attempts, c.last
-	attempt.call, attempt.plan, attempt.begun = c, c.plan, c.request.Now
+	attempt.call, attempt.plan, attempt.begun, attempt.key = c, c.plan, c.request.Now, c.key
 	attempt.instance, attempt.generation = chosen, chosen.pulse.Generation()
 	c.attempts++
 	c.last = attempt
@@ -68,6 +70,7 @@ type Outcome struct {
 	Result  health.Result
 	Code    int           // HTTP status, 0 if there is none
 	Latency time.Duration // to the response's head, or to the failure
+	GivenUp bool          // canceled, since who asked waited no longer
 }
 
 // Done says what became of the attempt. It counts once: a second call changes nothing, and returns false.
@@ -92,13 +95,16 @@ func (t *Attempt) Done(outcome Outcome) bool {
 
 // record tells package health the outcome.
 func (t *Attempt) record(outcome Outcome) {
-	tracked, counted, sending := t.leave()
+	told, counted, sending := t.leave()
 	o := health.Observation{
 		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
-		Result: outcome.Result, Code: uint16(outcome.Code), Latency: max(outcome.Latency-sending, 0),
-		Begun: t.begun + sending, Tracked: tracked, Counted: counted, Urgent: t.call.service.fuse.Avalanche(),
-		Partial: t.partial,
-		Key:     t.call.key, // a random number if there is none, so that each request counts as another user's
+		Result: outcome.Result, Code: uint16(outcome.Code), Latency: max(outcome.Latency-max(sending, 0), 0),
+		Begun: t.begun + max(sending, 0), Tracked: told, Counted: counted, Urgent: t.call.service.fuse.Avalanche(),
+		Aside:   t.tracked && sending < 0,
+		GivenUp: outcome.GivenUp,
+		// In an avalanche the patient have less time than they may need.
+		Partial: t.partial || t.patient && outcome.Result == health.ReadTimeout,
+		Key:     t.key, // a random number if there is none, so that each request counts as another user's
 	}
 	if t.trial {
 		t.instance.pulse.Tried(t.begun)

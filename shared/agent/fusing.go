@@ -27,7 +27,9 @@ func untilAnswer(set *model.TimeoutSet) time.Duration { return min(set.Read, set
 func (s *service) heard(batch []health.Observation) {
 	s.fuse.Take(len(batch), func(n int, to *fuse.Outcome) {
 		o := &batch[n]
-		to.Slot, to.Begun, to.Latency, to.Tracked, to.Counted = o.Slot, o.Begun, o.Latency, o.Tracked, o.Counted
+		*to = fuse.Outcome{
+			Slot: o.Slot, Begun: o.Begun, Latency: o.Latency, Tracked: o.Tracked, Counted: o.Counted, Aside: o.Aside, GivenUp: o.GivenUp,
+		}
 		switch {
 		case o.Result == health.OK:
 			to.Result = fuse.Delivered
@@ -61,7 +63,8 @@ const (
 
 // began tells the fuse of an attempt.
 func (s *service) began(t *Attempt) {
-	if t.asked = t.begun; t.call.Uploading || t.call.patient() {
+	t.asked, t.patient = t.begun, t.call.plan.views[t.call.view].patient
+	if t.call.Uploading || t.patient {
 		t.instance.aside.Add(1)
 	} else {
 		t.phase = underWay // nobody else knows the attempt yet
@@ -70,45 +73,51 @@ func (s *service) began(t *Attempt) {
 	s.keepTicking()
 }
 
-// patient tells whether the call's caller may wait longer than others: what it waits for isn't late as long as that lasts.
-func (c *Call) patient() bool { return c.plan.views[c.view].patient }
-
 // Sent notes that the request of an attempt whose call is Uploading is wholly sent: from now on the instance has it.
 func (t *Attempt) Sent() {
-	if t.call.patient() || atomic.LoadUint32(&t.phase) != aside {
+	if t.patient || atomic.LoadUint32(&t.phase) != aside {
 		return
 	}
 	t.asked = t.call.agent.now()
 	if atomic.CompareAndSwapUint32(&t.phase, aside, underWay) {
 		t.instance.aside.Add(-1)
 		t.call.service.fuse.Began(t.call.stripe, t.asked)
+		t.call.service.keepTicking()
 	}
 }
 
 // headed tells the fuse that the answer to an attempt has begun: it may go on for hours.
 func (t *Attempt) headed() {
-	if !atomic.CompareAndSwapUint32(&t.phase, underWay, answered) {
-		atomic.CompareAndSwapUint32(&t.phase, aside, answeredAside)
-		return
+	s, counted := t.call.service, atomic.CompareAndSwapUint32(&t.phase, underWay, answered)
+	if counted {
+		t.instance.aside.Add(1)
+	} else if !atomic.CompareAndSwapUint32(&t.phase, aside, answeredAside) {
+		return // it is over
 	}
-	t.instance.aside.Add(1)
 	now := t.asked
-	if t.call.service.fuse.Avalanche() { // else it doesn't matter
+	if s.fuse.Avalanche() { // else it doesn't matter
 		now = t.call.agent.now()
 	}
-	t.call.service.fuse.Answered(t.call.stripe, t.instance.pulse.Slot(), t.asked, now)
+	s.fuse.Answered(t.call.stripe, &fuse.Outcome{
+		Slot: t.instance.pulse.Slot(), Begun: t.asked, Latency: now - t.asked, Result: fuse.Delivered, Counted: counted, Aside: !counted,
+	})
 }
 
-// leave ends what the fuse sees of an attempt: whether it was under way, and is until now, and how long its request took to send.
-func (t *Attempt) leave() (tracked, counted bool, sending time.Duration) {
+// leave ends what the fuse sees of an attempt: whether it knows of it, counts it as under way until now, and how long its request took
+// to send; less than 0 if it was aside.
+func (t *Attempt) leave() (told, counted bool, sending time.Duration) {
 	phase := atomic.SwapUint32(&t.phase, over)
 	if t.tracked && phase != underWay {
 		t.instance.aside.Add(-1)
 	}
-	if phase == underWay || phase == answered {
+	switch phase {
+	case underWay, answered:
 		return true, phase == underWay, t.asked - t.begun
+	case answeredAside:
+		return true, false, -1
+	default:
+		return false, false, -1
 	}
-	return false, false, 0
 }
 
 // ticking is the timer of a callee's fuse, which runs while there is traffic.

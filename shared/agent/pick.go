@@ -221,7 +221,7 @@ func (a *Agent) PickAddress(call *Call, address netip.AddrPort) *Attempt {
 	attempt := call.attempt(now.instances[index])
 	call.service.keepTicking()
 	if !call.keyed {
-		call.key = 0 // unknown: there may have been one when the instance was chosen
+		call.key, attempt.key = 0, 0 // unknown: there may have been one when the instance was chosen
 	}
 	if split := call.splitOf(attempt.instance); split >= 0 {
 		attempt.stratum = call.stratum(split)

@@ -216,7 +216,7 @@ func (d *delivery) try(x *exchange) reply {
 	}
 	if err != nil {
 		failed := d.explain(x, err)
-		outcome.Result = failed.result
+		outcome.Result, outcome.GivenUp = failed.result, failed.givenUp
 		x.done(outcome)
 		x.release()
 		d.forwarder.logger.Debug("attempt failed", "service", attempt.Callee(), "instance", attempt.HostPort,
@@ -233,7 +233,7 @@ func (d *delivery) try(x *exchange) reply {
 // explain finds out whose failure it was. When the client has gone, everything fails.
 func (d *delivery) explain(x *exchange, err error) *failure {
 	if gone := x.ctx.Err(); gone != nil {
-		return &failure{result: health.Canceled, err: gone}
+		return &failure{result: health.Canceled, givenUp: !errors.Is(context.Cause(x.ctx), errLost), err: gone}
 	}
 	if broken := d.upload.failure(); broken != nil {
 		return &failure{result: health.Canceled, err: broken}
@@ -244,24 +244,11 @@ func (d *delivery) explain(x *exchange, err error) *failure {
 	}
 	// An instance that had all of the time that the policy gives, and didn't answer, has failed. One that had what others
 	// left over, or what little the client had, has not.
-	if errors.Is(failed.err, errOver) && (x.attempt.Number > 0 || d.limits.clientsOwn()) {
-		failed.result = health.Canceled
+	if errors.Is(failed.err, errOver) && (x.attempt.Number > 0 || x.limits.clientsOwn()) {
+		failed.result, failed.givenUp = health.Canceled, x.limits.clientsOwn()
 	}
-	if errors.Is(failed.err, errSlow) && d.shortened(failed.stage) {
-		failed.result = health.Canceled
+	if errors.Is(failed.err, errSlow) && x.limits.hurried(failed.stage) {
+		failed.result, failed.givenUp = health.Canceled, true
 	}
 	return failed
-}
-
-// shortened tells whether the client has less patience at a stage than the policy has: then it is no failure.
-func (d *delivery) shortened(stage model.RetryWhen) bool {
-	switch policy := d.call.Timeouts(); stage {
-	case model.WhenConnect:
-		return d.limits.connect < policy.Connect.Std()
-	case model.WhenWrite:
-		return d.limits.write < policy.Write.Std()
-	case model.WhenRead:
-		return d.limits.read < policy.Read.Std()
-	}
-	return false
 }

@@ -114,7 +114,7 @@ func (w *direct) connect(x *exchange, now time.Time) (*directConn, error) {
 	case ctx.Err() != nil:
 		err = by.over
 	}
-	return nil, &failure{model.WhenConnect, connectResult(err), err}
+	return nil, &failure{stage: model.WhenConnect, result: connectResult(err), err: err}
 }
 
 // checkRequest refuses what the standard library's writer would make another request of, or would send though it is none.

@@ -341,14 +341,14 @@ func (c *directConn) explain(err error) error {
 	case errors.As(err, &failed):
 		return failed
 	case c.unsent:
-		return &failure{model.WhenConnect, connectResult(err), err}
+		return &failure{stage: model.WhenConnect, result: connectResult(err), err: err}
 	case c.sendErr != nil && c.writeErr == nil && c.up == nil:
 		return &failure{result: health.Canceled, err: badRequest(c.sendErr)}
 	case c.sendErr != nil && c.writeErr == nil:
 		return &failure{result: health.Canceled, err: &RequestBodyError{c.sendErr}}
 	case c.sendErr != nil:
-		return &failure{model.WhenWrite, writeResult(c.sendErr), c.sendErr}
+		return &failure{stage: model.WhenWrite, result: writeResult(c.sendErr), err: c.sendErr}
 	default:
-		return &failure{model.WhenRead, readResult(err), err}
+		return &failure{stage: model.WhenRead, result: readResult(err), err: err}
 	}
 }

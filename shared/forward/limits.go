@@ -45,6 +45,7 @@ func limitsOf(call *agent.Call, client overrides) limits {
 		if call.Avalanche() {
 			l.connect, l.write, l.read = min(own.connect, l.connect), min(own.write, l.write), min(own.read, l.read)
 		}
+		l.hasty.connect, l.hasty.write, l.hasty.read = l.connect < own.connect, l.write < own.write, l.read < own.read
 	}
 	begun := call.Begun()
 	l.head = begun.Add(set.Total.Std())

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"net/textproto"
 	"time"
 
@@ -44,10 +45,14 @@ func (d *delivery) race(first *agent.Attempt, after time.Duration) reply {
 	return got
 }
 
+// errLost is why an attempt ends beside one that was quicker.
+var errLost = errors.New("another attempt was quicker")
+
 // start makes an attempt on a goroutine of the forwarder's.
 func (d *delivery) start(attempt *agent.Attempt, answers chan<- reply) *exchange {
 	x := d.address(attempt)
-	x.ctx, x.cancel = context.WithCancel(x.ctx)
+	ctx, cancel := context.WithCancelCause(x.ctx)
+	x.ctx, x.cancel = ctx, func() { cancel(errLost) }
 	d.forwarder.spawn(func() { answers <- d.try(x) })
 	return x
 }

@@ -16,7 +16,8 @@ const maxReplay = 64 << 10
 // kept. A nil replay is a request without a body.
 type replay struct {
 	from   io.ReadCloser
-	keeps  bool // what is read, for another attempt
+	length int64 // in bytes; -1: unknown
+	keeps  bool  // what is read, for another attempt
 	failed atomic.Pointer[RequestBodyError]
 	final  atomic.Pointer[replayReader] // of the attempt that no other one follows
 	once   sync.Once                    // closes from
@@ -36,7 +37,7 @@ func newReplay(req *http.Request, again bool) *replay {
 	if req.Body == nil || req.Body == http.NoBody {
 		return nil
 	}
-	return &replay{from: req.Body, keeps: again && len(req.Trailer) == 0}
+	return &replay{from: req.Body, length: req.ContentLength, keeps: again && len(req.Trailer) == 0}
 }
 
 // reader returns the body for one attempt. sent is told when it was read to its end.
@@ -135,7 +136,7 @@ func (r *replayReader) Read(p []byte) (int, error) {
 		return 0, errReplaced
 	case r.at < int64(len(u.kept)):
 		n := copy(p, u.kept[r.at:])
-		r.at += int64(n)
+		r.read(n)
 		return n, nil
 	case u.failed.Load() != nil:
 		return 0, u.failed.Load().Err
@@ -151,7 +152,7 @@ func (r *replayReader) Read(p []byte) (int, error) {
 	}
 	u.total += int64(n)
 	u.sum.Store(u.total)
-	r.at += int64(n)
+	r.read(n)
 	if u.ended = errors.Is(err, io.EOF); u.ended {
 		r.sent()
 	}
@@ -159,6 +160,13 @@ func (r *replayReader) Read(p []byte) (int, error) {
 		u.failed.CompareAndSwap(nil, &RequestBodyError{err})
 	}
 	return n, err
+}
+
+// read notes that so much more was read. A wire that knows the length doesn't ask for the end.
+func (r *replayReader) read(n int) {
+	if r.at += int64(n); n > 0 && r.at == r.replay.length {
+		r.sent()
+	}
 }
 
 // Close implements io.Closer. It doesn't wait for a Read.

@@ -156,10 +156,10 @@ func (t *trip) fail(err error) *failure {
 	err = t.explain(err)
 	if limit := t.dog.broken(); limit != nil {
 		stage, result := t.dog.blame()
-		return &failure{stage, result, limit}
+		return &failure{stage: stage, result: result, err: limit}
 	}
 	stage, result := t.stage(err)
-	return &failure{stage, result, err}
+	return &failure{stage: stage, result: result, err: err}
 }
 
 // explain returns how the connection ended, where the library tells no more than that it did.

@@ -81,6 +81,20 @@ type limits struct {
 	head time.Time
 	// end is when the call's time is over, whatever it is doing, but for a tunnel. Zero: never.
 	end time.Time
+	// hasty are the stages for which the client asks for less time than the policy gives.
+	hasty struct{ connect, write, read bool }
+}
+
+// hurried tells whether the client has less patience at a stage than the policy: then a timeout is no failure.
+func (l *limits) hurried(stage model.RetryWhen) bool {
+	switch stage {
+	case model.WhenConnect:
+		return l.hasty.connect
+	case model.WhenWrite:
+		return l.hasty.write
+	default:
+		return l.hasty.read
+	}
 }
 
 // errOver is the error of an attempt, or of a response's body, that ended by limits.head or limits.end.
@@ -103,9 +117,10 @@ func (timeLimit) Temporary() bool { return true }
 
 // failure is why there is no response.
 type failure struct {
-	stage  model.RetryWhen // empty: it says nothing about the instance, and err is what the caller gets
-	result health.Result
-	err    error
+	stage   model.RetryWhen // empty: it says nothing about the instance, and err is what the caller gets
+	result  health.Result
+	err     error
+	givenUp bool // canceled, since the client waited no longer
 }
 
 // Error implements error.

@@ -60,12 +60,15 @@ type avalanche struct {
 	queueing  time.Duration // since when there is more to do than may be, all the time; 0: there isn't
 	heard     time.Duration // the last outcome
 	delivered time.Duration // the last good one
+	quickly   time.Duration // the last judgement by which nothing waited
 	barren    float64       // bad outcomes since the last good one
 	slowStart bool          // from the floor on
 	threshold float64       // of slow start: half of the rate as it was before the bad outcomes
 	quick     bool          // at the last judgement nothing waited
 	stretch   int           // doublings of what an attempt may take, since all were late at the floor
 	relearned *latencies    // of the answers since then; nil: none
+	// relearning is since when.
+	relearning time.Duration
 }
 
 func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
@@ -77,12 +80,13 @@ func (f *Fuse) enter(now time.Duration, why Decision) []Decision {
 		rate = max(f.rates.most(now-flightMemory), f.cut.lately)
 	}
 	rate = max(rate, leastFloor)
-	f.avalanche = avalanche{rate: rate, entry: rate, fair: rate, shrunk: now, heard: now, delivered: now}
+	f.avalanche = avalanche{rate: rate, entry: rate, fair: rate, shrunk: now, heard: now, delivered: now, quickly: now}
 	f.pace = pace{begun: now, flight: f.flight.total}
 	f.cut.begin(now, rate, float64(f.flight.total) > f.limit())
 	f.cut.admits(rate, f.floor())
 	f.window.reset(now)
 	f.active.Store(true)
+	f.success = 0 // of no judgement yet
 	why.Kind = Entered
 	return []Decision{f.decision(now, why)}
 }
@@ -106,14 +110,16 @@ func (f *Fuse) takeActive(o *Outcome) {
 	case late:
 		f.window.late++
 	case o.Result == Delivered:
-		f.delivered = f.ticked
+		if f.delivered = f.ticked; o.Aside {
+			return
+		}
 		if o.Latency > max(f.lateAfter()/2, f.p95) {
 			f.window.waited++
 		}
 		if o.Latency <= f.p95 {
 			f.window.quick++
 		}
-		if f.stretch > 0 || f.p95 == 0 {
+		if f.stretch > 0 || f.p95 == 0 || f.ticked-f.quickly >= barrenTime && f.rate < f.entry/4 {
 			f.relearn(o.Latency)
 		}
 	}
@@ -217,13 +223,18 @@ func (f *Fuse) judge(now time.Duration) []Decision {
 	}
 	good, bad := w.sum()
 	f.success = good / max(good+bad, 1)
-	f.quick = w.bad == 0 && w.quick >= quickShare*w.good
+	quick := w.good > 0 && w.quick >= quickShare*w.good
+	if f.quick = w.bad == 0 && quick; quick {
+		f.quickly = now
+	}
 	before, d := f.rate, Decision{
 		Kind: Changed, Value: f.success, Threshold: below, Inputs: map[string]float64{"good": good, "bad": bad, "rate_before": f.rate},
 	}
 	switch {
 	case f.success < below && now-f.shrunk < f.lateAfter():
 		return nil // what was begun since then isn't over yet
+	case f.success < below && quick && w.good >= fewOutcomes && w.late >= w.bad/2 && f.lateAfter() < f.policy.Load().Normal:
+		f.wait(now, &d)
 	case f.success < below:
 		f.shrink(now, &d)
 	case good-w.waited < below*(good+bad):
@@ -232,7 +243,7 @@ func (f *Fuse) judge(now time.Duration) []Decision {
 		f.grow(&d)
 	}
 	w.reset(now)
-	if math.Abs(f.rate-before) <= 0.01*before {
+	if math.Abs(f.rate-before) <= 0.01*before && d.Rule != byNature {
 		return nil
 	}
 	return []Decision{f.decision(now, d)}
@@ -275,6 +286,18 @@ func (f *Fuse) shrink(now time.Duration, d *Decision) {
 	d.Needed = fmt.Sprintf("success >= %v", d.Threshold)
 }
 
+// wait follows a judgement of too many failures of which most were late, while the good ones are as quick as ever: so no queue is there,
+// and some requests take longer by nature than they are given.
+func (f *Fuse) wait(now time.Duration, d *Decision) {
+	f.stretch++
+	f.barren, f.shrunk = 0, now
+	d.Rule = byNature
+	d.Inputs["late"], d.Inputs["quick"], d.Inputs["late_after"] = f.window.late, f.window.quick, f.lateAfter().Seconds()
+	d.Needed = fmt.Sprintf("success >= %v, or slow good ones", d.Threshold)
+}
+
+const byNature = "success < success_below, late >= 0.5 * bad, quick >= 0.8 * good: attempts may take twice as long"
+
 // hold follows a judgement of success that came late: a queue grows, and soon all will be too late.
 func (f *Fuse) hold(d *Decision) {
 	f.barren, f.cut.dead = 0, 0
@@ -312,7 +335,7 @@ func (f *Fuse) leave(now time.Duration, why Decision) []Decision {
 	why.Kind = Left
 	d := f.decision(now, why)
 	f.active.Store(false)
-	f.flight.due = max(f.flight.due, spanOf(now))
+	f.flight.skip(spanOf(now))
 	f.rates = rates{}
 	f.rates.add(now, f.rate)
 	f.pace = pace{begun: now, flight: f.flight.total}

@@ -11,7 +11,7 @@ const usualLatency = 50 * time.Millisecond
 // batch tells a fuse what came of attempts begun at a moment.
 func (f *Fuse) batch(begun time.Duration, good, bad int) {
 	f.takeSome(good, Outcome{Begun: begun, Latency: usualLatency, Result: Delivered})
-	f.takeSome(bad, Outcome{Begun: begun, Latency: avalancheTime, Result: Failed})
+	f.takeSome(bad, Outcome{Begun: begun, Latency: usualLatency, Result: Failed})
 }
 
 // near tells whether two rates are the same but for rounding.

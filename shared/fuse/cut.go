@@ -127,7 +127,9 @@ func (c *cut) admit(now time.Duration, weight int, room bool) Verdict {
 	case room && c.tokens >= 1:
 		c.tokens--
 	case c.floor >= 1:
-		c.tokens = max(c.tokens-1, 0)
+		if c.tokens > 0 {
+			c.tokens = max(c.tokens-1, 0)
+		}
 	default:
 		c.refused, c.last = now, now
 		if c.learning {
@@ -166,7 +168,7 @@ func (c *cut) tick(now time.Duration, crowded, spacious bool) {
 		c.learning = false
 	case c.learning:
 	case c.tokens < 0 || crowded: // the heavier ones alone are too many
-		c.weight = max(c.arrivals.of(target), c.arrivals.next(c.weight, 1))
+		c.weight, c.tokens = max(c.arrivals.of(target), c.arrivals.next(c.weight, 1)), max(c.tokens, 0)
 	case now-c.refused >= settled && c.tokens >= 1 && spacious && c.recent.from(c.weight) < target:
 		// nobody is refused but those lighter, and the others don't need all of it
 		c.weight, c.refused = c.lighter(now), now // those of the new one were refused until now

@@ -186,12 +186,12 @@ func TestLateCountsOnce(t *testing.T) {
 	late := avalancheTime + 2*span
 	f(Outcome{Latency: late, Result: Failed, Tracked: true, Counted: true}, 1, 0)
 	f(Outcome{Latency: late, Result: Delivered, Tracked: true, Counted: true}, 1, 0)
-	f(Outcome{Latency: late, Result: Failed}, 2, 0)                                            // nobody knew that it was under way
-	f(Outcome{Begun: late, Result: Failed, Tracked: true, Counted: true}, 2, 0)                // another one
-	f(Outcome{Latency: time.Millisecond, Result: Delivered, Tracked: true}, 1, 1)              // told late
-	f(Outcome{Latency: late, Result: Ignored, Tracked: true, Counted: true}, 1, 0)             // given up by its client
-	f(Outcome{Begun: late, Latency: normalTime, Result: Delivered, Tracked: true}, 1, 1)       // from now on
-	f(Outcome{Begun: -time.Minute, Latency: time.Minute, Result: Failed, Tracked: true}, 1, 0) // long counted
+	f(Outcome{Latency: late, Result: Failed}, 2, 0)                                                           // nobody knew that it was under way
+	f(Outcome{Begun: late, Result: Failed, Tracked: true, Counted: true}, 2, 0)                               // another one
+	f(Outcome{Latency: time.Millisecond, Result: Delivered, Tracked: true, Counted: true}, 1, 1)              // told late
+	f(Outcome{Latency: late, Result: Ignored, Tracked: true, Counted: true}, 1, 0)                            // given up by its client
+	f(Outcome{Begun: late, Latency: normalTime, Result: Delivered, Tracked: true, Counted: true}, 1, 1)       // from now on
+	f(Outcome{Begun: -time.Minute, Latency: time.Minute, Result: Failed, Tracked: true, Counted: true}, 1, 0) // long counted
 }
 
 // Point faults are for bans: one hung instance of four is no avalanche, whether or not anybody bans it.

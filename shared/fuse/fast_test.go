@@ -17,7 +17,7 @@ func TestNormalStateIsFree(t *testing.T) {
 			t.Error("refused in normal times")
 		}
 		f.Began(1, time.Hour)
-		f.Answered(1, 0, time.Hour, time.Hour)
+		f.Answered(1, &Outcome{Begun: time.Hour, Result: Delivered, Counted: true})
 	}()
 	select {
 	case <-done:
@@ -28,7 +28,7 @@ func TestNormalStateIsFree(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		f.Admit(time.Hour, usually)
 		f.Began(1, time.Hour)
-		f.Answered(1, 0, time.Hour, time.Hour)
+		f.Answered(1, &Outcome{Begun: time.Hour, Result: Delivered, Counted: true})
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -40,7 +40,7 @@ func TestAvalancheTakesNoMemory(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() {
 		f.Admit(time.Hour, usually)
 		f.Began(1, time.Hour)
-		f.Answered(1, 0, time.Hour, time.Hour)
+		f.Answered(1, &Outcome{Begun: time.Hour, Result: Delivered, Counted: true})
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -52,7 +52,7 @@ func BenchmarkNormal(b *testing.B) {
 	for b.Loop() {
 		f.Admit(time.Hour, usually)
 		f.Began(1, time.Hour)
-		f.Answered(1, 0, time.Hour, time.Hour)
+		f.Answered(1, &Outcome{Begun: time.Hour, Result: Delivered, Counted: true})
 	}
 }
 
@@ -62,6 +62,6 @@ func BenchmarkAvalanche(b *testing.B) {
 	for b.Loop() {
 		f.Admit(time.Hour, usually)
 		f.Began(1, time.Hour)
-		f.Answered(1, 0, time.Hour, time.Hour)
+		f.Answered(1, &Outcome{Begun: time.Hour, Result: Delivered, Counted: true})
 	}
 }

@@ -20,6 +20,7 @@ func spanOf(begun time.Duration) int64 { return int64(begun >> spanBits) }
 type stripe struct {
 	change   [spans]atomic.Int32          // of what is under way, not taken into the flight yet, by the span in which attempts began
 	arrivals [MaxWeight + 1]atomic.Uint32 // a sample of the requests, by weight, not taken into the histogram yet
+	answers  atomic.Int32                 // that have begun, and aren't taken into the window yet
 	_        [128]byte                    // two cache lines: processors fetch them in pairs
 }
 
@@ -81,9 +82,7 @@ func (f *flight) collect(stripes []stripe) {
 // late counts the attempts that have become older than the limit since it was last asked.
 func (f *flight) late(now, limit time.Duration) (late int) {
 	end := spanOf(now - limit) // the span that isn't wholly over yet
-	if first := f.newest - spans + 2; f.due < first {
-		f.due, f.unseen = first, first
-	}
+	f.skip(f.newest - spans + 2)
 	for ; f.due < end; f.due++ {
 		late += max(int(f.bySpan[f.due%spans]), 0)
 	}
@@ -93,6 +92,13 @@ func (f *flight) late(now, limit time.Duration) (late int) {
 // counted tells whether an attempt that began then has been counted as late.
 func (f *flight) counted(begun time.Duration) bool {
 	return spanOf(begun) < f.due && spanOf(begun) >= f.unseen
+}
+
+// skip says that attempts of spans before that one aren't looked at for being late.
+func (f *flight) skip(first int64) {
+	if f.due < first {
+		f.due, f.unseen = first, first
+	}
 }
 
 // all is how many are under way, those of the stripes included.

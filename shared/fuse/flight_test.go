@@ -113,7 +113,7 @@ func TestEndBeforeBeginning(t *testing.T) {
 	f := New(policy(), nowhere)
 	now := time.Hour
 	f.Tick(now)
-	f.Answered(1, 0, now, now)
+	f.Answered(1, &Outcome{Begun: now, Result: Delivered, Counted: true})
 	f.Tick(now + Interval)
 	f.Began(0, now)
 	f.Tick(now + 2*Interval)
@@ -138,7 +138,7 @@ func TestFlightAcrossStates(t *testing.T) {
 	f.enter(now, Decision{})
 	f.mu.Unlock()
 	for n := range uint32(10) {
-		f.Answered(n, 0, now, now)
+		f.Answered(n, &Outcome{Begun: now, Result: Delivered, Counted: true})
 		f.Began(n, now+span)
 	}
 	f.Tick(now + 2*span)
@@ -147,7 +147,7 @@ func TestFlightAcrossStates(t *testing.T) {
 	f.leave(now+2*span, Decision{})
 	f.mu.Unlock()
 	for n := range uint32(10) {
-		f.Answered(n+5, 0, now, now)
+		f.Answered(n+5, &Outcome{Begun: now, Result: Delivered, Counted: true})
 	}
 	f.takeSome(10, Outcome{Begun: now + span, Counted: true})
 	f.Tick(now + 3*span)
@@ -171,7 +171,7 @@ func TestManyAtATime(t *testing.T) {
 				f.Began(n, now)
 				o := Outcome{Slot: int32(n), Begun: now, Latency: time.Millisecond, Result: Result(i % 3), Tracked: true}
 				if o.Counted = i%2 == 0; !o.Counted {
-					f.Answered(n+1, 0, now, now)
+					f.Answered(n+1, &Outcome{Begun: now, Result: Delivered, Counted: true})
 				}
 				f.takeSome(1, o)
 			}
@@ -209,7 +209,7 @@ func TestOlderThanTheRingEnds(t *testing.T) {
 		f.Tick(now)
 		now += Interval
 	}
-	f.Answered(0, 0, begun, begun)
+	f.Answered(0, &Outcome{Begun: begun, Result: Delivered, Counted: true})
 	f.Tick(now)
 	if f.flight.want(t, 0); f.flight.bySpan[f.flight.slot(begun)] != 0 {
 		t.Errorf("%d in the span of what is older than all", f.flight.bySpan[f.flight.slot(begun)])

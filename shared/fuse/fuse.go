@@ -88,8 +88,11 @@ func (f *Fuse) Admit(now time.Duration, weight int) Verdict {
 }
 
 // Sampled tells whether a request of normal times is to be counted by Arrived. It is of all, or where there are many of some
-// taken at random, by the nanoseconds of the moment.
-func (f *Fuse) Sampled(now time.Duration) bool { return int64(now)&f.sample.Load() == 0 }
+// taken at random, by the moment: whatever the grain of the clock.
+func (f *Fuse) Sampled(now time.Duration) bool {
+	const golden = 0x9e3779b97f4a7c15 // 2⁶⁴ / the golden ratio, which spreads moments that follow each other (Knuth)
+	return uint64(now)*golden>>60&uint64(f.sample.Load()) == 0
+}
 
 // Arrived counts a sampled request of normal times.
 func (f *Fuse) Arrived(stripe uint32, weight int) {
@@ -107,17 +110,24 @@ func (f *Fuse) Began(stripe uint32, now time.Duration) {
 	f.mu.Unlock()
 }
 
-// Answered notes that an attempt that began then is answered by an instance. Outcome.Counted says that it wasn't.
-func (f *Fuse) Answered(stripe uint32, slot int32, begun, now time.Duration) {
-	if f.counts(begun) {
-		f.at(stripe).change[spanOf(begun)%spans].Add(-1)
+// Answered notes that an instance has begun to answer an attempt. o.Counted says that the attempt was under way until now. Its end
+// is told by an Outcome that is Tracked, and isn't Counted.
+func (f *Fuse) Answered(stripe uint32, o *Outcome) {
+	if f.counts(o.Begun) {
+		if f.at(stripe).answers.Add(1); o.Counted {
+			f.at(stripe).change[spanOf(o.Begun)%spans].Add(-1)
+		}
 		return // fast path
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.flight.change(begun, -1)
+	if o.Counted {
+		f.flight.change(o.Begun, -1)
+	}
 	if f.active.Load() {
-		f.takeActive(&Outcome{Slot: slot, Begun: begun, Latency: now - begun, Result: Delivered})
+		f.takeActive(o)
+	} else {
+		f.takeAnswers(1)
 	}
 }
 
@@ -134,8 +144,10 @@ type Outcome struct {
 	Begun   time.Duration
 	Latency time.Duration // until the answer began, or the attempt failed
 	Result  Result
-	Tracked bool // Began was told of it
+	Tracked bool // Began or Answered was told of it
 	Counted bool // it is under way until now: Began was told of it, and Answered wasn't
+	Aside   bool // Began wasn't told of it, though the agent made it: what it took says nothing
+	GivenUp bool // ignored, since who asked waited no longer
 }
 
 // Result is what an outcome says of the callee.
@@ -162,7 +174,7 @@ func (f *Fuse) Take(n int, fill func(n int, o *Outcome)) {
 }
 
 func (f *Fuse) take(o *Outcome) {
-	if o.Result == Ignored && o.Counted && f.p95 > 0 && o.Latency >= usualTimes*f.p95 {
+	if o.GivenUp && o.Counted && f.p95 > 0 && o.Latency >= usualTimes*f.p95 {
 		o.Result = Failed // what was given up was late: callers may have less patience than the timeouts
 	}
 	switch {
@@ -181,10 +193,11 @@ func (f *Fuse) Tick(now time.Duration) (decided []Decision, idle bool) {
 	f.flight.turn(now)
 	f.flight.collect(f.stripes)
 	f.oldest.Store(f.flight.newest - spans/2)
-	f.collectArrivals()
 	if !f.active.Load() && now-f.ticked > 4*Interval { // nobody ticked, since nobody called: what has come is of just now
 		f.window.begun, f.pace.begun = now-Interval, now-Interval
+		f.cut.turn(now - Interval)
 	}
+	f.collect()
 	f.ticked = now
 	if !f.active.Load() {
 		decided = f.tickNormal(now)
@@ -200,17 +213,18 @@ func (f *Fuse) Tick(now time.Duration) (decided []Decision, idle bool) {
 // mostSampled is how many requests of a tick are counted one by one; where there are more, one of 16 is.
 const mostSampled = 64
 
-// collectArrivals takes the sample of the requests of normal times into the histogram.
-func (f *Fuse) collectArrivals() {
+// collect takes in what normal times have counted: a sample of the requests, and the answers that have begun.
+func (f *Fuse) collect() {
 	each, sum := float64(f.sample.Load()+1), 0.0
 	for n := range f.stripes {
 		for w := range f.stripes[n].arrivals {
 			if count := &f.stripes[n].arrivals[w]; count.Load() > 0 {
-				n := float64(count.Swap(0)) * each
-				f.cut.arrive(w, n)
-				sum += n
+				come := float64(count.Swap(0)) * each
+				f.cut.arrive(w, come)
+				sum += come
 			}
 		}
+		f.takeAnswers(int(f.stripes[n].answers.Swap(0)))
 	}
 	switch {
 	case f.active.Load():

@@ -40,7 +40,7 @@ func (f *Fuse) tickNormal(now time.Duration) []Decision {
 	}
 	age := now - w.begun
 	if w.good+w.bad == 0 && f.pace.delivered == 0 {
-		w.begun, f.pace.begun = now, now // silence is no low rate
+		w.begun, f.pace = now, pace{begun: now, flight: f.flight.total} // silence is no low rate
 	}
 	if rate, known := f.pace.take(now, f.flight.total); known {
 		f.rates.add(now, rate)
@@ -105,15 +105,30 @@ const (
 
 // takeNormal takes an outcome in normal times.
 func (f *Fuse) takeNormal(o *Outcome) {
-	f.pace.count(o.Result)
+	answered := o.Tracked && !o.Counted
+	if !answered || o.Result == Failed {
+		f.pace.count(o.Result)
+	}
 	if o.Result == Ignored {
 		return
 	}
-	if o.Result == Delivered {
-		f.answers++
+	if o.Result == Delivered && !o.Aside {
 		f.normal.sample(o.Latency)
 	}
-	if !o.Tracked || o.Latency < f.lateAfter() || !f.flight.counted(o.Begun) {
+	switch {
+	case answered && o.Result == Delivered: // takeAnswers has counted it, not knowing whose it is
+		f.window.at(o.Slot).good++
+	case !o.Tracked || answered || o.Latency < f.lateAfter() || !f.flight.counted(o.Begun):
+		if o.Result == Delivered {
+			f.answers++
+		}
 		f.window.add(o.Slot, o.Result == Delivered)
 	}
+}
+
+// takeAnswers takes answers that have begun: they may go on for hours.
+func (f *Fuse) takeAnswers(n int) {
+	f.answers += n
+	f.pace.delivered += n
+	f.window.good += float64(n)
 }

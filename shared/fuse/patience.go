@@ -38,9 +38,10 @@ func (f *Fuse) LeastTimeout() (least time.Duration, times int) {
 // all were late.
 func (f *Fuse) relearn(latency time.Duration) {
 	if f.relearned == nil {
-		f.relearned = &latencies{}
+		f.relearned, f.relearning = &latencies{}, f.ticked
 	}
-	if f.relearned.add(latency); f.relearned.total >= leastLatencies {
+	// The slow ones of a mixture come later than the quick ones that began with them.
+	if f.relearned.add(latency); f.relearned.total >= leastLatencies && f.ticked-f.relearning >= 2*f.lateAfter() {
 		f.normal, f.relearned, f.stretch = *f.relearned, nil, 0
 		f.median, f.p95 = f.normal.usual(f.ticked)
 	}

@@ -123,7 +123,7 @@ func ignoredOutcomes(t *testing.T, share float64) (admitted float64, f *Fuse) {
 			o.Latency, o.Result = min(o.Latency, avalancheTime), Failed
 		}
 		if w.random.Float64() < share {
-			o.Result, o.Latency = Ignored, min(o.Latency, 30*time.Millisecond)
+			o.Result, o.GivenUp, o.Latency = Ignored, true, min(o.Latency, 30*time.Millisecond)
 		}
 		w.fuse.Began(0, begun)
 		w.after(o.Latency, func() { w.fuse.takeSome(1, o) })
@@ -176,7 +176,7 @@ func TestImpatientCallers(t *testing.T) {
 		}
 		o := Outcome{Slot: int32(w.random.IntN(4)), Begun: w.now, Result: Delivered, Tracked: true, Counted: true}
 		if o.Latency, _ = w.serve(0); o.Latency > deadline {
-			o.Latency, o.Result = deadline, Ignored // as forward has it
+			o.Latency, o.Result, o.GivenUp = deadline, Ignored, true // as forward has it
 		}
 		w.fuse.Began(0, w.now)
 		w.after(o.Latency, func() {
@@ -322,7 +322,7 @@ func TestImpatientCallersOfTheDead(t *testing.T) {
 			if o.Latency, _ = w.serve(0); o.Latency > min(deadline, until) {
 				o.Latency, o.Result = min(deadline, until), Failed
 				if deadline < until {
-					o.Result = Ignored // as forward has it
+					o.Result, o.GivenUp = Ignored, true // as forward has it
 				}
 			}
 			w.fuse.Began(0, w.now)
@@ -403,7 +403,7 @@ func TestNothingLeaks(t *testing.T) {
 				}
 				f.Began(uint32(n), begun)
 				if round%3 == 0 {
-					f.Answered(uint32(n+1), int32(n), begun, begun)
+					f.Answered(uint32(n+1), &Outcome{Begun: begun, Result: Delivered, Counted: true})
 				}
 				result := Delivered
 				if round/5000%2 == 1 {

@@ -25,6 +25,8 @@ type Observation struct {
 	Begun   time.Duration // when the attempt began, by the caller's clock
 	Tracked bool          // it was under way between Begun and its end, rather than handed out
 	Counted bool          // it still counts as under way
+	Aside   bool          // it wasn't counted as under way, and its latency says nothing of the callee's
+	GivenUp bool          // canceled, since who asked waited no longer
 	Partial bool          // told by who doesn't tell all: it says how the instance is, not how the callee is
 }
 
