@@ -95,8 +95,12 @@ func (l *ledger) closed(began, took time.Duration, good bool) {
 	}
 }
 
-// judged notes a verdict at a moment since the world's beginning.
+// judged notes a verdict at a moment since the world's beginning. When no more requests come, only those are left that are late, and
+// what is said of them isn't noted.
 func (l *ledger) judged(now time.Duration, agent, instance int, banned bool, reason health.Reason) {
+	if now-l.onset > l.setup.after {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	failed := int(l.failed[agent][instance].Load())

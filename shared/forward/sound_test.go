@@ -32,9 +32,9 @@ func (r *rig) inFlight(t *testing.T) int {
 	return 0
 }
 
-// R7: a body whose length is known is wholly sent when as many bytes were read, also if its reader tells the end by another Read:
-// a body of HTTP/2, or of a program's memory. The fuse never gets to know that the instance has the request.
-func TestReviewSentOfAKnownLength(t *testing.T) {
+// A body whose length is known is wholly sent when as many bytes were read, also if its reader tells the end by another Read: a body of
+// HTTP/2, or of a program's memory.
+func TestSentOfAKnownLength(t *testing.T) {
 	f := func(what string, ask func(r *rig, ctx context.Context) error) {
 		t.Helper()
 		got, release := make(chan struct{}, 16), make(chan struct{})
@@ -94,8 +94,8 @@ func TestReviewSentOfAKnownLength(t *testing.T) {
 	})
 }
 
-// R8, for -race: Attempt.Sent of an attempt that has failed reads the call's plan, while the call goes on to another attempt.
-func TestReviewSentRacesWithRetry(t *testing.T) {
+// For -race: Attempt.Sent of an attempt that has failed, while the call goes on to another attempt.
+func TestSentBesideRetry(t *testing.T) {
 	dies := rawBackend(t, func(conn tcpConn, reader bufReader) {
 		_, _ = http.ReadRequest(reader)
 		time.Sleep(20 * time.Millisecond)
@@ -124,8 +124,8 @@ func TestReviewSentRacesWithRetry(t *testing.T) {
 	}
 }
 
-// R9, for -race: explain of a first attempt reads the call's plan (shortened), while Hedge follows another one.
-func TestReviewShortenedRacesWithHedge(t *testing.T) {
+// For -race: explain of a first attempt, while Hedge follows another plan.
+func TestExplainBesideHedge(t *testing.T) {
 	hang := false
 	handler := func(_ http.ResponseWriter, r *http.Request) {
 		if hang {

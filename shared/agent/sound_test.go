@@ -13,9 +13,8 @@ func fourShops(t *testing.T, change func(*model.Service)) *rig {
 	return newRig(t, append(instances("shop", "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80"), documented("shop", change))...)
 }
 
-// RA: streams that stay open are answered when their head comes (rule 2), also in normal times. Of 100 a second 98 are answered at once
-// and stay open for an hour, 2 fail.
-func TestReviewStreamsInNormalTimes(t *testing.T) {
+// Streams that stay open are answered when their head comes. Of 100 a second 98 are answered at once and stay open for an hour, 2 fail.
+func TestStreamsInNormalTimes(t *testing.T) {
 	f := func(uploading bool) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
@@ -49,8 +48,8 @@ func TestReviewStreamsInNormalTimes(t *testing.T) {
 	f(true)
 }
 
-// RB: the same in an avalanche: one that is Uploading or patient tells nothing when its head comes.
-func TestReviewStreamsAsideInAvalanche(t *testing.T) {
+// The same in an avalanche, of those that are Uploading or patient, too.
+func TestStreamsInAnAvalanche(t *testing.T) {
 	f := func(uploading bool) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
@@ -94,9 +93,8 @@ func TestReviewStreamsAsideInAvalanche(t *testing.T) {
 	f(false)
 }
 
-// RC: callers that may wait longer than others get the avalanche's timeout like all: if they come after p95 was learned, and an avalanche
-// begins for another reason, they keep it for ever.
-func TestReviewPatientInAvalanche(t *testing.T) {
+// Callers that may wait longer than others, and get no more time in an avalanche than all, don't keep it going.
+func TestPatientCallersInAnAvalanche(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		long := model.Duration(30 * time.Second)
 		r := fourShops(t, func(s *model.Service) {
@@ -142,8 +140,8 @@ func TestReviewPatientInAvalanche(t *testing.T) {
 	})
 }
 
-// RD: decisions are told under no lock (Options.Decided); endAvalanche tells them under the agent's.
-func TestReviewToldUnderTheLock(t *testing.T) {
+// Decisions are told under no lock, that of a callee which nobody has any more, too.
+func TestToldUnderNoLock(t *testing.T) {
 	r := fourShops(t, nil)
 	locked := false
 	tell := r.Agent.tell
@@ -169,9 +167,9 @@ func TestReviewToldUnderTheLock(t *testing.T) {
 	}
 }
 
-// RE, for -race: an attempt's Sent, as a wire's goroutine calls it that still waited for the client's body, reads the call's plan, while the
-// call goes on to another attempt.
-func TestReviewSentRacesWithPick(t *testing.T) {
+// For -race: an attempt's Sent, as a wire's goroutine calls it that still waited for the client's body, while the call goes on to another
+// attempt.
+func TestSentBesidePick(t *testing.T) {
 	r := fourShops(t, nil)
 	c := &Call{Callee: "shop", Class: DefaultClass, Uploading: true}
 	first := r.pick(t, r.begin(t, c))

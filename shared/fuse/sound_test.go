@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// R1: once in an avalanche, a callee that answers everything, but in 0.6 s instead of 50 ms (within the avalanche's timeout of 1 s), is
-// never let go: all answers count as having waited, "hold" never grows, and nothing is learned anew since something is delivered.
-func TestReviewHoldForEver(t *testing.T) {
+// A callee that answers everything, but in 0.6 s instead of 50 ms, within the avalanche's timeout of 1 s, is let go.
+func TestSlowerWithinTheTimeout(t *testing.T) {
 	w := newWorld(t, 4, 31, policy())
 	w.serve = w.steady
 	w.ask(50, time.Minute, w.anyOf(usually))
@@ -23,8 +22,8 @@ func TestReviewHoldForEver(t *testing.T) {
 	}
 }
 
-// R2: some requests are slower than the avalanche's timeout, without any failure in normal times: a sound callee is entered and never left.
-func TestReviewSomeAreSlow(t *testing.T) {
+// So is a sound callee some of whose requests are slower than the avalanche's timeout.
+func TestSomeAreSlow(t *testing.T) {
 	for _, slow := range []float64{0.25, 0.4, 0.7} {
 		w := newWorld(t, 4, 32, policy())
 		w.serve = w.steady
@@ -42,8 +41,8 @@ func TestReviewSomeAreSlow(t *testing.T) {
 	}
 }
 
-// R3: failures that are usual, by which no avalanche is entered, keep one from ending.
-func TestReviewUsualFailures(t *testing.T) {
+// Failures that are usual, by which no avalanche is entered, keep none from ending.
+func TestUsualFailures(t *testing.T) {
 	for _, c := range []struct{ below, usual float64 }{{0.8, 0.1}, {0.8, 0.15}, {0.95, 0.08}, {0.95, 0.15}, {1, 0.02}} {
 		p := policy()
 		p.SuccessBelow = c.below
@@ -71,8 +70,8 @@ func TestReviewUsualFailures(t *testing.T) {
 	}
 }
 
-// R4: what is ignored while nothing else comes adds up in pace, whose time begins anew at each tick: the rate is wild then.
-func TestReviewIgnoredInSilence(t *testing.T) {
+// What is ignored while nothing else comes doesn't add up to a rate.
+func TestIgnoredInSilence(t *testing.T) {
 	f := New(policy(), nowhere)
 	now := time.Hour
 	f.Tick(now)
@@ -91,8 +90,8 @@ func TestReviewIgnoredInSilence(t *testing.T) {
 	}
 }
 
-// R5: what fails by its timeout after an avalanche, but began in it, is taken as counted already: it never was.
-func TestReviewLostAfterLeave(t *testing.T) {
+// What fails by its timeout after an avalanche, but began in it, counts.
+func TestAttemptsOfAnAvalancheThatEndAfterIt(t *testing.T) {
 	f := burning(time.Hour, 100, 50*time.Millisecond)
 	now := time.Hour
 	f.ticked = now
@@ -112,9 +111,9 @@ func TestReviewLostAfterLeave(t *testing.T) {
 	}
 }
 
-// R6: of the losing half of a hedge nothing is to be held against the callee (design §4). All requests are answered within 150 ms, 35 % of
-// them by a hedge beside an attempt that would have taken long, and is canceled then.
-func TestReviewHedgesLosers(t *testing.T) {
+// Of the losing half of a hedge nothing is held against the callee. All requests are answered within 150 ms, 35 % of them by a hedge
+// beside an attempt that would have taken long, and is canceled then.
+func TestLosersOfHedges(t *testing.T) {
 	w := newWorld(t, 4, 36, policy())
 	f := w.fuse
 	attempt := func(latency time.Duration, result Result) {
@@ -142,8 +141,8 @@ func TestReviewHedgesLosers(t *testing.T) {
 	}
 }
 
-// R10: with a clock of microseconds (or of 100 ns) more than one of 16 is sampled, and all of them count 16 times.
-func TestReviewCoarseClock(t *testing.T) {
+// One of 16 is sampled, whatever the grain of the clock.
+func TestCoarseClock(t *testing.T) {
 	for _, grain := range []time.Duration{1, 100, time.Microsecond, time.Millisecond} {
 		f := New(policy(), nowhere)
 		now := time.Hour
@@ -166,7 +165,7 @@ func TestReviewCoarseClock(t *testing.T) {
 }
 
 // Whatever the policy and the callee, nothing becomes infinite, not a number, or negative.
-func TestReviewFinite(t *testing.T) {
+func TestFinite(t *testing.T) {
 	for seed := range uint64(60) {
 		p := policy()
 		r := newWorld(t, 1, seed, p).random
