@@ -18,8 +18,9 @@
 //  4. T = min(normal timeout, max(avalanche timeout, 3 · p95)); the normal timeout until p95 is known. Where nothing was good for 30 s
 //     at the floor, T doubles, and with it what an attempt may take, and what is usual is learned anew.
 //  5. Enter when success < success_below with at least 5 bad ones and a binomial tail under 10⁻⁶ against the callee's own share of
-//     failures (held within 1–20 %), where few outcomes add up over 30 s; or when more are in flight than max(32, 0.5 · normal timeout ·
-//     the highest rate of the last minute), and less than a quarter of them was answered since the last tick.
+//     failures (held within 1–20 %), where few outcomes add up over 30 s; or when more are in flight than max(16, 0.5 · normal timeout ·
+//     the highest rate of the last minute), less than a quarter of them was answered since the last tick, and, of 16 to 32, a quarter
+//     is older than p95.
 //  6. The rate begins with the highest of the last 15 s. Tokens come at 1.25 times of it: the headroom that shows when the callee can
 //     do more.
 //  7. In flight may be rate · median + fair · (max(T/4, min(p95, 0.6 · normal timeout)) − median), at least 1 to 3, twice that where

@@ -91,27 +91,34 @@ func TestEntryGoesByWhatIsUsual(t *testing.T) {
 	f(0.9, 20, true) // a callee that always fails isn't normal
 }
 
-// Enter when in-flight > max(leastFlight, flightShare × normal timeout × the highest rate of the last minute).
+// Enter when in-flight > max(leastFlight, flightShare × normal timeout × the highest rate of the last minute). From leastFlight to twice as
+// many a quarter must have taken longer than usual.
 func TestEntryByFlight(t *testing.T) {
-	f := func(rate float64, flight int, want bool) {
+	f := func(rate float64, flight int, p95, age time.Duration, want bool) {
 		t.Helper()
 		fuse := New(policy(), nowhere)
+		fuse.p95 = p95
 		fuse.Tick(time.Hour)
 		fuse.rates.add(time.Hour, rate)
 		for range flight {
 			fuse.Began(0, time.Hour)
 		}
-		decided, _ := fuse.Tick(time.Hour + Interval)
+		decided, _ := fuse.Tick(time.Hour + age)
 		if fuse.Avalanche() != want || want && (decided[0].Kind != Entered || decided[0].Rule != byFlight) {
-			t.Errorf("%d in flight at %v/s: %+v", flight, rate, decided)
+			t.Errorf("%d in flight for %v at %v/s, p95 %v: %+v", flight, age, rate, p95, decided)
 		}
 	}
-	f(0, 1000, false) // nothing is known
-	f(1, leastFlight, false)
-	f(1, leastFlight+1, true)
+	f(0, 1000, 0, Interval, false) // nothing is known
+	f(1, 2*leastFlight, 0, Interval, false)
+	f(1, 2*leastFlight+1, 0, Interval, true)
+	const long = 2*span + Interval
+	f(1, leastFlight, usualLatency, long, false)
+	f(1, leastFlight+1, usualLatency, long, true)
+	f(1, leastFlight+1, usualLatency, usualLatency, false) // may have just begun
+	f(1, 2*leastFlight+1, usualLatency, usualLatency, true)
 	most := int(flightShare * normalTime.Seconds() * 100)
-	f(100, most, false)
-	f(100, most+1, true)
+	f(100, most, 0, Interval, false)
+	f(100, most+1, 0, Interval, true)
 }
 
 // A callee that is asked for five hundred times as much at once, and can do it, is in no avalanche.
@@ -132,7 +139,7 @@ func TestEntryByFlightForgetsRates(t *testing.T) {
 	fuse.rates.add(now, 1000)
 	now += flightMemory
 	fuse.rates.add(now, 1)
-	for range leastFlight + 1 {
+	for range 2*leastFlight + 1 {
 		fuse.Began(0, now)
 	}
 	if fuse.Tick(now); !fuse.Avalanche() {

@@ -94,6 +94,14 @@ func (f *flight) counted(begun time.Duration) bool {
 	return spanOf(begun) < f.due && spanOf(begun) >= f.unseen
 }
 
+// older is how many began in spans that were over then.
+func (f *flight) older(then time.Duration) (n int) {
+	for at := max(f.newest-spans+1, 0); at < spanOf(then); at++ {
+		n += max(int(f.bySpan[at%spans]), 0)
+	}
+	return n
+}
+
 // skip says that attempts of spans before that one aren't looked at for being late.
 func (f *flight) skip(first int64) {
 	if f.due < first {

@@ -18,7 +18,7 @@ const (
 const (
 	leastBad     = 5    // outcomes
 	alpha        = 1e-6 // probability of as many with the usual share of failures
-	leastFlight  = 32   // in flight, under which their number is no reason
+	leastFlight  = 16   // in flight, under which their number is no reason
 	flightShare  = 0.5  // of the normal timeout's deliveries: more in flight are not answered in time
 	flightMemory = time.Minute
 	carryTime    = 30 * time.Second // in which outcomes of too little success add up, where they are few
@@ -83,6 +83,10 @@ func (f *Fuse) crowded(now time.Duration) (Decision, bool) {
 	if float64(f.answers) >= n/4 { // they are being answered: a quarter of them since the last tick
 		return Decision{}, false
 	}
+	// Where few are usual, many may have begun just now: a quarter must have taken longer than usual, or there must be twice as many.
+	if bound == leastFlight && n <= 2*leastFlight && (f.p95 == 0 || float64(f.flight.older(now-f.p95)) < n/4) {
+		return Decision{}, false
+	}
 	return Decision{
 		Rule: byFlight, Value: n, Threshold: bound, Needed: fmt.Sprintf("at most %.0f in flight", bound),
 		Inputs: map[string]float64{"normal_timeout": f.policy.Load().Normal.Seconds(), "highest_rate": highest},
@@ -99,7 +103,7 @@ func mostBad(n, usual float64) int {
 }
 
 const (
-	byFlight   = "in flight > max(32, 0.5 * normal timeout * highest rate of the last minute)"
+	byFlight   = "in flight > max(16, 0.5 * normal timeout * highest rate of the last minute), and not just begun or being answered"
 	byFailures = "success < success_below, bad >= 5, and P(bad or more in n, at the usual share of failures) < 1e-6"
 )
 
