@@ -17,6 +17,7 @@ type Attempt struct {
 	Panic    bool   // chosen although everybody is banned
 	Hedge    bool   // made beside another one that was late
 
+	phase      uint32 // atomic: as the fuse sees it
 	call       *Call
 	plan       *plan
 	before     *Attempt // the call's attempt before this one
@@ -25,14 +26,13 @@ type Attempt struct {
 	generation uint32          // of the instance's health when the attempt began
 	trial      bool            // of an instance that is half open
 	patient    bool            // its caller may wait longer than others
-	key        uint64          // of the call, as it was chosen by
 	partial    bool            // reported by who doesn't report all
 	tracked    bool            // counted as in flight, until Done
-	phase      uint32          // atomic: as the fuse sees it
-	asked      time.Duration   // when the request was sent, by the agent's clock; begun, or later if it had to come first
+	key        uint64          // of the call, as it was chosen by
 	memory     *balance.Memory // where it is counted for the whole list; nil: nowhere
 	from       *candidates     // that the instance was one of; nil: the program chose it
 	begun      time.Duration   // by the agent's clock
+	asked      time.Duration   // when the request was sent; begun, or later if it had to come first
 	settled    atomic.Uint64   // 0: not done; else its result, status and latency, packed
 }
 

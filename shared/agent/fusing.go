@@ -27,9 +27,8 @@ func untilAnswer(set *model.TimeoutSet) time.Duration { return min(set.Read, set
 func (s *service) heard(batch []health.Observation) {
 	s.fuse.Take(len(batch), func(n int, to *fuse.Outcome) {
 		o := &batch[n]
-		*to = fuse.Outcome{
-			Slot: o.Slot, Begun: o.Begun, Latency: o.Latency, Tracked: o.Tracked, Counted: o.Counted, Aside: o.Aside, GivenUp: o.GivenUp,
-		}
+		to.Slot, to.Begun, to.Latency = o.Slot, o.Begun, o.Latency
+		to.Tracked, to.Counted, to.Aside, to.GivenUp = o.Tracked, o.Counted, o.Aside, o.GivenUp
 		switch {
 		case o.Result == health.OK:
 			to.Result = fuse.Delivered

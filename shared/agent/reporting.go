@@ -103,9 +103,11 @@ func (t *Attempt) noteReport(result health.Result) {
 
 // heardInFull tells the fuse of outcomes, but for those that are of a part only.
 func (s *service) heardInFull(batch []health.Observation) {
-	partial := func(o health.Observation) bool { return o.Partial }
-	if slices.ContainsFunc(batch, partial) {
-		batch = slices.DeleteFunc(slices.Clone(batch), partial)
+	for n := range batch {
+		if batch[n].Partial {
+			batch = slices.DeleteFunc(slices.Clone(batch), func(o health.Observation) bool { return o.Partial })
+			break
+		}
 	}
 	s.heard(batch)
 }

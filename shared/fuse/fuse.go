@@ -160,28 +160,25 @@ const (
 	Failed
 )
 
-// Take takes outcomes: fill writes the nth.
+// Take takes outcomes: fill writes the nth, each field of it.
 func (f *Fuse) Take(n int, fill func(n int, o *Outcome)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var o Outcome
+	active, late := f.active.Load(), f.lateAfter()
 	for i := range n {
 		if fill(i, &o); o.Counted {
 			f.flight.change(o.Begun, -1)
 		}
-		f.take(&o)
-	}
-}
-
-func (f *Fuse) take(o *Outcome) {
-	if o.GivenUp && o.Counted && f.p95 > 0 && o.Latency >= usualTimes*f.p95 {
-		o.Result = Failed // what was given up was late: callers may have less patience than the timeouts
-	}
-	switch {
-	case !f.active.Load():
-		f.takeNormal(o)
-	case o.Result == Failed || !o.Tracked || o.Counted: // else Answered has told of it
-		f.takeActive(o)
+		if o.GivenUp && o.Counted && f.p95 > 0 && o.Latency >= usualTimes*f.p95 {
+			o.Result = Failed // what was given up was late: callers may have less patience than the timeouts
+		}
+		switch {
+		case !active:
+			f.takeNormal(&o, late)
+		case o.Result == Failed || !o.Tracked || o.Counted: // else Answered has told of it
+			f.takeActive(&o)
+		}
 	}
 }
 

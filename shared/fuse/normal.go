@@ -107,8 +107,8 @@ const (
 	byFailures = "success < success_below, bad >= 5, and P(bad or more in n, at the usual share of failures) < 1e-6"
 )
 
-// takeNormal takes an outcome in normal times.
-func (f *Fuse) takeNormal(o *Outcome) {
+// takeNormal takes an outcome in normal times, when an attempt is late after so long.
+func (f *Fuse) takeNormal(o *Outcome, late time.Duration) {
 	answered := o.Tracked && !o.Counted
 	if !answered || o.Result == Failed {
 		f.pace.count(o.Result)
@@ -122,7 +122,7 @@ func (f *Fuse) takeNormal(o *Outcome) {
 	switch {
 	case answered && o.Result == Delivered: // takeAnswers has counted it, not knowing whose it is
 		f.window.at(o.Slot).good++
-	case !o.Tracked || answered || o.Latency < f.lateAfter() || !f.flight.counted(o.Begun):
+	case !o.Tracked || answered || o.Latency < late || !f.flight.counted(o.Begun):
 		if o.Result == Delivered {
 			f.answers++
 		}

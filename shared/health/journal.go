@@ -20,14 +20,14 @@ type Observation struct {
 	Latency    time.Duration // to the response's head; 0: unknown
 	Urgent     bool          // to be judged now, whatever it is
 
-	// What follows is for Heard alone.
+	// What follows is for Heard alone. All of it is a cache line.
 
-	Begun   time.Duration // when the attempt began, by the caller's clock
 	Tracked bool          // it was under way between Begun and its end, rather than handed out
 	Counted bool          // it still counts as under way
 	Aside   bool          // it wasn't counted as under way, and its latency says nothing of the callee's
 	GivenUp bool          // canceled, since who asked waited no longer
 	Partial bool          // told by who doesn't tell all: it says how the instance is, not how the callee is
+	Begun   time.Duration // when the attempt began, by the caller's clock
 }
 
 // Heard takes a batch of outcomes before they are judged, under the service's lock.
