@@ -34,7 +34,7 @@ func (q *query) readSubnet() bool {
 		}
 		q.client.told, q.client.option = true, told
 		address, _ := netip.AddrFromSlice(told.Address)
-		if told.Family == 1 {
+		if told.Family <= 1 { // 0: nothing is told, as dig +subnet=0 has it
 			address = address.Unmap()
 		}
 		subnet := netip.PrefixFrom(address, int(told.SourceNetmask))

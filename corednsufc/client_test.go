@@ -158,3 +158,17 @@ func TestDebugIsForLoopbackWhateverTheSubnet(t *testing.T) {
 		t.Errorf("got %v", m)
 	}
 }
+
+// A client subnet of no family, as of dig +subnet=0, tells nothing, and is answered so.
+func TestSubnetOfNoFamily(t *testing.T) {
+	u := attach(t, "ufc.internal", "idc own", placed("redis", map[string]string{"own": "10.0.0.1:80"})...)
+	r := question("redis.ufc.internal.", dns.TypeA)
+	r.Extra = []dns.RR{&dns.OPT{
+		Hdr:    dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Class: 1232},
+		Option: []dns.EDNS0{&dns.EDNS0_SUBNET{Code: dns.EDNS0SUBNET, Address: net.IPv4zero.To16()}},
+	}}
+	m, _ := ask(t, u, "192.0.2.1", r)
+	if subnet := subnetOf(m); m.Rcode != dns.RcodeSuccess || len(m.Answer) != 1 || subnet == nil || subnet.SourceScope != 0 {
+		t.Errorf("%v", m)
+	}
+}

@@ -3,10 +3,12 @@ package corednsufc
 import (
 	"encoding/binary"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin/pkg/transport"
 	"github.com/miekg/dns"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
@@ -26,6 +28,9 @@ var transparent = map[string]bool{
 // when it starts.
 func takesPacked(c *caddy.Controller) bool {
 	block := dnsserver.GetConfig(c)
+	if byStream(c.ServerBlockKeys) || block.UDPDecorateWriterFunc != nil { // what decorates the writer wants messages
+		return false
+	}
 	handlers := block.Handlers() // in the chain's order, but without those that have another name than their directive
 	if len(handlers) != len(block.Plugin) {
 		return false
@@ -39,6 +44,14 @@ func takesPacked(c *caddy.Controller) bool {
 		}
 	}
 	return false
+}
+
+// byStream tells whether a server block listens by QUIC, whose clients have UDP addresses, too: an answer ends with its stream, which
+// only WriteMsg ends.
+func byStream(keys []string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool {
+		return strings.HasPrefix(key, transport.QUIC+"://") || strings.HasPrefix(key, transport.HTTPS3+"://")
+	})
 }
 
 // maxWire is the longest answer that is written packed: what EDNS clients commonly take without fragments. A longer one takes

@@ -116,6 +116,17 @@ func TestPackedOnlyIfAllTakeIt(t *testing.T) {
 	f("nameless", false)
 }
 
+func TestByStream(t *testing.T) {
+	for keys, want := range map[string]bool{
+		"ufc.internal:53": false, "dns://ufc.internal": false, "tls://ufc.internal https://ufc.internal": false, "quic://ufc.internal": true,
+		"ufc.internal https3://ufc.internal": true,
+	} {
+		if got := byStream(strings.Fields(keys)); got != want {
+			t.Errorf("%s: %t", keys, got)
+		}
+	}
+}
+
 func init() {
 	for _, name := range []string{"wrapper", "nameless"} {
 		caddy.RegisterPlugin(name, caddy.Plugin{ServerType: "dns", Action: func(c *caddy.Controller) error {

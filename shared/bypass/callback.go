@@ -80,8 +80,16 @@ func (h *Handler) byIDOnly(r *http.Request) string {
 	case !fromLoopback(r):
 		return "from another machine a callback must name the id of its hand-out"
 	}
+	for _, name := range relayed {
+		if r.Header[name] != nil {
+			return "a callback of a browser, or through a proxy, must name the id of its hand-out"
+		}
+	}
 	return ""
 }
+
+// relayed are headers that programs don't send: browsers do, also for a page whose own name leads here, and proxies for others.
+var relayed = []string{"Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For"}
 
 func fromLoopback(r *http.Request) bool {
 	remote, err := netip.ParseAddrPort(r.RemoteAddr)
@@ -140,7 +148,7 @@ func decodeJSON(body []byte) ([]report, error) {
 	var reports []report
 	var err error
 	if len(body) > 0 && body[0] == '[' {
-		err = decoder.Decode(&reports)
+		reports, err = decodeList(decoder)
 	} else {
 		reports = make([]report, 1)
 		err = decoder.Decode(&reports[0])
@@ -154,10 +162,26 @@ func decodeJSON(body []byte) ([]report, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("the JSON body goes on after its first value")
 	}
-	if len(reports) > maxReports {
-		return nil, fmt.Errorf("%d reports in one list are over %d", len(reports), maxReports)
-	}
 	return reports, nil
+}
+
+// decodeList reads a list, no further than to the first fault: a body of a megabyte may have half a million elements.
+func decodeList(decoder *json.Decoder) (reports []report, err error) {
+	if _, err := decoder.Token(); err != nil {
+		return nil, err
+	}
+	for decoder.More() {
+		if len(reports) == maxReports {
+			return nil, fmt.Errorf("the list has more than %d reports", maxReports)
+		}
+		var one report
+		if err := decoder.Decode(&one); err != nil {
+			return nil, err
+		}
+		reports = append(reports, one)
+	}
+	_, err = decoder.Token()
+	return reports, err
 }
 
 func decodeForm(body string) (one report, err error) {

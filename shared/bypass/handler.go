@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/model"
@@ -49,8 +50,15 @@ func New(a *agent.Agent, query Query, options Options) *Handler {
 	}
 }
 
+// maxQuery is the longest query string that is read, in bytes.
+const maxQuery = 4 << 10
+
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if length := len(r.URL.RawQuery); length > maxQuery {
+		badRequest("the query string has %d bytes, more than %d", length, maxQuery).ServeHTTP(w, r)
+		return
+	}
 	parameters, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		badRequest("the query string can't be read: %v", err).ServeHTTP(w, r)
@@ -122,8 +130,9 @@ func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Val
 	if parameters.Get("service") == "" {
 		return &agent.Refusal{Reason: agent.ReasonNoCallee, Detail: "service: a get must name one"}
 	}
-	call := &agent.Call{
-		Callee: parameters.Get("service"), Caller: parameters.Get("from"), Key: parameters.Get("key"),
+	call := &agent.Call{ // which a hand-out keeps for minutes, but not the request that these are parts of
+		Callee: strings.Clone(parameters.Get("service")), Caller: strings.Clone(parameters.Get("from")),
+		Key:   strings.Clone(parameters.Get("key")),
 		Class: agent.DefaultClass, HandOut: true,
 	}
 	if err := h.agent.Begin(call); err != nil {

@@ -288,7 +288,30 @@ func TestPagesInABrowserMayNotReport(t *testing.T) {
 	}
 	f("Sec-Fetch-Site", "cross-site", 403)
 	f("Origin", "https://evil.example.test", 403)
+	f("Origin", "http://example.com", 403) // the request's own host: a page whose name leads here
+	f("X-Forwarded-For", "192.0.2.7", 403)
 	f("User-Agent", "curl", 204)
+}
+
+// TestLongRequests: what is too long is refused, and a list is read no further than to its first fault.
+func TestLongRequests(t *testing.T) {
+	h, _ := newHandler(t)
+	if w := do(h, httptest.NewRequest(http.MethodGet, "/bypass?command=get&service=redis&key="+strings.Repeat("k", maxQuery), nil)); w.Code != 400 {
+		t.Errorf("a long key: %d %s", w.Code, w.Body)
+	}
+	const one = `{"service":"redis","backend":"127.0.0.2:6379","result":"ok"},`
+	f := func(body, want string) {
+		t.Helper()
+		if w := post(h, "application/json", body); w.Code != 400 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%d bytes: %d %.200s", len(body), w.Code, w.Body)
+		}
+	}
+	f("["+strings.Repeat(one, maxReports)+one[:len(one)-1]+"]", "more than 10000 reports")
+	f("["+strings.Repeat("0,", 200_000)+"0]", "a JSON number")
+	if memory := testing.AllocsPerRun(1, func() { post(h, "application/json", "["+strings.Repeat("0,", 400_000)+"0]") }); memory > 1000 {
+		t.Errorf("%v allocations for a list of faults", memory)
+	}
+	f("["+one+"]", "can't be read")
 }
 
 func TestReportedFailuresBan(t *testing.T) {

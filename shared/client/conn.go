@@ -86,10 +86,10 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // giveUp settles a connection whose program doesn't wait any longer. Unless it has waited for as long as the callee may
-// take, that says nothing.
+// take for what it was asked, that says nothing: a pool may close a connection that it never used.
 func (c *conn) giveUp() {
 	waited := c.waited()
-	if c.given.read > 0 && waited >= c.given.read {
+	if c.given.read > 0 && waited >= c.given.read && c.written.Load() != 0 {
 		c.settle(resultReadTimeout, c.took+waited)
 		return
 	}

@@ -94,6 +94,12 @@ func TestFirstExchange(t *testing.T) {
 			ask(t, conn)
 		}, "read_timeout/1500")
 	})
+	t.Run("closed by a pool that never used it", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			time.AfterFunc(1500*time.Millisecond, func() { conn.Close() })
+			_, _ = conn.Read(make([]byte, 10))
+		})
+	})
 	t.Run("closed without a Read", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {
 			time.Sleep(10 * time.Second)
