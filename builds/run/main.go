@@ -90,7 +90,7 @@ func bringUp(ctx context.Context, s *settings, demo *demo, family *family) error
 		{"etcd", func() error { return dial(s.Etcd) }},
 		{"the demo services, registered", func() error { return demo.apply(ctx, s) }},
 		{"the agent", func() error { return askAgent(ctx, s) }},
-		{"the DNS", func() error { return askReady(ctx, s) }},
+		{"the DNS", func() error { return askDNS(ctx, s) }},
 	}
 	for _, step := range steps {
 		if err := family.until(ctx, step.what, step.ready); err != nil {

@@ -26,9 +26,13 @@ func askAgent(ctx context.Context, s *settings) error {
 	return get(ctx, "http://"+s.Agent.address()+"/", http.Header{"X-Ufc-Service-Name": {"hello"}})
 }
 
-// askReady asks CoreDNS whether its plugins are ready, UFC's among them: it has the configuration.
-func askReady(ctx context.Context, s *settings) error {
-	return get(ctx, "http://"+s.Ready.address()+"/ready", nil)
+// askDNS asks CoreDNS whether its plugins are ready, UFC's among them, and for an instance of the demo service, which may be newer than
+// the configuration that made it ready.
+func askDNS(ctx context.Context, s *settings) error {
+	if err := get(ctx, "http://"+s.Ready.address()+"/ready", nil); err != nil {
+		return err
+	}
+	return get(ctx, "http://"+s.Callback.address()+"/bypass?command=get&service=hello", nil)
 }
 
 // get is nil for status 200.
