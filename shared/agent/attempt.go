@@ -95,17 +95,15 @@ func (t *Attempt) Done(outcome Outcome) bool {
 
 // record tells package health the outcome.
 func (t *Attempt) record(outcome Outcome) {
-	told, counted, sending := t.leave()
 	o := health.Observation{
 		Instance: t.instance.health, Slot: t.instance.pulse.Slot(), Stratum: t.stratum, Generation: t.generation, Trial: t.trial,
-		Result: outcome.Result, Code: uint16(outcome.Code), Latency: max(outcome.Latency-max(sending, 0), 0),
-		Begun: t.begun + max(sending, 0), Tracked: told, Counted: counted, Urgent: t.call.service.fuse.Avalanche(),
-		Aside:   t.tracked && sending < 0,
-		GivenUp: outcome.GivenUp,
+		Result: outcome.Result, Code: uint16(outcome.Code), Latency: outcome.Latency, Begun: t.begun,
+		GivenUp: outcome.GivenUp, Urgent: t.call.service.fuse.Avalanche(),
 		// In an avalanche the patient have less time than they may need.
 		Partial: t.partial || t.patient && outcome.Result == health.ReadTimeout,
 		Key:     t.key, // a random number if there is none, so that each request counts as another user's
 	}
+	t.leave(&o)
 	if t.trial {
 		t.instance.pulse.Tried(t.begun)
 	}

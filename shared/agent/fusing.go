@@ -30,6 +30,8 @@ func (s *service) heard(batch []health.Observation) {
 		to.Slot, to.Begun, to.Latency = o.Slot, o.Begun, o.Latency
 		to.Tracked, to.Counted, to.Aside, to.GivenUp = o.Tracked, o.Counted, o.Aside, o.GivenUp
 		switch {
+		case o.Partial: // as good as the others, for all that is known
+			to.Result = fuse.Ignored
 		case o.Result == health.OK:
 			to.Result = fuse.Delivered
 		case o.Result.Failure():
@@ -102,20 +104,21 @@ func (t *Attempt) headed() {
 	})
 }
 
-// leave ends what the fuse sees of an attempt: whether it knows of it, counts it as under way until now, and how long its request took
-// to send; less than 0 if it was aside.
-func (t *Attempt) leave() (told, counted bool, sending time.Duration) {
+// leave ends what the fuse sees of an attempt, and says in its outcome what that was. The time in which the request was sent is not the
+// instance's.
+func (t *Attempt) leave(o *health.Observation) {
 	phase := atomic.SwapUint32(&t.phase, over)
-	if t.tracked && phase != underWay {
+	o.Counted = phase == underWay
+	o.Tracked = o.Counted || phase == answered || phase == answeredAside
+	if !t.tracked {
+		return
+	}
+	if phase != underWay {
 		t.instance.aside.Add(-1)
 	}
-	switch phase {
-	case underWay, answered:
-		return true, phase == underWay, t.asked - t.begun
-	case answeredAside:
-		return true, false, -1
-	default:
-		return false, false, -1
+	if o.Aside = phase == aside || phase == answeredAside; !o.Aside {
+		sending := t.asked - t.begun
+		o.Begun, o.Latency = t.begun+sending, max(o.Latency-sending, 0)
 	}
 }
 
@@ -261,13 +264,18 @@ func (c *Call) policyOf(from *candidates) balance.Policy {
 	if !c.service.fuse.Avalanche() || c.plan.hashes || c.plan.service.Balance.Policy == model.LeastRequest {
 		return from.policy
 	}
-	calm := from.calm.Load()
-	if calm == nil {
-		made := balance.New(model.LeastRequest, from.members, c.plan.size, from.memory)
-		calm = &made
-		from.calm.Store(calm)
+	return c.instead(from, &from.calm, model.LeastRequest)
+}
+
+// instead is another policy over the candidates than the document's, made when it is first needed.
+func (c *Call) instead(from *candidates, at *atomic.Pointer[balance.Policy], policy model.BalancePolicy) balance.Policy {
+	known := at.Load()
+	if known == nil {
+		made := balance.New(policy, from.members, c.plan.size, from.memory)
+		known = &made
+		at.Store(known)
 	}
-	return *calm
+	return *known
 }
 
 // drop is a share of some callers' requests that isn't sent.

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,17 +100,6 @@ func (t *Attempt) noteReport(result health.Result) {
 	t.partial = s.reporting.sparse.Load() || l.successes.Load() < knownSuccesses
 }
 
-// heardInFull tells the fuse of outcomes, but for those that are of a part only.
-func (s *service) heardInFull(batch []health.Observation) {
-	for n := range batch {
-		if batch[n].Partial {
-			batch = slices.DeleteFunc(slices.Clone(batch), func(o health.Observation) bool { return o.Partial })
-			break
-		}
-	}
-	s.heard(batch)
-}
-
 // unheard tells whether the call's outcome will probably not be heard of: nobody can tell then how the callee is.
 func (c *Call) unheard() bool { return c.HandOut && c.service.reporting.sparse.Load() }
 
@@ -121,11 +109,5 @@ func (c *Call) policyFor(from *candidates) balance.Policy {
 	if !c.unheard() || !balance.Tracks(c.plan.service.Balance.Policy) || c.plan.hashes {
 		return c.policyOf(from)
 	}
-	blind := from.blind.Load()
-	if blind == nil {
-		made := balance.New(model.RoundRobin, from.members, c.plan.size, from.memory)
-		blind = &made
-		from.blind.Store(blind)
-	}
-	return *blind
+	return c.instead(from, &from.blind, model.RoundRobin)
 }

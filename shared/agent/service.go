@@ -112,7 +112,7 @@ func (a *Agent) newService(view *catalog.View) *service {
 	s := &service{name: view.Name, agent: a, reporting: newReporting()}
 	s.budget.fill()
 	s.hedging.budget.fill()
-	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict, s.heardInFull)
+	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict, s.heard)
 	s.fuse = fuse.New(fusePolicy(view.Service), s.underWay)
 	return s
 }

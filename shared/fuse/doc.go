@@ -16,7 +16,8 @@
 //     being sent, and those of callers that may wait longer than others.
 //  3. Success is the share of good outcomes without the worst 30 % of the instances (at least one of two): point faults are for bans.
 //  4. T = min(normal timeout, max(avalanche timeout, 3 · p95)); the normal timeout until p95 is known. Where nothing was good for 30 s
-//     at the floor, T doubles, and with it what an attempt may take, and what is usual is learned anew.
+//     at the floor, or too many are late while the good ones are as quick as ever, T doubles, and with it what an attempt may take. What
+//     is usual is learned anew then, and where for 30 s answers took longer than usual with a quarter of the rate.
 //  5. Enter when success < success_below with at least 5 bad ones and a binomial tail under 10⁻⁶ against the callee's own share of
 //     failures (held within 1–20 %), where few outcomes add up over 30 s; or when more are in flight than max(16, 0.5 · normal timeout ·
 //     the highest rate of the last minute), less than a quarter of them was answered since the last tick, and, of 16 to 32, a quarter

@@ -55,15 +55,18 @@ func (w *window) addLate(late int, underWay func(yield func(slot int32, n int)))
 	}
 }
 
-// sum adds up the outcomes without those of the worst instances. What isn't known of any instance counts.
+// sum adds up the outcomes without those of the worst instances. What isn't known of any instance counts. Of the good ones their share is
+// left out: an answer counts when it begins, and for its instance not before it ends.
 func (w *window) sum() (good, bad float64) {
 	if w.bad == 0 {
 		return w.good, 0
 	}
 	var active []outcomes
+	ended := 0.0 // good ones
 	for _, o := range w.bySlot {
 		if o.good+o.bad > 0 {
 			active = append(active, o)
+			ended += float64(o.good)
 		}
 	}
 	slices.SortFunc(active, func(a, b outcomes) int { return cmp.Compare(b.bad*(a.good+a.bad), a.bad*(b.good+b.bad)) })
@@ -73,7 +76,7 @@ func (w *window) sum() (good, bad float64) {
 	}
 	good, bad = w.good, w.bad
 	for _, o := range active[:worst] {
-		good, bad = good-float64(o.good), bad-float64(o.bad)
+		good, bad = good-float64(o.good)*w.good/max(ended, 1), bad-float64(o.bad)
 	}
 	return max(good, 0), max(bad, 0)
 }

@@ -83,3 +83,17 @@ func TestUsualFades(t *testing.T) {
 		t.Errorf("%v bad of %v after %v", u.bad, u.n, usualLife)
 	}
 }
+
+// An answer counts when it begins, and for its instance when it ends. Of streams that end together, the worst instances' are no more
+// of the answers that have begun meanwhile than their share.
+func TestStreamsThatEndTogether(t *testing.T) {
+	f := New(policy(), nowhere)
+	for slot := range int32(4) {
+		f.takeSome(300, Outcome{Slot: slot, Result: Delivered, Tracked: true}) // began long ago
+		f.takeSome(2, Outcome{Slot: slot, Result: Failed})
+	}
+	f.takeAnswers(100)
+	if good, bad := f.window.sum(); good != 75 || bad != 6 {
+		t.Errorf("%v good, %v bad; want 75 and 6", good, bad)
+	}
+}

@@ -20,9 +20,9 @@ func (f *Fuse) usuallyLateAfter() time.Duration {
 	return min(p.Normal, max(p.Avalanche, usualTimes*f.p95))
 }
 
-// waited tells whether an attempt that came to nothing took so long that the callee may still have its work to do.
+// tookLong tells whether an attempt that came to nothing took so long that the callee may still have its work to do.
 func (f *Fuse) tookLong(latency time.Duration) bool {
-	return latency >= f.usuallyLateAfter() || f.p95 > 0 && latency >= usualTimes*f.p95
+	return latency >= f.policy.Load().Normal || f.p95 > 0 && latency >= usualTimes*f.p95
 }
 
 // LeastTimeout is how long an attempt may take in an avalanche at least, as far as normal times allow it: three times the normal 95th
