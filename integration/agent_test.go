@@ -29,7 +29,12 @@ func (m *mesh) untilCurrent() {
 func (m *mesh) untilAt(port int, revision int64) {
 	m.t.Helper()
 	eventually(m.t, 10*time.Second, func() error {
-		a := m.query(port, "sync_info")
+		ctx, cancel := context.WithTimeout(m.t.Context(), 2*time.Second)
+		defer cancel()
+		a, err := m.tryQuery(ctx, port, "sync_info")
+		if err != nil {
+			return err
+		}
 		var answer struct {
 			Sync struct{ Revision int64 } `json:"sync_info"`
 		}

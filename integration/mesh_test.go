@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -218,14 +219,20 @@ func (m *mesh) report(port int, service, backend, result string) answer {
 // query asks the agent's or the DNS's memory.
 func (m *mesh) query(port int, selector string) answer {
 	m.t.Helper()
-	req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/bypass?command=query&ar=%s", port, url.QueryEscape(selector)), nil)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	req.Header.Set("Token", token)
-	a, err := m.do(req)
+	a, err := m.tryQuery(m.t.Context(), port, selector)
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	return a
+}
+
+// tryQuery is query where no answer is no reason to end the test.
+func (m *mesh) tryQuery(ctx context.Context, port int, selector string) (answer, error) {
+	where := fmt.Sprintf("http://127.0.0.1:%d/bypass?command=query&ar=%s", port, url.QueryEscape(selector))
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Token", token)
+	return m.do(req)
 }
