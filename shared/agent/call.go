@@ -97,8 +97,10 @@ func (c *Call) Retries() *model.RetrySet {
 // Level returns the importance of the caller, 1 (the most) to 5: what the callee says of it, else what its own Service says,
 // else the default. The call must have begun.
 func (c *Call) Level() int {
-	if level := c.plan.views[c.view].level; level != 0 {
-		return level
+	if c.plan.only == nil {
+		if level := c.plan.views[c.view].level; level != 0 {
+			return level
+		}
 	}
 	if known := c.line.known.Load(); known != nil {
 		return known.state.Load().view.Service.Level
@@ -198,6 +200,10 @@ func (c *Call) direct() {
 		c.request.Hash, c.request.Seed = c.key, 0
 	} else {
 		c.draw()
+	}
+	if c.path = c.plan.only; c.path != nil {
+		c.view, c.route, c.split = 0, 0, 0
+		return
 	}
 	c.view = c.plan.viewOf(c.Caller)
 	v := &c.plan.views[c.view]

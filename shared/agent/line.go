@@ -15,10 +15,10 @@ type line struct {
 	caller   string
 	known    atomic.Pointer[service] // the caller's own service; nil: no document names it
 	duration prometheus.Observer     // nil for unknown callees
+	strata   strata
 	requests copyMap[requestKey, tally[atomic.Uint64]]
 	usual    atomic.Pointer[usual]
 	refused  counters[string] // by reason
-	strata   strata
 	// successes that programs of the caller have reported, counted up to knownSuccesses.
 	successes atomic.Uint32
 	last      tally[atomic.Int64] // when a call ended last, by the agent's clock

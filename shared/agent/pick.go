@@ -107,7 +107,14 @@ const saltIDC = 0x1dc
 
 // pickInSplit tries the IDC whose turn it is by the table's shares first, then the table's other IDCs.
 func (c *Call) pickInSplit(split int, panicking bool) *Attempt {
+	home := c.IDC == c.plan.place.idc
+	if from := c.plan.straight[c.Family].Load(); from != nil && home {
+		return c.pickAmong(split, from, panicking, false)
+	}
 	t := c.plan.table(c.path.subsets[split], c.IDC)
+	if home && c.plan.only != nil && len(t.groups) == 1 {
+		c.plan.straight[c.Family].Store(t.groups[0].candidates(c.Family))
+	}
 	first, cold := 0, false
 	if len(t.groups) > 1 {
 		first = t.shares.Choose(route.Uniform(c.key, saltIDC))
@@ -132,10 +139,13 @@ func (c *Call) pickInSplit(split int, panicking bool) *Attempt {
 	return nil
 }
 
-// pickInGroup lets the policy choose one of a group, after the instances on trial. Out of a cold group, which is in slow start
-// as a whole and has had its share, it only makes trials.
 func (c *Call) pickInGroup(split int, g *group, panicking, cold bool) *Attempt {
-	from := g.candidates(c.Family)
+	return c.pickAmong(split, g.candidates(c.Family), panicking, cold)
+}
+
+// pickAmong lets the policy choose one of a group's candidates, after the instances on trial. Out of a cold group, which is in slow
+// start as a whole and has had its share, it only makes trials.
+func (c *Call) pickAmong(split int, from *candidates, panicking, cold bool) *Attempt {
 	if len(from.trials) > 0 {
 		if attempt := c.try(split, from); attempt != nil {
 			return attempt

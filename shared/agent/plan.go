@@ -20,20 +20,27 @@ type place struct {
 
 // plan is how the calls to a callee find their instances: what its documents, the topology and the bans come to. It never
 // changes, and is made when the first call needs it, since an agent knows a thousand callees and calls a few.
+//
+// Of a callee that is called now and then nothing is in the processor's caches, and each line that a call reads takes as long as
+// 30 ns of computing. So what nearly all calls read comes first, and where all calls go the same way, straight leads there.
 type plan struct {
+	place  *place
+	hashes bool  // the policy goes by a key
+	tracks bool  // the policy goes by what is in flight
+	learns bool  // the policy goes by latency
+	checks bool  // the agent checks the instances by itself
+	only   *path // of the only view: there are no routes; nil: there are several paths
+	// straight are the candidates of all calls from the agent's own IDC, by family, if there is one path, and one group for that IDC.
+	// nil: there isn't, or they aren't needed yet.
+	straight [families]atomic.Pointer[candidates]
+	drops    []drop
 	service  *model.Service
-	place    *place
+	views    []view // the first one that matches the caller holds; the last one matches all
+	badCodes []badCode
 	memories *memories
 	random   func() uint64
 	size     int // instances of the callee, whoever may be chosen
 	key      route.Key
-	hashes   bool // the policy goes by a key
-	tracks   bool // the policy goes by what is in flight
-	learns   bool // the policy goes by latency
-	checks   bool // the agent checks the instances by itself
-	badCodes []badCode
-	drops    []drop
-	views    []view        // the first one that matches the caller holds; the last one matches all
 	made     time.Duration // by the agent's clock
 	cost     atomic.Int64  // time that it took to make, lists of candidates included
 }
@@ -135,6 +142,9 @@ func (s *service) compile(now *state, here *place) *plan {
 		p.views = append(p.views, v)
 	}
 	p.views = append(p.views, c.view(document))
+	if len(p.views) == 1 && len(p.views[0].paths) == 1 {
+		p.only = &p.views[0].paths[0]
+	}
 	s.memories.keep(document.Balance.Policy, c.subsets)
 	p.made = s.agent.now()
 	p.cost.Store(int64(p.made - begun))

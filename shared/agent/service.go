@@ -83,28 +83,29 @@ func (f Family) has(i *instance) bool {
 
 // service is a callee, as long as a document names it or a ban of its instances stands.
 type service struct {
+	state atomic.Pointer[state]
+	// firstLine is the line that was made first: the only one where a single program has the agent to itself, and it takes no
+	// hashing to find.
+	firstLine atomic.Pointer[line]
+	fuse      *fuse.Fuse
+	reporting reporting // hand-outs need its begin
+
 	name     string
 	agent    *Agent
 	health   *health.Service
-	fuse     *fuse.Fuse
 	ticking  ticking
-	state    atomic.Pointer[state]
 	mu       sync.Mutex // of the writers of state
 	planning sync.Mutex // held while a plan is made
 	memories memories
 	gone     atomic.Bool // no document names it now
 	handEnds *time.Timer // until the first end of a ban by hand; nil: none has an end
 
-	lines copyMap[string, *line]
-	// firstLine is the line that was made first: the only one where a single program has the agent to itself, and it takes no
-	// hashing to find.
-	firstLine atomic.Pointer[line]
-	retries   atomic.Uint64
-	reporting reporting
-	budget    bucket // of retries
-	hedging   hedging
-	bans      counters[health.Reason]
-	capped    counters[health.Reason] // of the bans that the cap didn't allow
+	lines   copyMap[string, *line]
+	retries atomic.Uint64
+	budget  bucket // of retries
+	hedging hedging
+	bans    counters[health.Reason]
+	capped  counters[health.Reason] // of the bans that the cap didn't allow
 }
 
 // newService returns a service that has yet to follow its view.

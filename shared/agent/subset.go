@@ -27,14 +27,14 @@ type group struct {
 // candidates are the instances of a group that may be chosen. They are listed when a call first needs them, since a policy's
 // tables can be large.
 type candidates struct {
+	trials    []*instance    // half open
+	policy    balance.Policy // chooses an index into instances
+	panic     bool           // under half are up; instances are all that may answer
 	instances []*instance
-	policy    balance.Policy                 // chooses an index into instances
+	memory    *balance.Memory
 	calm      atomic.Pointer[balance.Policy] // least request, for an avalanche; nil: not needed yet
 	blind     atomic.Pointer[balance.Policy] // round robin, while most hand-outs are unreported; nil: not needed yet
 	members   []balance.Member               // of policy
-	memory    *balance.Memory
-	panic     bool        // under half are up; instances are all that may answer
-	trials    []*instance // half open
 	warmth    *warmth
 }
 
