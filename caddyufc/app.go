@@ -49,8 +49,10 @@ type App struct {
 	// it under 100,000 instances: it saves memory only. Default: all. Not in force yet: all are held.
 	Follow []string `json:"follow,omitempty"`
 
-	// The share of a service's instances whose removal at once is held back, over 0 and at most 1. Default: none is held
-	// back. Not in force yet.
+	// The share of a service's instances, and of all instances and Service documents, that may be removed within a minute,
+	// over 0 and at most 1. What goes over it is held in force, with a warning and the metric ufc_config_held, until somebody
+	// runs caddy ufc confirm or the records are back. One instance of a service may always go. Don't set it under 0.3: it would
+	// hold ordinary deployments. Default: nothing is held back.
 	Protect float64 `json:"protect,omitempty"`
 
 	stopEvents func() // nil: not started
@@ -226,7 +228,7 @@ func (a *App) Start() error {
 		}
 	}
 	a.mesh.Start()
-	settings := mesh.Config{Follow: a.Follow, Protect: a.Protect}
+	settings := mesh.Config{Follow: a.Follow}
 	if idle := settings.NotInForce(); idle != nil {
 		a.logger.Warn("not in force in this version", "options", idle)
 	}

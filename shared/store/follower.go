@@ -30,7 +30,8 @@ type Sink interface {
 // which an agent shouldn't hold twice, while the Sink holds them anyway, and with them the last good version of a refused
 // record.
 type Source interface {
-	// Records yields each service, each instance and each ban made by hand in force, in any order, until yield returns false. Err is nil in all.
+	// Records yields each service, each instance, each ban made by hand and the topology in force, in any order, until yield
+	// returns false. Err is nil in all.
 	Records(yield func(model.Record) bool)
 	// AsOf says that what the last Replace gave came from a snapshot, and was etcd's word when that was written: at the last
 	// change, or at the last end of the process.

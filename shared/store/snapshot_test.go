@@ -220,7 +220,7 @@ func TestSnapshotFails(t *testing.T) {
 
 func TestSnapshotFile(t *testing.T) {
 	s := newTestSnapshotter(t)
-	s.replaced(7, map[string]document{"services/shop": {2, []byte(serviceJSON("shop")), false}})
+	s.replaced(7, map[string]document{"services/shop": {revision: 2, value: []byte(serviceJSON("shop"))}})
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestSnapshotFile(t *testing.T) {
 	}
 }
 
-// The last good value of a refused document goes into the snapshot, what is gone doesn't.
+// The last good value of a refused document goes into the snapshot; what is gone only if the sink holds it in force.
 func TestSnapshotDocuments(t *testing.T) {
 	s := newTestSnapshotter(t)
 	service := func(name string, err error) *model.Record {
@@ -261,6 +261,7 @@ func TestSnapshotDocuments(t *testing.T) {
 	}
 	f := func(want ...string) {
 		t.Helper()
+		s.forget()
 		if got := slices.Sorted(maps.Keys(s.documents)); !slices.Equal(got, want) {
 			t.Errorf("documents %q, want %q", got, want)
 		}
@@ -282,6 +283,19 @@ func TestSnapshotDocuments(t *testing.T) {
 	if got := string(s.documents["services/a"].value); got != "1" {
 		t.Errorf("value %q of the refused document, want the last good one", got)
 	}
+
+	held := newRecorder(t)
+	held.state["Service/c"] = *service("c", nil)
+	held.state["Topology"] = model.Record{Kind: model.KindTopology}
+	s.source = held
+	s.document(&model.Record{Kind: model.KindTopology}, []byte("4"))
+	s.replaced(10, map[string]document{})
+	f("services/c", "topology")
+	s.document(service("c", nil), []byte("5"))
+	s.document(&model.Record{Kind: model.KindService, Name: "c", Deleted: true}, nil)
+	f("services/c", "topology")
+	clear(held.state)
+	f()
 }
 
 func TestFollowerSnapshot(t *testing.T) {
