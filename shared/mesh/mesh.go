@@ -179,6 +179,7 @@ type SyncInfo struct {
 	Host        string              `json:"host"`
 	IDC         string              `json:"idc,omitempty"`
 	Endpoints   []string            `json:"endpoints"`
+	Endpoint    string              `json:"endpoint,omitempty"` // in use
 	Prefix      string              `json:"prefix"`
 	Source      string              `json:"source"` // etcd, snapshot or none
 	Synced      bool                `json:"synced"` // in step with etcd now
@@ -197,7 +198,7 @@ func (m *Mesh) syncInfo() SyncInfo {
 	status := m.follower.Status()
 	services, instances := m.Catalog.Counts()
 	info := SyncInfo{
-		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC, Endpoints: config.Store.Endpoints, Prefix: config.Store.Prefix,
+		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC, Endpoints: config.Store.Endpoints, Endpoint: status.Endpoint, Prefix: config.Store.Prefix,
 		Source: status.Source, Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
 		Services: services, Instances: instances, Rejected: m.Catalog.Rejected(),
 		Held: m.guard.Status(), Bans: m.board.Status(),

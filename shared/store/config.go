@@ -20,7 +20,10 @@ const (
 
 // Config says which etcd holds the mesh's configuration, and how to reach it.
 type Config struct {
-	// Endpoints are the members' client URLs, http or https but not both. Default DefaultEndpoint.
+	// Endpoints are the client URLs of members, or of gRPC proxies in front of them, http or https but not both. Their order
+	// counts: the first one that works is used, alone. When it fails or hangs the next one is, and each minute or so those
+	// before are tried again, so write those of the own IDC first, and those of the one that stands in for it after. Agents that are
+	// to share the members of an IDC are given these in different orders. Default DefaultEndpoint.
 	Endpoints []string
 	// Prefix is what all keys of this mesh begin with; it begins with a slash and doesn't end with one. Default DefaultPrefix.
 	Prefix string
@@ -33,6 +36,8 @@ type Config struct {
 	Snapshot string
 	// Logger gets warnings and errors. Default slog.Default().
 	Logger *slog.Logger
+
+	pilot pilotTiming // zero: the default
 }
 
 // String describes c without its password, so that a Config in a log line tells nothing secret.
@@ -53,6 +58,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.pilot == (pilotTiming{}) {
+		c.pilot = defaultPilotTiming
 	}
 	return errors.Join(c.checkEndpoints(), checkPrefix(c.Prefix), c.checkSecrets())
 }

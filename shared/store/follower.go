@@ -57,6 +57,8 @@ type Status struct {
 	LastContact time.Time
 	// LastError is why etcd isn't being heard. Empty: it is.
 	LastError string
+	// Endpoint is the one in use. Empty: there was no attempt yet.
+	Endpoint string
 }
 
 // Follower reads the configuration and follows it. It needs etcd at no time: without it, the sink keeps what it has.
@@ -182,7 +184,13 @@ func (f *Follower) Close() {
 func (f *Follower) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.status
+	status := f.status
+	select {
+	case <-f.opened:
+		status.Endpoint = f.link.pilot.endpoint()
+	default:
+	}
+	return status
 }
 
 // heard notes that etcd was heard, and that all changes up to the revision were taken.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,8 @@ var reconnect = grpc.ConnectParams{
 type link struct {
 	*clientv3.Client
 	endpoints []string
+	pilot     *pilot
+	running   sync.WaitGroup
 	timeout   time.Duration          // of each call
 	reason    atomic.Pointer[string] // the last failure of a call, in gRPC's words
 	token     atomic.Pointer[string] // of the last sign-in; nil: it may be no good
@@ -55,15 +58,32 @@ type signedIn struct{}
 
 // openLink opens a client. It waits for etcd, up to the timeout of a call, only if there is a user to sign in; else the
 // first call shows whether etcd is there. Everything that the client does ends with ctx.
-func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (*link, error) {
+func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (l *link, err error) {
 	secrets, err := tlsConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
-	l := &link{endpoints: cfg.Endpoints, timeout: timeout}
+	for i := range cfg.Endpoints {
+		dial := timeout
+		if i < len(cfg.Endpoints)-1 {
+			dial = min(timeout, cfg.pilot.patience)
+		}
+		l = &link{endpoints: cfg.Endpoints, timeout: timeout}
+		if err = l.open(ctx, cfg, secrets, i, dial); err == nil || !away(err) || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, l.explain("sign in", err)
+	}
+	return l, nil
+}
+
+// open opens the client at one of the endpoints. Only to sign in it waits for it.
+func (l *link) open(ctx context.Context, cfg *Config, secrets *tls.Config, endpoint int, timeout time.Duration) (err error) {
 	l.Client, err = clientv3.New(clientv3.Config{
 		Context:              ctx,
-		Endpoints:            cfg.Endpoints,
+		Endpoints:            cfg.Endpoints[endpoint : endpoint+1],
 		Username:             cfg.Username,
 		Password:             cfg.Password,
 		TLS:                  secrets,
@@ -71,7 +91,7 @@ func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (*link, e
 		DialKeepAliveTime:    keepaliveTime,
 		DialKeepAliveTimeout: keepaliveTimeout,
 		// Pings on connections without a stream are off (PermitWithoutStream): etcd's servers forbid them and would close
-		// the connections that the balancer keeps to the members that don't serve the watch.
+		// the connections of a tool that is between two calls.
 		MaxCallRecvMsgSize:    maxMessage,
 		BackoffWaitBetween:    200 * time.Millisecond,
 		BackoffJitterFraction: 0.5,
@@ -82,9 +102,20 @@ func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (*link, e
 		},
 	})
 	if err != nil {
-		return nil, l.explain("sign in", err)
+		return err
 	}
-	return l, nil
+	l.pilot = newPilot(l.Client, cfg, endpoint)
+	if len(cfg.Endpoints) > 1 {
+		l.running.Go(l.pilot.run)
+	}
+	return nil
+}
+
+// Close ends the connections, and returns when nothing of the link is left.
+func (l *link) Close() error {
+	err := l.Client.Close()
+	l.running.Wait()
+	return err
 }
 
 // remember keeps the token of a sign-in, and the reason of a failed call. The client replaces the error of a call that ran out of time by a bare
@@ -122,10 +153,14 @@ func call[T any](ctx context.Context, l *link, doing string, f func(context.Cont
 }
 
 func callWithin[T any](ctx context.Context, l *link, limit time.Duration, doing string, f func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	endpoint := l.pilot.endpoint()
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	answer, err := f(ctx)
+	answer, err := f(limited)
 	if err != nil {
+		if limited.Err() != nil && ctx.Err() == nil {
+			l.pilot.hangs(endpoint)
+		}
 		err = l.explain(doing, err)
 	}
 	return answer, err
