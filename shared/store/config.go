@@ -29,8 +29,9 @@ type Config struct {
 	Prefix string
 	// Username and Password are etcd's own. Both or neither.
 	Username, Password string
-	// Cert and Key are PEM files of the client certificate; both or neither. They are read again at each handshake, so that
-	// a renewed certificate needs no restart. CA is a PEM file of the authorities trusted, read once; default: the system's.
+	// Cert and Key are PEM files of the client certificate; both or neither. CA is a PEM file of the authorities trusted; default:
+	// the system's. All are read again at each handshake, so that renewed ones need no restart. While they can't be read
+	// the last ones count.
 	Cert, Key, CA string
 	// Snapshot is the file that a Follower keeps its last state in. Default: none. Two processes must not share one.
 	Snapshot string

@@ -3,10 +3,8 @@ package store
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -81,12 +79,15 @@ func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (l *link,
 
 // open opens the client at one of the endpoints. Only to sign in it waits for it.
 func (l *link) open(ctx context.Context, cfg *Config, secrets *tls.Config, endpoint int, timeout time.Duration) (err error) {
+	options := []grpc.DialOption{grpc.WithConnectParams(reconnect), grpc.WithChainUnaryInterceptor(l.remember)}
+	if secrets != nil {
+		options = append(options, grpc.WithTransportCredentials(newRenewed(cfg, secrets)))
+	}
 	l.Client, err = clientv3.New(clientv3.Config{
 		Context:              ctx,
 		Endpoints:            cfg.Endpoints[endpoint : endpoint+1],
 		Username:             cfg.Username,
 		Password:             cfg.Password,
-		TLS:                  secrets,
 		DialTimeout:          timeout,
 		DialKeepAliveTime:    keepaliveTime,
 		DialKeepAliveTimeout: keepaliveTimeout,
@@ -96,10 +97,7 @@ func (l *link) open(ctx context.Context, cfg *Config, secrets *tls.Config, endpo
 		BackoffWaitBetween:    200 * time.Millisecond,
 		BackoffJitterFraction: 0.5,
 		Logger:                zap.NewNop(), // errors come back from the calls, and are logged at a bounded rate
-		DialOptions: []grpc.DialOption{
-			grpc.WithConnectParams(reconnect),
-			grpc.WithChainUnaryInterceptor(l.remember),
-		},
+		DialOptions:           options,
 	})
 	if err != nil {
 		return err
@@ -176,37 +174,4 @@ func away(err error) bool {
 		return refusal.Code() == codes.Unavailable
 	}
 	return status.Code(err) == codes.Unavailable
-}
-
-// tlsConfig reads the TLS files. nil: no TLS, or the system's defaults if the endpoints are https.
-func tlsConfig(cfg *Config) (*tls.Config, error) {
-	if cfg.CA == "" && cfg.Cert == "" {
-		return nil, nil
-	}
-	secrets := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cfg.CA != "" {
-		authorities, err := os.ReadFile(cfg.CA)
-		if err != nil {
-			return nil, fmt.Errorf("read the authorities that etcd is trusted by: %w", err)
-		}
-		secrets.RootCAs = x509.NewCertPool()
-		if !secrets.RootCAs.AppendCertsFromPEM(authorities) {
-			return nil, fmt.Errorf("read the authorities that etcd is trusted by: %q holds no PEM certificate", cfg.CA)
-		}
-	}
-	if cfg.Cert == "" {
-		return secrets, nil
-	}
-	load := func() (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key)
-		if err != nil {
-			err = fmt.Errorf("read etcd's client certificate %q and key %q: %w", cfg.Cert, cfg.Key, err)
-		}
-		return &pair, err
-	}
-	if _, err := load(); err != nil {
-		return nil, err
-	}
-	secrets.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
-	return secrets, nil
 }
