@@ -61,10 +61,11 @@ func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (l *link,
 	if err != nil {
 		return nil, err
 	}
+	until := time.Now().Add(timeout)
 	for i := range cfg.Endpoints {
-		dial := timeout
-		if i < len(cfg.Endpoints)-1 {
-			dial = min(timeout, cfg.pilot.patience)
+		dial := time.Until(until) // all of what is left for the last one
+		if more := len(cfg.Endpoints) - i; more > 1 {
+			dial = min(dial/time.Duration(more), cfg.pilot.patience)
 		}
 		l = &link{endpoints: cfg.Endpoints, timeout: timeout}
 		if err = l.open(ctx, cfg, secrets, i, dial); err == nil || !away(err) || ctx.Err() != nil {

@@ -17,9 +17,11 @@ import (
 )
 
 // sample writes a snapshot of the records: key, value, key, value.
-func sample(prefix string, records ...string) []byte {
+func sample(prefix string, records ...string) []byte { return sampleAt(812, prefix, records...) }
+
+func sampleAt(revision int64, prefix string, records ...string) []byte {
 	var out bytes.Buffer
-	w := newSnapshotWriter(&out, snapshotHeader{Prefix: prefix, Revision: 812, Written: time.Unix(1767366245, 0).UTC()})
+	w := newSnapshotWriter(&out, snapshotHeader{Prefix: prefix, Revision: revision, Written: time.Unix(1767366245, 0).UTC()})
 	for i := 0; i < len(records); i += 2 {
 		w.record(records[i], int64(i+1), []byte(records[i+1]))
 	}
