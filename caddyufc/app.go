@@ -64,7 +64,9 @@ type App struct {
 
 // Etcd says where the documents are, and as whom to read them.
 type Etcd struct {
-	// URLs of the members, http or https, with a port. Default: http://127.0.0.1:2379. Not together with server.
+	// URLs of the members, or of gRPC proxies in front of them, http or https, with a port. They are used in this order: the
+	// first one that works, alone, until it fails or hangs; each minute or so the earlier ones are tried again. Name those of
+	// the own IDC first. Default: http://127.0.0.1:2379. Not together with server.
 	Endpoints []string `json:"endpoints,omitempty"`
 
 	// An etcd that runs within this process, for a single machine. Not together with endpoints. Default: none.
@@ -83,7 +85,8 @@ type Etcd struct {
 
 // EtcdTLS names the PEM files for TLS to etcd.
 type EtcdTLS struct {
-	// The certificate that this client shows. Goes together with key. Default: none.
+	// The certificate that this client shows. Goes together with key. Default: none. All files are read again at each
+	// connection.
 	Certificate string `json:"certificate,omitempty"`
 	// The certificate's key. Default: none.
 	Key string `json:"key,omitempty"`

@@ -53,7 +53,7 @@ func addCommands(cmd *cobra.Command) {
 	c := new(command)
 	flags := cmd.PersistentFlags()
 	flags.StringSliceVar(&c.endpoints, "etcd", nil,
-		"etcd's endpoints; repeat it or separate by commas (default $"+envEtcd+", or "+store.DefaultEndpoint+")")
+		"etcd's endpoints, the first that works is used; repeat it or separate by commas (default $"+envEtcd+", or "+store.DefaultEndpoint+")")
 	flags.StringVar(&c.prefix, "prefix", "", "what the keys begin with (default "+store.DefaultPrefix+")")
 	flags.StringVar(&c.user, "user", "", "etcd's user, as USER:PASSWORD (default $"+envUser+")")
 	flags.StringVar(&c.cert, "cert", "", "PEM file of the client certificate; goes with --key")

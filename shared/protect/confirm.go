@@ -32,16 +32,21 @@ func (g *Guard) honest(r *model.Record) bool {
 	return false
 }
 
-// accept takes what is in force for what should be: of one service and the mesh, or of all services without a name.
+// accept takes what is in force for what should be: of a service and the mesh, or of all services without a name.
 func (g *Guard) accept(service string) {
-	_, instances := g.views.Counts()
-	g.mesh.confirmed(instances)
-	g.documents.confirmed(g.documented())
+	g.acceptMesh()
 	for name, s := range g.services {
 		if service == "" || name == service {
 			s.confirmed(g.instances(name))
 		}
 	}
+}
+
+// acceptMesh is accept for the mesh as a whole.
+func (g *Guard) acceptMesh() {
+	_, instances := g.views.Counts()
+	g.mesh.confirmed(instances)
+	g.documents.confirmed(g.documented())
 }
 
 // restamp takes all that is held for removed at a list's revision at the latest. It is lower than that of a removal when etcd

@@ -263,7 +263,7 @@ func TestSnapshotDocuments(t *testing.T) {
 	}
 	f := func(want ...string) {
 		t.Helper()
-		s.forget()
+		s.dropGone()
 		if got := slices.Sorted(maps.Keys(s.documents)); !slices.Equal(got, want) {
 			t.Errorf("documents %q, want %q", got, want)
 		}

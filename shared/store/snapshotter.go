@@ -229,8 +229,8 @@ func syncDirectory(path string) {
 	}
 }
 
-// forget drops the documents that are gone and that the sink doesn't hold in force.
-func (s *snapshotter) forget() {
+// dropGone drops the documents that are gone and that the sink doesn't hold in force.
+func (s *snapshotter) dropGone() {
 	s.mu.Lock()
 	gone := map[string]bool{}
 	for key, document := range s.documents {
@@ -257,7 +257,7 @@ func (s *snapshotter) forget() {
 
 // encode writes all that is in force.
 func (s *snapshotter) encode(file *os.File) (int64, error) {
-	s.forget()
+	s.dropGone()
 	s.mu.Lock()
 	header := snapshotHeader{Prefix: s.prefix, Revision: s.revision, Written: time.Now().UTC()}
 	documents := maps.Clone(s.documents)
