@@ -102,6 +102,47 @@ func (g *Guard) Records(yield func(model.Record) bool) { g.views.Records(yield) 
 // AsOf passes on how old a snapshot is.
 func (g *Guard) AsOf(written time.Time) { g.views.AsOf(written) }
 
+// Held returns what was there before the holds; nil: there are none.
+func (g *Guard) Held() *model.Holds {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.held) == 0 {
+		return nil
+	}
+	reference := func(s *set) int {
+		if s.hold == nil {
+			return 0
+		}
+		return s.hold.reference
+	}
+	held := &model.Holds{Services: map[string]int{}, Instances: reference(&g.mesh), Documents: reference(&g.documents)}
+	for name, s := range g.services {
+		if s.hold != nil {
+			held.Services[name] = s.hold.reference
+		}
+	}
+	return held
+}
+
+// Resume begins the holds again, before etcd's first list says what is missing. What it doesn't lack ends them.
+func (g *Guard) Resume(held *model.Holds) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if held == nil {
+		return
+	}
+	now := time.Now()
+	for name, reference := range held.Services {
+		g.of(name).begin(now, reference)
+	}
+	if held.Instances > 0 {
+		g.mesh.begin(now, held.Instances)
+	}
+	if held.Documents > 0 {
+		g.documents.begin(now, held.Documents)
+	}
+}
+
 // idle tells that nothing is protected, and nothing left of a time when it was. The lock is held, as in all that follows.
 func (g *Guard) idle() bool { return g.limit() == 0 && len(g.held) == 0 }
 

@@ -387,6 +387,59 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// What went one by one before the hold counts after a restart, too.
+func TestRestartInTheMiddle(t *testing.T) {
+	timed("all", t, func(r *rig) {
+		r.put(append(some("shop", 1, 20), some("bag", 1, 20)...)...)
+		r.list()
+		for n := 1; n <= 13; n++ {
+			r.tell(r.gone(some("shop", n, n)...)...)
+		}
+		r.inForce("shop", 10)
+		restart := func() {
+			var records []model.Record
+			r.guard.Records(func(record model.Record) bool {
+				records = append(records, record)
+				return true
+			})
+			held := r.guard.Held()
+			r.restart(0.5)
+			r.guard.Replace(r.revision, records)
+			r.guard.Resume(held)
+		}
+		restart()
+		r.list()
+		r.holds(3)
+		r.wait(time.Hour)
+		r.tell(r.gone("bag/1")...)
+		r.holds(3)
+		restart()
+		r.list()
+		r.inForce("shop", 10)
+		r.tell(r.confirm(""))
+		if r.holds(0); r.guard.Held() != nil {
+			t.Error("something is held after the confirmation")
+		}
+		restart()
+		r.list()
+		r.same()
+
+		// Meanwhile they may have come back.
+		r.tell(r.gone(some("bag", 2, 20)...)...)
+		held := r.guard.Held()
+		r.put(some("bag", 2, 20)...)
+		r.restart(0.5)
+		r.list()
+		r.guard.Resume(held)
+		r.list()
+		if r.guard.Held() != nil {
+			t.Error("something is held")
+		}
+		r.tell(r.gone("bag/2")...)
+		r.same()
+	})
+}
+
 // Refused values count as there where a good one is in force, and leave what is held as it is.
 func TestRefused(t *testing.T) {
 	timed("all", t, func(r *rig) {

@@ -36,6 +36,9 @@ type Source interface {
 	// AsOf says that what the last Replace gave came from a snapshot, and was etcd's word when that was written: at the last
 	// change, or at the last end of the process.
 	AsOf(written time.Time)
+	// Held returns the removals that are held back; nil: none is. Resume gives it back after the Replace from a snapshot.
+	Held() *model.Holds
+	Resume(held *model.Holds)
 }
 
 // Where a Follower's state comes from, in Status.
@@ -146,6 +149,7 @@ func (f *Follower) LoadSnapshot() error {
 	}
 	f.sink.Replace(state.revision, state.records)
 	f.snapshot.source.AsOf(state.written)
+	f.snapshot.source.Resume(state.held)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status.Source, f.status.Revision = SourceSnapshot, state.revision

@@ -222,6 +222,7 @@ func TestSnapshotFails(t *testing.T) {
 
 func TestSnapshotFile(t *testing.T) {
 	s := newTestSnapshotter(t)
+	s.source.Resume(&model.Holds{Services: map[string]int{"shop": 7}})
 	s.replaced(7, map[string]document{"services/shop": {revision: 2, value: []byte(serviceJSON("shop"))}})
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
 		t.Fatal(err)
@@ -245,7 +246,7 @@ func TestSnapshotFile(t *testing.T) {
 		t.Errorf("files %v, error %v, want the snapshot alone", files, err)
 	}
 	state, err := s.load(newDecoder(newKeyspace(DefaultPrefix), newWarnings(quiet)))
-	if err != nil || state.revision != 7 || len(state.records) != 2 {
+	if err != nil || state.revision != 7 || len(state.records) != 2 || state.held.Services["shop"] != 7 {
 		t.Fatalf("loaded %+v, error %v", state, err)
 	}
 	service, instance := state.records[0], state.records[1]

@@ -258,8 +258,9 @@ func (s *snapshotter) dropGone() {
 // encode writes all that is in force.
 func (s *snapshotter) encode(file *os.File) (int64, error) {
 	s.dropGone()
+	held := s.source.Held()
 	s.mu.Lock()
-	header := snapshotHeader{Prefix: s.prefix, Revision: s.revision, Written: time.Now().UTC()}
+	header := snapshotHeader{Prefix: s.prefix, Revision: s.revision, Written: time.Now().UTC(), Held: held}
 	documents := maps.Clone(s.documents)
 	s.mu.Unlock()
 	out := newSnapshotWriter(file, header)
@@ -284,6 +285,7 @@ type snapshotState struct {
 	written  time.Time
 	revision int64
 	records  []model.Record
+	held     *model.Holds
 }
 
 // load reads the file. What the decoder refuses, since another version wrote it, is a refused record as in etcd.
@@ -306,7 +308,7 @@ func (s *snapshotter) load(decoder *decoder) (state snapshotState, err error) {
 	if err != nil {
 		return snapshotState{}, fmt.Errorf("snapshot %q %w", s.path, err)
 	}
-	state.revision, state.written = header.Revision, header.Written
+	state.revision, state.written, state.held = header.Revision, header.Written, header.Held
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keepRefused(documents, nil)
