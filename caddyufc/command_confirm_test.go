@@ -1,6 +1,8 @@
 package caddyufc_test
 
 import (
+	"errors"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -38,4 +40,35 @@ func TestConfirm(t *testing.T) {
 		t.Error(got)
 	}
 	m.fails("", "confirm", "a", "b")
+}
+
+// An agent with protect serves on when everything is deleted, until somebody confirms.
+func TestProtect(t *testing.T) {
+	m := mesh{t, newPrefix()}
+	address := freeAddress(t)
+	url, callee := "http://"+address+"/", "x-ufc-service-name: web"
+	m.ok("kind: Service\nname: web\n---\n"+instances("web", backend(t, named("one")), backend(t, named("two"))), "apply", "-f", "-")
+	load(t, ufcOption(m.prefix, "protect 50%"), site(address, "ufc_bypass /bypass {\n\t\ttoken t\n\t}\n\tufc"))
+	answers(t, url, http.StatusOK, callee)
+	held := func() string {
+		_, info, _ := strings.Cut(ask(t, "GET", url+"bypass?command=query&ar=sync_info", "", "token: t").body, `"held":`)
+		return info
+	}
+	m.ok("", "delete", "instances", "web")
+	m.ok("", "delete", "service", "web")
+	eventually(t, func() error {
+		if info := held(); !strings.HasPrefix(info, `{"instances":2,"services":1,`) {
+			return errors.New(info)
+		}
+		return nil
+	})
+	for range 10 {
+		answers(t, url, http.StatusOK, callee)
+	}
+	m.ok("", "confirm", "other")
+	m.ok("", "confirm", "web")
+	answers(t, url, http.StatusNotFound, callee)
+	if info := held(); !strings.HasPrefix(info, `{"instances":0,"services":0,`) {
+		t.Error(info)
+	}
 }
