@@ -49,8 +49,10 @@ type App struct {
 	// it under 100,000 instances: it saves memory only. Default: all. Not in force yet: all are held.
 	Follow []string `json:"follow,omitempty"`
 
-	// The share of a service's instances whose removal at once is held back, over 0 and at most 1. Default: none is held
-	// back. Not in force yet.
+	// The share of a service's instances, and of all instances and Service documents, that may be removed within a minute,
+	// over 0 and at most 1. What goes over it is held in force, with a warning and the metric ufc_config_held, until somebody
+	// runs caddy ufc confirm or the records are back. One instance of a service may always go. Don't set it under 0.3: it would
+	// hold ordinary deployments. Default: nothing is held back.
 	Protect float64 `json:"protect,omitempty"`
 
 	stopEvents func() // nil: not started
@@ -62,7 +64,9 @@ type App struct {
 
 // Etcd says where the documents are, and as whom to read them.
 type Etcd struct {
-	// URLs of the members, http or https, with a port. Default: http://127.0.0.1:2379. Not together with server.
+	// URLs of the members, or of gRPC proxies in front of them, http or https, with a port. They are used in this order: the
+	// first one that works, alone, until it fails or hangs; each minute or so the earlier ones are tried again. Name those of
+	// the own IDC first. Default: http://127.0.0.1:2379. Not together with server.
 	Endpoints []string `json:"endpoints,omitempty"`
 
 	// An etcd that runs within this process, for a single machine. Not together with endpoints. Default: none.
@@ -81,7 +85,8 @@ type Etcd struct {
 
 // EtcdTLS names the PEM files for TLS to etcd.
 type EtcdTLS struct {
-	// The certificate that this client shows. Goes together with key. Default: none.
+	// The certificate that this client shows. Goes together with key. Default: none. All files are read again at each
+	// connection.
 	Certificate string `json:"certificate,omitempty"`
 	// The certificate's key. Default: none.
 	Key string `json:"key,omitempty"`
@@ -226,7 +231,7 @@ func (a *App) Start() error {
 		}
 	}
 	a.mesh.Start()
-	settings := mesh.Config{Follow: a.Follow, Protect: a.Protect}
+	settings := mesh.Config{Follow: a.Follow}
 	if idle := settings.NotInForce(); idle != nil {
 		a.logger.Warn("not in force in this version", "options", idle)
 	}

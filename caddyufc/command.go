@@ -21,8 +21,8 @@ func init() {
 		Short: "Reads and writes the documents of the service mesh",
 		Long: `
 Reads and writes the documents of the service mesh (Service, Instances,
-Topology), and bans of instances, which are in etcd. Agents follow them within
-a second.
+Topology), bans of instances and confirmations of removals, which are in etcd.
+Agents follow them within a second.
 
 A file holds YAML or JSON, several documents if need be; - is the standard
 input, and a directory stands for its *.yaml, *.yml and *.json files.`,
@@ -53,7 +53,7 @@ func addCommands(cmd *cobra.Command) {
 	c := new(command)
 	flags := cmd.PersistentFlags()
 	flags.StringSliceVar(&c.endpoints, "etcd", nil,
-		"etcd's endpoints; repeat it or separate by commas (default $"+envEtcd+", or "+store.DefaultEndpoint+")")
+		"etcd's endpoints, the first that works is used; repeat it or separate by commas (default $"+envEtcd+", or "+store.DefaultEndpoint+")")
 	flags.StringVar(&c.prefix, "prefix", "", "what the keys begin with (default "+store.DefaultPrefix+")")
 	flags.StringVar(&c.user, "user", "", "etcd's user, as USER:PASSWORD (default $"+envUser+")")
 	flags.StringVar(&c.cert, "cert", "", "PEM file of the client certificate; goes with --key")
@@ -67,7 +67,7 @@ func addCommands(cmd *cobra.Command) {
 		return cmd.Help()
 	}
 	cmd.AddCommand(c.applyCommand(), c.validateCommand(), c.getCommand(), c.deleteCommand(), c.exportCommand(),
-		c.banCommand(), c.unbanCommand())
+		c.banCommand(), c.unbanCommand(), c.confirmCommand())
 }
 
 // run makes a cobra function out of one that reports all problems in one error, a line each. They go to the standard

@@ -98,8 +98,8 @@ func (c *Catalog) Revision() int64 { return c.revision.Load() }
 // Synced tells whether a store has filled the catalog at all, be it from a snapshot.
 func (c *Catalog) Synced() bool { return c.contact.Load() != 0 }
 
-// Records yields every documented service and every instance in force, service by service, and then every ban made by
-// hand, until yield returns false.
+// Records yields every documented service and every instance in force, service by service, then every ban made by hand, and
+// the topology if there is one, until yield returns false.
 func (c *Catalog) Records(yield func(model.Record) bool) {
 	for name, pointer := range *c.views.Load() {
 		view := pointer.Load()
@@ -116,7 +116,9 @@ func (c *Catalog) Records(yield func(model.Record) bool) {
 			}
 		}
 	}
-	c.bans.Load().records(yield)
+	if topology := c.topology.Load(); c.bans.Load().records(yield) && !topology.Empty() {
+		yield(model.Record{Kind: model.KindTopology, Topology: topology})
+	}
 }
 
 // AsOf notes that what the last Replace gave was etcd's word at that time, and may not be now.

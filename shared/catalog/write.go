@@ -69,6 +69,9 @@ func (c *Catalog) gather(changes map[string]*change, record *model.Record) {
 		return
 	}
 	delete(c.rejections, keyOf(record))
+	if record.Kind == model.KindConfirm { // whoever holds something back has heard it
+		return
+	}
 	if record.Kind == model.KindTopology {
 		topology := record.Topology
 		if record.Deleted {

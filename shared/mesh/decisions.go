@@ -220,6 +220,7 @@ func (m *Mesh) Metrics() prometheus.Collector { return m.attachment }
 func (a *attachment) Describe(descs chan<- *prometheus.Desc) {
 	a.Agent.Describe(descs)
 	a.decisions.webhooks.Describe(descs)
+	a.guard.Describe(descs)
 	for _, d := range []*prometheus.Desc{toldDesc, waitDesc, heardDesc, leasesDesc} {
 		descs <- d
 	}
@@ -229,6 +230,7 @@ func (a *attachment) Describe(descs chan<- *prometheus.Desc) {
 func (a *attachment) Collect(metrics chan<- prometheus.Metric) {
 	a.Agent.Collect(metrics)
 	a.decisions.webhooks.Collect(metrics)
+	a.guard.Collect(metrics)
 	board := a.board.Status()
 	gauge := func(d *prometheus.Desc, value int) {
 		metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/protect"
 	"github.com/ufc-mesh/ufc/shared/store"
 )
 
@@ -25,7 +26,7 @@ type Config struct {
 	AgentID string   // unique name of this agent, under which it tells its bans; default the hostname. Webhooks name it
 	Host    string   // machine name, shared with the other agents on it, who hear its bans; default the hostname. Webhooks name it
 	Follow  []string // what to follow: all, used, or callees by name; default all. Only all is in force yet
-	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
+	Protect float64  // share that may be removed at once, 0–1; what goes over it is held back (package protect). 0: nothing is
 }
 
 // Mesh is one user's hold on an attachment to a mesh.
@@ -40,6 +41,7 @@ type attachment struct {
 	Agent   *agent.Agent
 
 	key      string
+	guard    *protect.Guard // between the follower and the catalog
 	follower *store.Follower
 	// board is where the agents of this machine tell each other their bans, decisions passes on what the agent decides.
 	board     *store.Board
@@ -102,7 +104,8 @@ func Acquire(config Config) (*Mesh, error) {
 func attach(config Config) (*attachment, error) {
 	logger := config.Store.Logger
 	views := catalog.New(logger)
-	follower, err := store.NewFollower(config.Store, views)
+	guard := protect.New(views, logger)
+	follower, err := store.NewFollower(config.Store, guard)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +119,7 @@ func attach(config Config) (*attachment, error) {
 		return nil, err
 	}
 	tell.board = board
-	a := &attachment{Catalog: views, key: config.key(), follower: follower, board: board}
+	a := &attachment{Catalog: views, key: config.key(), guard: guard, follower: follower, board: board}
 	a.settings.Store(&config)
 	a.decisions = newDecisions(a, tell, logger)
 	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Decided: a.decisions.take})
@@ -128,6 +131,7 @@ func attach(config Config) (*attachment, error) {
 func (a *attachment) use(settings *Config) {
 	a.settings.Store(settings)
 	a.Agent.SetIDC(settings.IDC)
+	a.guard.SetShare(settings.Protect)
 	_ = a.board.Identify(settings.Host, settings.AgentID) // the host was checked
 }
 
@@ -175,6 +179,7 @@ type SyncInfo struct {
 	Host        string              `json:"host"`
 	IDC         string              `json:"idc,omitempty"`
 	Endpoints   []string            `json:"endpoints"`
+	Endpoint    string              `json:"endpoint,omitempty"` // in use
 	Prefix      string              `json:"prefix"`
 	Source      string              `json:"source"` // etcd, snapshot or none
 	Synced      bool                `json:"synced"` // in step with etcd now
@@ -184,6 +189,7 @@ type SyncInfo struct {
 	Services    int                 `json:"services"`
 	Instances   int                 `json:"instances"`
 	Rejected    []catalog.Rejection `json:"rejected"`
+	Held        protect.Status      `json:"held"` // removals that are held back
 	Bans        store.BoardStatus   `json:"bans"`
 }
 
@@ -192,10 +198,10 @@ func (m *Mesh) syncInfo() SyncInfo {
 	status := m.follower.Status()
 	services, instances := m.Catalog.Counts()
 	info := SyncInfo{
-		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC, Endpoints: config.Store.Endpoints, Prefix: config.Store.Prefix,
+		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC, Endpoints: config.Store.Endpoints, Endpoint: status.Endpoint, Prefix: config.Store.Prefix,
 		Source: status.Source, Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
 		Services: services, Instances: instances, Rejected: m.Catalog.Rejected(),
-		Bans: m.board.Status(),
+		Held: m.guard.Status(), Bans: m.board.Status(),
 	}
 	if !status.LastContact.IsZero() {
 		contact := status.LastContact.UTC()
@@ -223,6 +229,6 @@ func (m *Mesh) Query(path string) (map[string]any, error) {
 
 // Interface guards: the store asks for the second at run time.
 var (
-	_ store.Sink   = (*catalog.Catalog)(nil)
-	_ store.Source = (*catalog.Catalog)(nil)
+	_ store.Sink   = (*protect.Guard)(nil)
+	_ store.Source = (*protect.Guard)(nil)
 )

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ufc-mesh/ufc/shared/agent"
+	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/store"
 )
 
@@ -110,6 +112,38 @@ func TestUselessSnapshotIsNoObstacle(t *testing.T) {
 	if !strings.Contains(log.String(), config.Store.Snapshot) {
 		t.Errorf("the log doesn't name the file: %s", log.String())
 	}
+}
+
+// The share is that of the newest hold, from etcd's next word on: a configuration that fails lets nothing go.
+func TestProtect(t *testing.T) {
+	config := deadConfig(t)
+	config.Protect = 0.5
+	first := acquire(t, config)
+	defer first.Release()
+	var records []model.Record
+	for n := range 10 {
+		i := model.DefaultInstance()
+		i.Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}), 80)
+		records = append(records, model.Record{Kind: model.KindInstances, Name: "shop", Address: i.Address.String(), Instance: &i})
+	}
+	first.guard.Replace(1, records)
+	first.guard.Replace(2, nil)
+	held := func(want int) {
+		t.Helper()
+		if info := first.syncInfo(); info.Held.Instances != want || info.Instances != want {
+			t.Errorf("%d of %d instances are held, want %d", info.Held.Instances, info.Instances, want)
+		}
+	}
+	held(10)
+	config.Protect = 0
+	second := acquire(t, config)
+	second.Release()
+	first.guard.Confirm(3)
+	held(10)
+	second = acquire(t, config)
+	first.guard.Confirm(4)
+	held(0)
+	second.Release()
 }
 
 func TestQuery(t *testing.T) {

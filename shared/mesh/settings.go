@@ -49,8 +49,5 @@ func (c *Config) NotInForce() []string {
 	if len(c.Follow) > 0 && c.Follow[0] != followAll {
 		idle = append(idle, "follow "+strings.Join(c.Follow, " "))
 	}
-	if c.Protect > 0 {
-		idle = append(idle, "protect")
-	}
 	return idle
 }

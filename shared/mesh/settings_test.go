@@ -46,8 +46,8 @@ func TestNotInForce(t *testing.T) {
 	if idle := config.NotInForce(); idle != nil {
 		t.Errorf("defaults are idle: %v", idle)
 	}
-	config = Config{Follow: []string{"shop", "cart"}, Protect: 0.5}
-	if idle := config.NotInForce(); !slices.Equal(idle, []string{"follow shop cart", "protect"}) {
+	config = Config{Follow: []string{"shop", "cart"}}
+	if idle := config.NotInForce(); !slices.Equal(idle, []string{"follow shop cart"}) {
 		t.Errorf("idle are %v", idle)
 	}
 }

@@ -18,3 +18,6 @@ type Topology struct {
 type IDC struct {
 	Logical string `json:"logical"` // the logical IDC that it belongs to: those near enough to be one to their callers
 }
+
+// Empty tells whether it says nothing, as when there is none.
+func (t *Topology) Empty() bool { return len(t.IDCs) == 0 && len(t.Routes) == 0 && len(t.Drained) == 0 }

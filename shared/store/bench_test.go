@@ -63,6 +63,8 @@ func (c *counter) Replace(_ int64, records []model.Record) {
 func (c *counter) Apply(int64, []model.Record) { c.applied <- struct{}{} }
 func (c *counter) Confirm(int64)               {}
 func (c *counter) AsOf(time.Time)              {}
+func (c *counter) Held() *model.Holds          { return nil }
+func (c *counter) Resume(*model.Holds)         {}
 func (c *counter) Records(yield func(model.Record) bool) {
 	for _, record := range c.records {
 		if !yield(record) {

@@ -20,19 +20,25 @@ const (
 
 // Config says which etcd holds the mesh's configuration, and how to reach it.
 type Config struct {
-	// Endpoints are the members' client URLs, http or https but not both. Default DefaultEndpoint.
+	// Endpoints are the client URLs of members, or of gRPC proxies in front of them, http or https but not both. Their order
+	// counts: the first one that works is used, alone. When it fails or hangs the next one is, and each minute or so those
+	// before are tried again, so write those of the own IDC first, and those of the one that stands in for it after. Agents that are
+	// to share the members of an IDC are given these in different orders. Default DefaultEndpoint.
 	Endpoints []string
 	// Prefix is what all keys of this mesh begin with; it begins with a slash and doesn't end with one. Default DefaultPrefix.
 	Prefix string
 	// Username and Password are etcd's own. Both or neither.
 	Username, Password string
-	// Cert and Key are PEM files of the client certificate; both or neither. They are read again at each handshake, so that
-	// a renewed certificate needs no restart. CA is a PEM file of the authorities trusted, read once; default: the system's.
+	// Cert and Key are PEM files of the client certificate; both or neither. CA is a PEM file of the authorities trusted; default:
+	// the system's. All are read again at each handshake, so that renewed ones need no restart. While they can't be read
+	// the last ones count.
 	Cert, Key, CA string
 	// Snapshot is the file that a Follower keeps its last state in. Default: none. Two processes must not share one.
 	Snapshot string
 	// Logger gets warnings and errors. Default slog.Default().
 	Logger *slog.Logger
+
+	pilot pilotTiming // zero: the default
 }
 
 // String describes c without its password, so that a Config in a log line tells nothing secret.
@@ -53,6 +59,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
+	}
+	if c.pilot == (pilotTiming{}) {
+		c.pilot = defaultPilotTiming
 	}
 	return errors.Join(c.checkEndpoints(), checkPrefix(c.Prefix), c.checkSecrets())
 }

@@ -33,9 +33,11 @@ func (d *decoder) put(key, value []byte, revision int64) model.Record {
 		record.Topology, problems, record.Err = model.ParseTopology(value)
 	case model.KindBan:
 		record.Ban, problems, record.Err = model.ParseBan(record.Name, record.Address, value)
+	case model.KindConfirm:
+		record.Confirm, problems, record.Err = model.ParseConfirmation(record.Name, value)
 	}
 	if record.Err != nil {
-		record.Service, record.Instance, record.Topology, record.Ban = nil, nil, nil, nil
+		record.Service, record.Instance, record.Topology, record.Ban, record.Confirm = nil, nil, nil, nil, nil
 		record.Err = fmt.Errorf("key %q: %w", key, record.Err)
 		return record
 	}

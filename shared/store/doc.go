@@ -9,5 +9,5 @@
 // a Follower's connection. It decides nothing either.
 //
 // Two things are left to others: refused records are counted and logged by the Sink, and removals too large to be believed
-// are held back by it.
+// are held back by it (package protect). A Client writes the key that confirms them.
 package store

@@ -37,6 +37,9 @@ func (f *Follower) run(ctx context.Context) {
 		if f.Status().LastContact != before {
 			failures = 0
 		}
+		if errors.Is(err, errElsewhere) {
+			continue
+		}
 		f.failed(err)
 		if failures == 0 && errors.Is(err, rpctypes.ErrCompacted) {
 			continue // etcd is there and has more to tell: read it at once

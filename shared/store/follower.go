@@ -30,11 +30,15 @@ type Sink interface {
 // which an agent shouldn't hold twice, while the Sink holds them anyway, and with them the last good version of a refused
 // record.
 type Source interface {
-	// Records yields each service, each instance and each ban made by hand in force, in any order, until yield returns false. Err is nil in all.
+	// Records yields each service, each instance, each ban made by hand and the topology in force, in any order, until yield
+	// returns false. Err is nil in all.
 	Records(yield func(model.Record) bool)
 	// AsOf says that what the last Replace gave came from a snapshot, and was etcd's word when that was written: at the last
 	// change, or at the last end of the process.
 	AsOf(written time.Time)
+	// Held returns the removals that are held back; nil: none is. Resume gives it back after the Replace from a snapshot.
+	Held() *model.Holds
+	Resume(held *model.Holds)
 }
 
 // Where a Follower's state comes from, in Status.
@@ -56,6 +60,8 @@ type Status struct {
 	LastContact time.Time
 	// LastError is why etcd isn't being heard. Empty: it is.
 	LastError string
+	// Endpoint is the one in use. Empty: there was no attempt yet.
+	Endpoint string
 }
 
 // Follower reads the configuration and follows it. It needs etcd at no time: without it, the sink keeps what it has.
@@ -143,6 +149,7 @@ func (f *Follower) LoadSnapshot() error {
 	}
 	f.sink.Replace(state.revision, state.records)
 	f.snapshot.source.AsOf(state.written)
+	f.snapshot.source.Resume(state.held)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status.Source, f.status.Revision = SourceSnapshot, state.revision
@@ -181,7 +188,13 @@ func (f *Follower) Close() {
 func (f *Follower) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.status
+	status := f.status
+	select {
+	case <-f.opened:
+		status.Endpoint = f.link.pilot.endpoint()
+	default:
+	}
+	return status
 }
 
 // heard notes that etcd was heard, and that all changes up to the revision were taken.

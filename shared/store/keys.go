@@ -11,12 +11,14 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
-// The folders below PREFIX/config/, and the one key that isn't in a folder.
+// The folders below PREFIX/config/, and the keys that aren't in a folder.
 const (
 	servicesFolder  = "services/"
 	instancesFolder = "instances/"
 	bansFolder      = "bans/" // made by hand
 	topologyKey     = "topology"
+	confirmKey      = "confirm"  // of removals, by hand
+	confirmFolder   = "confirm/" // of those of one service
 )
 
 // keyspace names the keys of one mesh.
@@ -30,6 +32,15 @@ func newKeyspace(prefix string) keyspace { return keyspace{prefix + "/config/", 
 func (k keyspace) services() string           { return k.root + servicesFolder }
 func (k keyspace) service(name string) string { return k.root + servicesFolder + name }
 func (k keyspace) topology() string           { return k.root + topologyKey }
+
+// confirm is the key of a confirmation: of one service, or of all without a name. allConfirms is the folder of the former.
+func (k keyspace) confirm(service string) string {
+	if service == "" {
+		return k.root + confirmKey
+	}
+	return k.allConfirms() + service
+}
+func (k keyspace) allConfirms() string { return k.root + confirmFolder }
 
 // allInstances is the folder of all services' instances, instances that of one service's.
 func (k keyspace) allInstances() string                 { return k.root + instancesFolder }
@@ -86,6 +97,8 @@ func (k keyspace) of(kind model.Kind, name, address string) string {
 		return k.instance(name, address)
 	case model.KindBan:
 		return k.ban(name, address)
+	case model.KindConfirm:
+		return k.confirm(name)
 	default:
 		return k.topology()
 	}
@@ -105,12 +118,17 @@ func (p *keyParser) parse(key []byte) (kind model.Kind, name, address string, er
 	if !ok {
 		return "", string(key), "", fmt.Errorf("key %q: is not below %q", key, p.root)
 	}
-	if string(rest) == topologyKey {
+	switch string(rest) {
+	case topologyKey:
 		return model.KindTopology, "", "", nil
+	case confirmKey:
+		return model.KindConfirm, "", "", nil
 	}
-	if service, ok := bytes.CutPrefix(rest, []byte(servicesFolder)); ok {
-		name, err = p.service(key, service)
-		return model.KindService, name, "", err
+	for _, folder := range nameFolders {
+		if service, ok := bytes.CutPrefix(rest, []byte(folder.name)); ok {
+			name, err = p.service(key, service)
+			return folder.kind, name, "", err
+		}
 	}
 	for _, folder := range addressFolders {
 		instance, ok := bytes.CutPrefix(rest, []byte(folder.name))
@@ -122,15 +140,20 @@ func (p *keyParser) parse(key []byte) (kind model.Kind, name, address string, er
 			return folder.kind, name, address, err
 		}
 	}
-	return "", string(rest), "", fmt.Errorf("key %q: is neither %s<name>, %s<service>/<host:port>, %s<service>/<host:port> nor %s",
-		key, servicesFolder, instancesFolder, bansFolder, topologyKey)
+	return "", string(rest), "", fmt.Errorf("key %q: is neither %s<name>, %s<service>/<host:port>, %s<service>/<host:port>, %s nor %s",
+		key, servicesFolder, instancesFolder, bansFolder, topologyKey, confirmKey)
 }
 
-// addressFolders are those whose keys are <service>/<host:port>.
-var addressFolders = [...]struct {
+type keyFolder struct {
 	name string
 	kind model.Kind
-}{{instancesFolder, model.KindInstances}, {bansFolder, model.KindBan}}
+}
+
+// nameFolders are those whose keys are <service>, addressFolders those whose keys are <service>/<host:port>.
+var (
+	nameFolders    = [...]keyFolder{{servicesFolder, model.KindService}, {confirmFolder, model.KindConfirm}}
+	addressFolders = [...]keyFolder{{instancesFolder, model.KindInstances}, {bansFolder, model.KindBan}}
+)
 
 // service returns the checked name of a service.
 func (p *keyParser) service(key, name []byte) (string, error) {

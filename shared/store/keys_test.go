@@ -26,6 +26,8 @@ func TestKeys(t *testing.T) {
 	f("/ufc/v1/config/instances/pcs-upload/10.0.0.1:8080", model.KindInstances, "pcs-upload", "10.0.0.1:8080")
 	f("/ufc/v1/config/instances/x/[2001:db8::1]:1", model.KindInstances, "x", "[2001:db8::1]:1")
 	f("/ufc/v1/config/topology", model.KindTopology, "", "")
+	f("/ufc/v1/config/confirm", model.KindConfirm, "", "")
+	f("/ufc/v1/config/confirm/pcs-upload", model.KindConfirm, "pcs-upload", "")
 	f("/ufc/v1/config/bans/pcs-upload/10.0.0.1:8080", model.KindBan, "pcs-upload", "10.0.0.1:8080")
 }
 
@@ -38,6 +40,8 @@ func TestKeysRefused(t *testing.T) {
 		}
 	}
 	f("/ufc/v1/config/bans/x", "is neither")
+	f("/ufc/v1/config/confirm/", "is missing")
+	f("/ufc/v1/config/confirm/a/b", `"a/b" is not a name`)
 	f("/ufc/v1/config/bans/X/10.0.0.1:1", `"X" is not a name`)
 	f("/ufc/v1/config/bans/x/10.0.0.1:01", "must be written")
 	f("/ufc/v1/config/bans/x/10.0.0.1:1/x", "not an address")
@@ -62,7 +66,7 @@ func FuzzKeys(f *testing.F) {
 	keys := newKeyspace("/ufc/v1")
 	for _, key := range []string{
 		"services/a", "services/", "services/a/b", "instances/a/10.0.0.1:80", "instances/a", "instances//:0", "instances/a/[::1%25]:1",
-		"topology", "topology/", "bans/x", "bans/a/10.0.0.1:80", "bans/a/10.0.0.1:080", "bans//", "", "x", "services/\xff", "instances/a/[::ffff:1.2.3.4]:1",
+		"topology", "topology/", "confirm", "confirm/a", "confirm/", "bans/x", "bans/a/10.0.0.1:80", "bans/a/10.0.0.1:080", "bans//", "", "x", "services/\xff", "instances/a/[::ffff:1.2.3.4]:1",
 	} {
 		f.Add(keys.root + key)
 	}
@@ -75,7 +79,7 @@ func FuzzKeys(f *testing.F) {
 			if keys.of(kind, name, address) != key {
 				t.Errorf("key %q became %s, %q, %q, which is another key", key, kind, name, address)
 			}
-			if kind != model.KindTopology && model.CheckName(name) != nil {
+			if key != keys.topology() && key != keys.confirm("") && model.CheckName(name) != nil {
 				t.Errorf("key %q: name %q passed", key, name)
 			}
 		case kind == model.KindService || kind == model.KindInstances || kind == model.KindBan:

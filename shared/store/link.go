@@ -3,11 +3,10 @@ package store
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +43,8 @@ var reconnect = grpc.ConnectParams{
 type link struct {
 	*clientv3.Client
 	endpoints []string
+	pilot     *pilot
+	running   sync.WaitGroup
 	timeout   time.Duration          // of each call
 	reason    atomic.Pointer[string] // the last failure of a call, in gRPC's words
 	token     atomic.Pointer[string] // of the last sign-in; nil: it may be no good
@@ -55,36 +56,65 @@ type signedIn struct{}
 
 // openLink opens a client. It waits for etcd, up to the timeout of a call, only if there is a user to sign in; else the
 // first call shows whether etcd is there. Everything that the client does ends with ctx.
-func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (*link, error) {
+func openLink(ctx context.Context, cfg *Config, timeout time.Duration) (l *link, err error) {
 	secrets, err := tlsConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
-	l := &link{endpoints: cfg.Endpoints, timeout: timeout}
-	l.Client, err = clientv3.New(clientv3.Config{
-		Context:              ctx,
-		Endpoints:            cfg.Endpoints,
-		Username:             cfg.Username,
-		Password:             cfg.Password,
-		TLS:                  secrets,
-		DialTimeout:          timeout,
-		DialKeepAliveTime:    keepaliveTime,
-		DialKeepAliveTimeout: keepaliveTimeout,
-		// Pings on connections without a stream are off (PermitWithoutStream): etcd's servers forbid them and would close
-		// the connections that the balancer keeps to the members that don't serve the watch.
-		MaxCallRecvMsgSize:    maxMessage,
-		BackoffWaitBetween:    200 * time.Millisecond,
-		BackoffJitterFraction: 0.5,
-		Logger:                zap.NewNop(), // errors come back from the calls, and are logged at a bounded rate
-		DialOptions: []grpc.DialOption{
-			grpc.WithConnectParams(reconnect),
-			grpc.WithChainUnaryInterceptor(l.remember),
-		},
-	})
+	until := time.Now().Add(timeout)
+	for i := range cfg.Endpoints {
+		dial := time.Until(until) // all of what is left for the last one
+		if more := len(cfg.Endpoints) - i; more > 1 {
+			dial = min(dial/time.Duration(more), cfg.pilot.patience)
+		}
+		l = &link{endpoints: cfg.Endpoints, timeout: timeout}
+		if err = l.open(ctx, cfg, secrets, i, dial); err == nil || !away(err) || ctx.Err() != nil {
+			break
+		}
+	}
 	if err != nil {
 		return nil, l.explain("sign in", err)
 	}
 	return l, nil
+}
+
+// open opens the client at one of the endpoints. Only to sign in it waits for it.
+func (l *link) open(ctx context.Context, cfg *Config, secrets *tls.Config, endpoint int, timeout time.Duration) (err error) {
+	options := []grpc.DialOption{grpc.WithConnectParams(reconnect), grpc.WithChainUnaryInterceptor(l.remember)}
+	if secrets != nil {
+		options = append(options, grpc.WithTransportCredentials(newRenewed(cfg, secrets)))
+	}
+	l.Client, err = clientv3.New(clientv3.Config{
+		Context:              ctx,
+		Endpoints:            cfg.Endpoints[endpoint : endpoint+1],
+		Username:             cfg.Username,
+		Password:             cfg.Password,
+		DialTimeout:          timeout,
+		DialKeepAliveTime:    keepaliveTime,
+		DialKeepAliveTimeout: keepaliveTimeout,
+		// Pings on connections without a stream are off (PermitWithoutStream): etcd's servers forbid them and would close
+		// the connections of a tool that is between two calls.
+		MaxCallRecvMsgSize:    maxMessage,
+		BackoffWaitBetween:    200 * time.Millisecond,
+		BackoffJitterFraction: 0.5,
+		Logger:                zap.NewNop(), // errors come back from the calls, and are logged at a bounded rate
+		DialOptions:           options,
+	})
+	if err != nil {
+		return err
+	}
+	l.pilot = newPilot(l.Client, cfg, endpoint)
+	if len(cfg.Endpoints) > 1 {
+		l.running.Go(l.pilot.run)
+	}
+	return nil
+}
+
+// Close ends the connections, and returns when nothing of the link is left.
+func (l *link) Close() error {
+	err := l.Client.Close()
+	l.running.Wait()
+	return err
 }
 
 // remember keeps the token of a sign-in, and the reason of a failed call. The client replaces the error of a call that ran out of time by a bare
@@ -122,10 +152,14 @@ func call[T any](ctx context.Context, l *link, doing string, f func(context.Cont
 }
 
 func callWithin[T any](ctx context.Context, l *link, limit time.Duration, doing string, f func(context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	endpoint := l.pilot.endpoint()
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	answer, err := f(ctx)
+	answer, err := f(limited)
 	if err != nil {
+		if limited.Err() != nil && ctx.Err() == nil {
+			l.pilot.hangs(endpoint)
+		}
 		err = l.explain(doing, err)
 	}
 	return answer, err
@@ -141,37 +175,4 @@ func away(err error) bool {
 		return refusal.Code() == codes.Unavailable
 	}
 	return status.Code(err) == codes.Unavailable
-}
-
-// tlsConfig reads the TLS files. nil: no TLS, or the system's defaults if the endpoints are https.
-func tlsConfig(cfg *Config) (*tls.Config, error) {
-	if cfg.CA == "" && cfg.Cert == "" {
-		return nil, nil
-	}
-	secrets := &tls.Config{MinVersion: tls.VersionTLS12}
-	if cfg.CA != "" {
-		authorities, err := os.ReadFile(cfg.CA)
-		if err != nil {
-			return nil, fmt.Errorf("read the authorities that etcd is trusted by: %w", err)
-		}
-		secrets.RootCAs = x509.NewCertPool()
-		if !secrets.RootCAs.AppendCertsFromPEM(authorities) {
-			return nil, fmt.Errorf("read the authorities that etcd is trusted by: %q holds no PEM certificate", cfg.CA)
-		}
-	}
-	if cfg.Cert == "" {
-		return secrets, nil
-	}
-	load := func() (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(cfg.Cert, cfg.Key)
-		if err != nil {
-			err = fmt.Errorf("read etcd's client certificate %q and key %q: %w", cfg.Cert, cfg.Key, err)
-		}
-		return &pair, err
-	}
-	if _, err := load(); err != nil {
-		return nil, err
-	}
-	secrets.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
-	return secrets, nil
 }

@@ -54,7 +54,7 @@ func (l *listener) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if errors.Is(err, errMoved) {
+		if errors.Is(err, errMoved) || errors.Is(err, errElsewhere) {
 			continue
 		}
 		if l.heard {
@@ -138,8 +138,9 @@ func (l *listener) session(ctx context.Context) error {
 // asks for some itself only when these don't come. It must begin at a revision that etcd has reached, or the
 // follower would get none either.
 func (l *listener) watch(ctx context.Context, folder string) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ctx, cancel := l.link.pilot.stream(clientv3.WithRequireLeader(ctx))
 	defer cancel()
+	endpoint := l.link.pilot.endpoint()
 	silence := time.AfterFunc(l.board.timing.silence, cancel) // Watch itself waits where etcd is away
 	defer silence.Stop()
 	quiet := l.board.timing.silence / 2
@@ -162,7 +163,7 @@ func (l *listener) watch(ctx context.Context, folder string) error {
 		case response, ok := <-responses:
 			switch {
 			case !ok:
-				return explain(errSilent)
+				return explain(l.link.pilot.ended(ctx, endpoint))
 			case response.Err() != nil:
 				return explain(response.Err())
 			case response.Header.Revision < l.revision && len(response.Events) == 0:

@@ -23,6 +23,7 @@ type recorder struct {
 	applied  int
 	confirms int
 	written  time.Time
+	held     *model.Holds
 	smallest int // the fewest records there ever were after the first Replace
 	last     []model.Record
 }
@@ -114,6 +115,10 @@ func (r *recorder) AsOf(written time.Time) {
 	defer r.mu.Unlock()
 	r.written = written
 }
+
+func (r *recorder) Held() *model.Holds { return r.held }
+
+func (r *recorder) Resume(held *model.Holds) { r.held = held }
 
 func (r *recorder) Records(yield func(model.Record) bool) {
 	r.mu.Lock()

@@ -3,6 +3,7 @@ package store
 import (
 	"net"
 	"sync"
+	"time"
 )
 
 // relay stands in front of an etcd, and can be cut.
@@ -13,8 +14,9 @@ type relay struct {
 	mu       sync.Mutex
 	listener net.Listener
 	conns    map[net.Conn]bool
-	mute     bool // connections stand, but nothing passes
-	taken    int  // connections so far
+	mute     bool          // connections stand, but nothing passes
+	pace     time.Duration // for each 4 KiB
+	taken    int           // connections so far
 	wg       sync.WaitGroup
 }
 
@@ -66,7 +68,15 @@ func (r *relay) copy(to, from net.Conn) {
 	defer from.Close()
 	buffer := make([]byte, 32<<10)
 	for {
-		n, err := from.Read(buffer)
+		r.mu.Lock()
+		pace := r.pace
+		r.mu.Unlock()
+		part := buffer
+		if pace > 0 {
+			time.Sleep(pace)
+			part = buffer[:4<<10]
+		}
+		n, err := from.Read(part)
 		r.mu.Lock()
 		mute := r.mute
 		r.mu.Unlock()

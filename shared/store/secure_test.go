@@ -208,10 +208,7 @@ func (a *authority) file(name string) string { return filepath.Join(a.dir, name)
 // startSecure starts an etcd that wants client certificates, and returns a configuration that it accepts.
 func startSecure(t *testing.T, a *authority) Config {
 	t.Helper()
-	a.sign(t, "server", &x509.Certificate{
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	})
+	a.sign(t, "server", serverCertificate())
 	a.sign(t, "client", clientCertificate())
 	e := newEtcd(t.TempDir(), "https")
 	e.change = func(cfg *embed.Config) {
@@ -224,6 +221,13 @@ func startSecure(t *testing.T, a *authority) Config {
 	cfg := configOf(e, DefaultPrefix)
 	cfg.CA, cfg.Cert, cfg.Key = a.file("ca.pem"), a.file("client.pem"), a.file("client.key")
 	return cfg
+}
+
+func serverCertificate() *x509.Certificate {
+	return &x509.Certificate{
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
 }
 
 func clientCertificate() *x509.Certificate {

@@ -12,6 +12,8 @@ import (
 	"io"
 	"strconv"
 	"time"
+
+	"github.com/ufc-mesh/ufc/shared/model"
 )
 
 // A snapshot is a text file, so that it can be searched and read when everything else is down:
@@ -36,6 +38,8 @@ type snapshotHeader struct {
 	Prefix   string    `json:"prefix"`   // a snapshot of another mesh is refused
 	Revision int64     `json:"revision"` // etcd's; some records may be newer, since services change while it is written
 	Written  time.Time `json:"written"`
+	// Held are removals that are held back: some of the records are no more in etcd.
+	Held *model.Holds `json:"held,omitempty"`
 }
 
 // snapshotWriter writes the format. Its first error stays.

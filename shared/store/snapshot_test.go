@@ -17,9 +17,11 @@ import (
 )
 
 // sample writes a snapshot of the records: key, value, key, value.
-func sample(prefix string, records ...string) []byte {
+func sample(prefix string, records ...string) []byte { return sampleAt(812, prefix, records...) }
+
+func sampleAt(revision int64, prefix string, records ...string) []byte {
 	var out bytes.Buffer
-	w := newSnapshotWriter(&out, snapshotHeader{Prefix: prefix, Revision: 812, Written: time.Unix(1767366245, 0).UTC()})
+	w := newSnapshotWriter(&out, snapshotHeader{Prefix: prefix, Revision: revision, Written: time.Unix(1767366245, 0).UTC()})
 	for i := 0; i < len(records); i += 2 {
 		w.record(records[i], int64(i+1), []byte(records[i+1]))
 	}
@@ -220,7 +222,8 @@ func TestSnapshotFails(t *testing.T) {
 
 func TestSnapshotFile(t *testing.T) {
 	s := newTestSnapshotter(t)
-	s.replaced(7, map[string]document{"services/shop": {2, []byte(serviceJSON("shop")), false}})
+	s.source.Resume(&model.Holds{Services: map[string]int{"shop": 7}})
+	s.replaced(7, map[string]document{"services/shop": {revision: 2, value: []byte(serviceJSON("shop"))}})
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +246,7 @@ func TestSnapshotFile(t *testing.T) {
 		t.Errorf("files %v, error %v, want the snapshot alone", files, err)
 	}
 	state, err := s.load(newDecoder(newKeyspace(DefaultPrefix), newWarnings(quiet)))
-	if err != nil || state.revision != 7 || len(state.records) != 2 {
+	if err != nil || state.revision != 7 || len(state.records) != 2 || state.held.Services["shop"] != 7 {
 		t.Fatalf("loaded %+v, error %v", state, err)
 	}
 	service, instance := state.records[0], state.records[1]
@@ -253,7 +256,7 @@ func TestSnapshotFile(t *testing.T) {
 	}
 }
 
-// The last good value of a refused document goes into the snapshot, what is gone doesn't.
+// The last good value of a refused document goes into the snapshot; what is gone only if the sink holds it in force.
 func TestSnapshotDocuments(t *testing.T) {
 	s := newTestSnapshotter(t)
 	service := func(name string, err error) *model.Record {
@@ -261,6 +264,7 @@ func TestSnapshotDocuments(t *testing.T) {
 	}
 	f := func(want ...string) {
 		t.Helper()
+		s.dropGone()
 		if got := slices.Sorted(maps.Keys(s.documents)); !slices.Equal(got, want) {
 			t.Errorf("documents %q, want %q", got, want)
 		}
@@ -282,6 +286,19 @@ func TestSnapshotDocuments(t *testing.T) {
 	if got := string(s.documents["services/a"].value); got != "1" {
 		t.Errorf("value %q of the refused document, want the last good one", got)
 	}
+
+	held := newRecorder(t)
+	held.state["Service/c"] = *service("c", nil)
+	held.state["Topology"] = model.Record{Kind: model.KindTopology}
+	s.source = held
+	s.document(&model.Record{Kind: model.KindTopology}, []byte("4"))
+	s.replaced(10, map[string]document{})
+	f("services/c", "topology")
+	s.document(service("c", nil), []byte("5"))
+	s.document(&model.Record{Kind: model.KindService, Name: "c", Deleted: true}, nil)
+	f("services/c", "topology")
+	clear(held.state)
+	f()
 }
 
 func TestFollowerSnapshot(t *testing.T) {

@@ -30,12 +30,13 @@ type document struct {
 	revision int64
 	value    []byte
 	refused  bool // in a list: the last good value stays
+	gone     bool // from etcd: it is kept for as long as the sink holds it in force nevertheless
 }
 
 // keep notes the value of a record in documents, by its key below PREFIX/config/, if it is one of theirs.
 func keep(documents map[string]document, record *model.Record, value []byte) {
 	if key := documentKey(record); key != "" {
-		documents[key] = document{record.Revision, bytes.Clone(value), record.Err != nil}
+		documents[key] = document{revision: record.Revision, value: bytes.Clone(value), refused: record.Err != nil}
 	}
 }
 
@@ -98,6 +99,12 @@ func (s *snapshotter) replaced(revision int64, documents map[string]document) {
 	}
 	s.mu.Lock()
 	keepRefused(documents, s.documents)
+	for key, last := range s.documents {
+		if _, listed := documents[key]; !listed {
+			last.gone = true
+			documents[key] = last
+		}
+	}
 	s.documents = documents
 	s.mu.Unlock()
 	s.changed(revision)
@@ -111,9 +118,10 @@ func (s *snapshotter) document(record *model.Record, value []byte) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if record.Deleted {
-		delete(s.documents, key)
-	} else {
+	if known, ok := s.documents[key]; record.Deleted && ok {
+		known.gone = true
+		s.documents[key] = known
+	} else if !record.Deleted {
 		s.documents[key] = document{revision: record.Revision, value: value}
 	}
 }
@@ -221,10 +229,38 @@ func syncDirectory(path string) {
 	}
 }
 
+// dropGone drops the documents that are gone and that the sink doesn't hold in force.
+func (s *snapshotter) dropGone() {
+	s.mu.Lock()
+	gone := map[string]bool{}
+	for key, document := range s.documents {
+		if document.gone {
+			gone[key] = true
+		}
+	}
+	s.mu.Unlock()
+	if len(gone) == 0 {
+		return
+	}
+	s.source.Records(func(record model.Record) bool {
+		delete(gone, documentKey(&record))
+		return true
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key := range gone {
+		if s.documents[key].gone { // it isn't back in the meantime
+			delete(s.documents, key)
+		}
+	}
+}
+
 // encode writes all that is in force.
 func (s *snapshotter) encode(file *os.File) (int64, error) {
+	s.dropGone()
+	held := s.source.Held()
 	s.mu.Lock()
-	header := snapshotHeader{Prefix: s.prefix, Revision: s.revision, Written: time.Now().UTC()}
+	header := snapshotHeader{Prefix: s.prefix, Revision: s.revision, Written: time.Now().UTC(), Held: held}
 	documents := maps.Clone(s.documents)
 	s.mu.Unlock()
 	out := newSnapshotWriter(file, header)
@@ -249,6 +285,7 @@ type snapshotState struct {
 	written  time.Time
 	revision int64
 	records  []model.Record
+	held     *model.Holds
 }
 
 // load reads the file. What the decoder refuses, since another version wrote it, is a refused record as in etcd.
@@ -271,7 +308,7 @@ func (s *snapshotter) load(decoder *decoder) (state snapshotState, err error) {
 	if err != nil {
 		return snapshotState{}, fmt.Errorf("snapshot %q %w", s.path, err)
 	}
-	state.revision, state.written = header.Revision, header.Written
+	state.revision, state.written, state.held = header.Revision, header.Written, header.Held
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keepRefused(documents, nil)

@@ -15,8 +15,9 @@ import (
 // watch follows the changes after f.revision until the watch fails. The client reconnects by itself for as long as
 // timing.silence; then the watch is given up, since nothing tells a lost one from a quiet one but signs of life.
 func (f *Follower) watch(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	ctx, cancel := f.link.pilot.stream(clientv3.WithRequireLeader(ctx))
 	defer cancel()
+	endpoint := f.link.pilot.endpoint()
 	silence := time.AfterFunc(f.timing.silence, cancel) // Watch itself waits where etcd is away
 	defer silence.Stop()
 	progress := time.NewTimer(f.untilProgress())
@@ -33,7 +34,7 @@ func (f *Follower) watch(ctx context.Context) error {
 			progress.Reset(f.untilProgress())
 		case response, ok := <-responses:
 			if !ok {
-				return f.explainWatch(errSilent)
+				return f.explainWatch(f.link.pilot.ended(ctx, endpoint))
 			}
 			if err := response.Err(); err != nil {
 				return f.explainWatch(err)
