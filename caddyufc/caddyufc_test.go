@@ -487,7 +487,7 @@ func TestWarnsOfWhatIsNotInForce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(data), `"options":["follow used","protect"]`) {
+	if !strings.Contains(string(data), `"options":["protect"]`) {
 		t.Errorf("the log says nothing of it:\n%s", data)
 	}
 }

@@ -24,7 +24,7 @@ type Config struct {
 	IDC     string   // physical IDC of this process. Empty: unknown
 	AgentID string   // unique name of this agent, under which it tells its bans; default the hostname. Webhooks name it
 	Host    string   // machine name, shared with the other agents on it, who hear its bans; default the hostname. Webhooks name it
-	Follow  []string // what to follow: all, used, or callees by name; default all. Only all is in force yet
+	Follow  []string // what to follow: all, used, or services by name; default all
 	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
 }
 
@@ -106,6 +106,8 @@ func attach(config Config) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
+	a := &attachment{Catalog: views, key: config.key(), follower: follower}
+	follower.Follow(a.scope(config.Follow)) // of the snapshot, too
 	// A snapshot that can't be used must not keep the agent from serving what etcd will say.
 	if err := follower.LoadSnapshot(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		logger.Error("snapshot not used", "error", err)
@@ -116,10 +118,10 @@ func attach(config Config) (*attachment, error) {
 		return nil, err
 	}
 	tell.board = board
-	a := &attachment{Catalog: views, key: config.key(), follower: follower, board: board}
+	a.board = board
 	a.settings.Store(&config)
 	a.decisions = newDecisions(a, tell, logger)
-	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Decided: a.decisions.take})
+	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Decided: a.decisions.take, Fetch: a.fetch})
 	tell.agent = a.Agent
 	return a, nil
 }
@@ -128,6 +130,7 @@ func attach(config Config) (*attachment, error) {
 func (a *attachment) use(settings *Config) {
 	a.settings.Store(settings)
 	a.Agent.SetIDC(settings.IDC)
+	a.follower.Follow(a.scope(settings.Follow))
 	_ = a.board.Identify(settings.Host, settings.AgentID) // the host was checked
 }
 
@@ -176,6 +179,7 @@ type SyncInfo struct {
 	IDC         string              `json:"idc,omitempty"`
 	Endpoints   []string            `json:"endpoints"`
 	Prefix      string              `json:"prefix"`
+	Follow      []string            `json:"follow"` // all, used, or the services
 	Source      string              `json:"source"` // etcd, snapshot or none
 	Synced      bool                `json:"synced"` // in step with etcd now
 	Revision    int64               `json:"revision"`
@@ -193,6 +197,7 @@ func (m *Mesh) syncInfo() SyncInfo {
 	services, instances := m.Catalog.Counts()
 	info := SyncInfo{
 		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC, Endpoints: config.Store.Endpoints, Prefix: config.Store.Prefix,
+		Follow: config.follows(),
 		Source: status.Source, Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
 		Services: services, Instances: instances, Rejected: m.Catalog.Rejected(),
 		Bans: m.board.Status(),

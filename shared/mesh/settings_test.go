@@ -47,7 +47,7 @@ func TestNotInForce(t *testing.T) {
 		t.Errorf("defaults are idle: %v", idle)
 	}
 	config = Config{Follow: []string{"shop", "cart"}, Protect: 0.5}
-	if idle := config.NotInForce(); !slices.Equal(idle, []string{"follow shop cart", "protect"}) {
+	if idle := config.NotInForce(); !slices.Equal(idle, []string{"protect"}) {
 		t.Errorf("idle are %v", idle)
 	}
 }

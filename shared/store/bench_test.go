@@ -61,6 +61,7 @@ func (c *counter) Replace(_ int64, records []model.Record) {
 	c.replaced <- len(records)
 }
 func (c *counter) Apply(int64, []model.Record) { c.applied <- struct{}{} }
+func (c *counter) Forget([]string)             {}
 func (c *counter) Confirm(int64)               {}
 func (c *counter) AsOf(time.Time)              {}
 func (c *counter) Records(yield func(model.Record) bool) {
@@ -123,7 +124,7 @@ func BenchmarkLargeMesh(b *testing.B) {
 		f.Close()
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := f.snapshot.load(f.decoder); err != nil {
+			if _, err := f.snapshot.load(f.decoder, f.extent.loads); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -150,4 +151,21 @@ func heap() uint64 {
 	runtime.GC()
 	runtime.ReadMemStats(&stats)
 	return stats.HeapAlloc
+}
+
+// BenchmarkPassOver is the cost of an event of a service that isn't followed.
+func BenchmarkPassOver(b *testing.B) {
+	keys := newKeyspace(DefaultPrefix)
+	e := newExtent()
+	e.scope = Scope{Used: true}
+	for n := range 50 {
+		e.follow(fmt.Sprintf("callee-%02d", n), 1)
+	}
+	key := []byte(keys.instance("service-0500", "10.2.0.7:8080"))
+	b.ReportAllocs()
+	for b.Loop() {
+		if e.takes(keys, key, 7) {
+			b.Fatal("taken")
+		}
+	}
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
@@ -18,7 +20,13 @@ type Sink interface {
 	// last good version.
 	Replace(revision int64, records []model.Record)
 	// Apply gives what changed since the last call, in order; a key may be among the records more than once.
+	//
+	// A service that is followed from now on comes by a call of its own, at the revision of the last one. Some of its records
+	// may be newer than that; changes up to them don't come again.
 	Apply(revision int64, records []model.Record)
+	// Forget says that services aren't followed any more, and so nothing will be told of them. They are gone from the sink,
+	// but not from the mesh: it is no removal to be held back.
+	Forget(services []string)
 	// Confirm says that nothing changed up to the revision: the store heard so from etcd just now.
 	Confirm(revision int64)
 }
@@ -65,6 +73,8 @@ type Follower struct {
 	sink     Sink
 	snapshot *snapshotter // nil: none
 	timing   timing
+	extent   extent
+	fetches  *rate.Limiter
 
 	// Of the goroutine alone.
 	link     *link
@@ -89,11 +99,17 @@ type timing struct {
 	call     time.Duration // for one call
 	progress time.Duration // between requests for a sign of life, ±10 %
 	silence  time.Duration // without a sign of life the watch is given up and etcd asked anew
+	fetch    time.Duration // for one read of single services
+	sweep    time.Duration // between looks for services that aren't used
+	unused   time.Duration // after which a service isn't followed any more
 }
 
 // Under 10,000 agents a cluster, as etcd is meant for, a request each 10 s makes 1,000 small messages a second. Two may be
 // lost before a watch is given up.
-var defaultTiming = timing{page: pageSize, call: callTimeout, progress: 10 * time.Second, silence: 25 * time.Second}
+var defaultTiming = timing{
+	page: pageSize, call: callTimeout, progress: 10 * time.Second, silence: 25 * time.Second,
+	fetch: fetchTimeout, sweep: sweepEvery, unused: keepUnused,
+}
 
 // NewFollower checks the configuration and its TLS files. It doesn't ask etcd, nor wait for anything. With a snapshot
 // file, the sink must be a Source as well.
@@ -110,6 +126,8 @@ func NewFollower(cfg Config, sink Sink) (*Follower, error) {
 		keys:    keys,
 		sink:    sink,
 		timing:  defaultTiming,
+		extent:  newExtent(),
+		fetches: rate.NewLimiter(fetchRate, fetchBurst),
 		decoder: newDecoder(keys, newWarnings(cfg.Logger)),
 		opened:  make(chan struct{}),
 		complain: complaints{
@@ -123,6 +141,7 @@ func NewFollower(cfg Config, sink Sink) (*Follower, error) {
 			return nil, fmt.Errorf("snapshot %q: a %T can't give back the records to write", cfg.Snapshot, sink)
 		}
 		f.snapshot = newSnapshotter(&cfg, source)
+		f.snapshot.partial = f.extent.partial
 	}
 	return f, nil
 }
@@ -133,7 +152,7 @@ func (f *Follower) LoadSnapshot() error {
 	if f.snapshot == nil {
 		return fmt.Errorf("snapshot: %w", os.ErrNotExist)
 	}
-	state, err := f.snapshot.load(f.decoder)
+	state, err := f.snapshot.load(f.decoder, f.extent.loads)
 	if err != nil {
 		return err
 	}
@@ -142,6 +161,7 @@ func (f *Follower) LoadSnapshot() error {
 		return fmt.Errorf("snapshot %q: is empty: %w", f.cfg.Snapshot, os.ErrNotExist)
 	}
 	f.sink.Replace(state.revision, state.records)
+	f.extent.loaded(&state)
 	f.snapshot.source.AsOf(state.written)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -152,6 +172,7 @@ func (f *Follower) LoadSnapshot() error {
 // Start begins to follow etcd. A second call does nothing.
 func (f *Follower) Start() {
 	f.start.Do(func() {
+		f.extent.begin()
 		ctx, cancel := context.WithCancel(context.Background())
 		f.cancel, f.done = cancel, make(chan struct{})
 		if f.snapshot != nil {

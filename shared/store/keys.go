@@ -158,6 +158,24 @@ func checkAddress(key []byte, address string) error {
 	return nil
 }
 
+// serviceOf returns the name of the service that a key is about, as it is written; false: it is about none.
+func (k keyspace) serviceOf(key []byte) (name []byte, ok bool) {
+	rest, ok := bytes.CutPrefix(key, []byte(k.root))
+	if !ok {
+		return nil, false
+	}
+	if name, ok = bytes.CutPrefix(rest, []byte(servicesFolder)); ok {
+		return name, true
+	}
+	for _, folder := range addressFolders {
+		if name, ok = bytes.CutPrefix(rest, []byte(folder.name)); ok {
+			name, _, ok = bytes.Cut(name, []byte("/"))
+			return name, ok
+		}
+	}
+	return nil, false
+}
+
 // rangeEnd returns the end of the range of all keys that begin with folder, which ends with a slash.
 func rangeEnd(folder string) string {
 	return strings.TrimSuffix(folder, "/") + "0" // '0' follows '/'

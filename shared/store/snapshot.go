@@ -36,6 +36,7 @@ type snapshotHeader struct {
 	Prefix   string    `json:"prefix"`   // a snapshot of another mesh is refused
 	Revision int64     `json:"revision"` // etcd's; some records may be newer, since services change while it is written
 	Written  time.Time `json:"written"`
+	Partial  bool      `json:"partial,omitempty"` // the mesh may have services that weren't followed
 }
 
 // snapshotWriter writes the format. Its first error stays.
