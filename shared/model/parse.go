@@ -120,7 +120,7 @@ func parse(p parser, value []byte) ([]Problem, error) {
 		return nil, problems.err()
 	}
 	body := root
-	if p.kind != KindInstances && p.kind != KindBan { // an instance is one element of a document, and has no kind; nor a ban
+	if p.kind != KindInstances && p.kind != KindBan && p.kind != KindAgent { // these are no documents, and say no kind
 		if kind := documentKind(root, problems); kind != "" && kind != p.kind {
 			problems.add(root.line, "kind", "%s is not %s", quote(string(kind)), p.kind)
 		}

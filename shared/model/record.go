@@ -8,7 +8,8 @@ const (
 	KindService   Kind = "Service"
 	KindInstances Kind = "Instances"
 	KindTopology  Kind = "Topology"
-	KindBan       Kind = "Ban" // by hand; a key of etcd, but not a document of a file
+	KindBan       Kind = "Ban"   // by hand; a key of etcd, but not a document of a file
+	KindAgent     Kind = "Agent" // what an agent tells of itself; no document either, and nobody watches it
 )
 
 // Record is one watched key of the configuration, as the store read it: exactly one of Service, Instance, Topology and

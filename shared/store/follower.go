@@ -198,6 +198,16 @@ func (f *Follower) Close() {
 	})
 }
 
+// connection waits for the connection, which is good until Close. It is nil when ctx ends first.
+func (f *Follower) connection(ctx context.Context) *link {
+	select {
+	case <-f.opened:
+		return f.link
+	case <-ctx.Done():
+		return nil
+	}
+}
+
 // Status tells how the following goes. It doesn't wait.
 func (f *Follower) Status() Status {
 	f.mu.Lock()
