@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// MaxPatience is how long a call may wait for a callee that the agent has yet to read about: some milliseconds are usual, and
-// programs that ask by DNS ask again after five seconds.
-const MaxPatience = 2 * time.Second
+// MaxPatience is how long a call may wait for a callee that the agent has yet to read about. Some milliseconds are usual; by DNS,
+// the least patient programs ask again after two seconds.
+const MaxPatience = 1500 * time.Millisecond
 
 // ErrNotFollowed is the Fetch's error of a service that the agent isn't to follow.
 var ErrNotFollowed = errors.New("this agent doesn't follow the service")

@@ -22,9 +22,10 @@ type Config struct {
 	// Store says where the documents are. Its Logger becomes the attachment's, so it must outlive the host's configurations.
 	Store   store.Config
 	IDC     string   // physical IDC of this process. Empty: unknown
-	AgentID string   // unique name of this agent, under which it tells its bans; default the hostname. Webhooks name it
+	AgentID string   // unique name of this agent, under which it tells of itself and its bans; default the hostname. Webhooks name it
 	Host    string   // machine name, shared with the other agents on it, who hear its bans; default the hostname. Webhooks name it
 	Follow  []string // what to follow: all, used, or services by name; default all
+	Face    string   // what the agent is a part of, for people: caddy or coredns
 	Protect float64  // share whose removal at once is held back, 0–1; 0: none. Not in force yet
 }
 
@@ -43,7 +44,9 @@ type attachment struct {
 	follower *store.Follower
 	// board is where the agents of this machine tell each other their bans, decisions passes on what the agent decides.
 	board     *store.Board
+	presence  *store.Presence
 	decisions *decisions
+	begun     time.Time
 	start     sync.Once
 	settings  atomic.Pointer[Config] // in force: the newest hold's
 	holds     []*Mesh                // the newest last; guarded by pool.mu
@@ -74,7 +77,7 @@ func (c *Config) complete() error {
 		}
 		c.AgentID, c.Host = cmp.Or(c.AgentID, host), cmp.Or(c.Host, host)
 	}
-	return store.CheckHost(c.Host)
+	return errors.Join(store.CheckHost(c.Host), store.CheckAgentID(c.AgentID))
 }
 
 // Acquire returns a hold on a mesh: on the attachment that this process has already, whose settings become these until the
@@ -106,7 +109,7 @@ func attach(config Config) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &attachment{Catalog: views, key: config.key(), follower: follower}
+	a := &attachment{Catalog: views, key: config.key(), follower: follower, begun: time.Now()}
 	follower.Follow(a.scope(config.Follow)) // of the snapshot, too
 	// A snapshot that can't be used must not keep the agent from serving what etcd will say.
 	if err := follower.LoadSnapshot(); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -118,7 +121,7 @@ func attach(config Config) (*attachment, error) {
 		return nil, err
 	}
 	tell.board = board
-	a.board = board
+	a.board, a.presence = board, store.NewPresence(follower, a.self)
 	a.settings.Store(&config)
 	a.decisions = newDecisions(a, tell, logger)
 	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Decided: a.decisions.take, Fetch: a.fetch})
@@ -132,13 +135,16 @@ func (a *attachment) use(settings *Config) {
 	a.Agent.SetIDC(settings.IDC)
 	a.follower.Follow(a.scope(settings.Follow))
 	_ = a.board.Identify(settings.Host, settings.AgentID) // the host was checked
+	a.presence.Moved()
 }
 
-// Start begins to follow etcd, and to tell and hear bans on this machine. Further calls do nothing.
+// Start begins to follow etcd, to tell and hear bans on this machine, and to tell that the agent is there. Further calls do
+// nothing.
 func (m *Mesh) Start() {
 	m.start.Do(func() {
 		m.follower.Start()
 		m.board.Start()
+		m.presence.Start()
 	})
 }
 
@@ -159,7 +165,8 @@ func (m *Mesh) Release() {
 	}
 	pool.mu.Unlock()
 	if last {
-		m.board.Close() // over the follower's connection: what was told ends at once
+		m.presence.Close()
+		m.board.Close() // as presence, over the follower's connection: what was told ends at once
 		m.follower.Close()
 		m.Agent.Close()
 		m.decisions.close()
@@ -189,6 +196,8 @@ type SyncInfo struct {
 	Instances   int                 `json:"instances"`
 	Rejected    []catalog.Rejection `json:"rejected"`
 	Bans        store.BoardStatus   `json:"bans"`
+	// Presence is how others see this agent in etcd.
+	Presence store.PresenceStatus `json:"presence"`
 }
 
 func (m *Mesh) syncInfo() SyncInfo {
@@ -200,7 +209,7 @@ func (m *Mesh) syncInfo() SyncInfo {
 		Follow: config.follows(),
 		Source: status.Source, Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
 		Services: services, Instances: instances, Rejected: m.Catalog.Rejected(),
-		Bans: m.board.Status(),
+		Bans: m.board.Status(), Presence: m.presence.Status(),
 	}
 	if !status.LastContact.IsZero() {
 		contact := status.LastContact.UTC()
