@@ -22,8 +22,8 @@ type Agent struct {
 	// Services and Instances are how many it held.
 	Services  int `json:"services"`
 	Instances int `json:"instances"`
-	// Started is when its process attached to the mesh.
-	Started time.Time `json:"started"`
+	// Started is when its process attached to the mesh. Zero: unknown.
+	Started time.Time `json:"started,omitzero"`
 	// Written is when it wrote this, by its own clock.
 	Written time.Time `json:"written"`
 }
