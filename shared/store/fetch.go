@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -65,6 +66,7 @@ func (f *Follower) fetch(ctx context.Context) error {
 		err = errBehind
 	}
 	if err != nil {
+		f.snapshot.forget(services)
 		f.extent.answer(services, ErrNotHeard)
 		if errors.Is(err, errBehind) {
 			return f.explainWatch(err)
@@ -117,15 +119,20 @@ func (e *extent) rescope() (gone []string, all bool) {
 		return nil, !e.complete
 	}
 	knewAll := e.complete
-	e.complete = false
+	e.completed(false)
 	for service := range e.followed {
-		keep := slices.Contains(e.scope.Names, service)
+		keep := e.named[service]
 		if e.scope.Used {
 			keep = !knewAll || e.scope.uses(service) > 0
 		}
 		if !keep {
 			delete(e.followed, service)
 			gone = append(gone, service)
+		}
+	}
+	for service := range e.asked {
+		if len(e.named) > 0 && !e.named[service] {
+			e.settle(service, ErrNotFollowed)
 		}
 	}
 	for _, service := range e.scope.Names {
@@ -135,8 +142,7 @@ func (e *extent) rescope() (gone []string, all bool) {
 		case knewAll:
 			e.miss(service, 0)
 		default:
-			e.asked[service] = &question{done: make(chan struct{})} // beyond maxAsked, too: it is the operator's wish
-			e.queue = append(e.queue, service)
+			e.ask(service) // beyond maxAsked, too: it is the operator's wish
 		}
 	}
 	slices.Sort(gone)
@@ -146,14 +152,25 @@ func (e *extent) rescope() (gone []string, all bool) {
 // sweep returns the services that have been unused for long, and follows them no more.
 func (e *extent) sweep(now time.Time, every, unused time.Duration) (gone []string) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if !e.scope.Used || now.Sub(e.swept) < every {
+		e.mu.Unlock()
 		return nil
 	}
 	e.swept = now
-	for service, one := range e.followed {
-		if uses := e.scope.uses(service); uses != one.uses {
-			one.uses, one.used = uses, now
+	scope, services := e.scope, slices.Collect(maps.Keys(e.followed))
+	e.mu.Unlock()
+	uses := make(map[string]uint64, len(services)) // which takes a while
+	for _, service := range services {
+		uses[service] = scope.uses(service)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.scope.Used {
+		return nil
+	}
+	for service, one := range e.followed { // nobody else changes them
+		if uses[service] != one.uses {
+			one.uses, one.used = uses[service], now
 		} else if now.Sub(one.used) >= unused {
 			delete(e.followed, service)
 			gone = append(gone, service)

@@ -73,7 +73,7 @@ type Follower struct {
 	sink     Sink
 	snapshot *snapshotter // nil: none
 	timing   timing
-	extent   extent
+	extent   *extent
 	fetches  *rate.Limiter
 
 	// Of the goroutine alone.

@@ -21,7 +21,7 @@ const (
 
 // keyspace names the keys of one mesh.
 type keyspace struct {
-	root string // PREFIX/config/: what every agent watches, as one range, so that a proxy can merge their watches
+	root string // PREFIX/config/: what every agent watches, as one range, so that a proxy can merge their watches, whatever it follows
 	told string // PREFIX/bans/: what agents tell of their own bans; each watches its own host's only
 	here string // PREFIX/agents/: which agents there are; nobody watches it
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ufc-mesh/ufc/shared/model"
@@ -53,7 +54,8 @@ const (
 	// maxUnknown is how many services are remembered that etcd doesn't have, some 100 bytes each. Beyond, one of them is
 	// forgotten for each new one.
 	maxUnknown = 4096
-	// maxAsked is how many services may wait to be read. Beyond, Want fails at once.
+	// maxAsked is how many services may wait to be read. Beyond, Want fails at once; without patience it fails beyond half of
+	// that, so that strangers who name ever new callers keep no callee out.
 	maxAsked = 1024
 	// fetchRate and fetchBurst bound the reads of single services, of up to serviceBatch each: a stranger who asks for ever
 	// new names makes an agent ask etcd ten times a second, and no more.
@@ -65,10 +67,12 @@ const (
 
 // extent is what a Follower follows now. Whoever asks for a service reads it while the Follower's goroutine changes it.
 type extent struct {
-	wake chan struct{} // there is something in queue, or the scope is another one
+	wake  chan struct{} // there is something in queue, or the scope is another one
+	whole atomic.Bool   // the scope is all, and complete: there is nothing to want. A fast path
 
 	mu       sync.Mutex
 	scope    Scope
+	named    map[string]bool      // the scope's names
 	begun    bool                 // the sink was given something, or is about to be
 	changed  bool                 // the scope is another one, which has yet to be put in force
 	complete bool                 // the sink has every service there is, as soon as it has anything
@@ -92,25 +96,38 @@ type question struct {
 	err  error
 }
 
-func newExtent() extent {
-	return extent{
+func newExtent() *extent {
+	e := &extent{
 		wake: make(chan struct{}, 1), followed: map[string]*followed{}, unknown: map[string]int64{}, asked: map[string]*question{},
-		complete: true, swept: time.Now(),
+		swept: time.Now(),
 	}
+	e.completed(true)
+	return e
+}
+
+// completed notes whether the sink has every service there is. The lock is held, also after a change of the scope.
+func (e *extent) completed(complete bool) {
+	e.complete = complete
+	e.whole.Store(complete && e.scope.all())
 }
 
 // Follow changes the scope. Before LoadSnapshot and Start it says what they read; later it takes what isn't followed any
 // more out of the sink, and reads what is missing. It doesn't wait.
 func (f *Follower) Follow(scope Scope) {
-	e := &f.extent
+	e := f.extent
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	same := e.scope.Used == scope.Used && slices.Equal(e.scope.Names, scope.Names)
-	e.scope = scope
-	switch {
-	case !e.begun:
-		e.complete = scope.all()
-	case !same:
+	e.scope, e.named = scope, map[string]bool{}
+	for _, service := range scope.Names {
+		e.named[service] = true
+	}
+	if e.begun {
+		e.completed(e.complete)
+	} else {
+		e.completed(scope.all())
+	}
+	if e.begun && !same {
 		e.changed = true
 		poke(e.wake)
 	}
@@ -127,10 +144,14 @@ func (e *extent) begin() {
 // most; without patience it only asks. Those that want the same service share one read. The error is ErrNotFollowed or
 // ErrNotHeard.
 func (f *Follower) Want(service string, patience time.Duration) error {
-	if model.CheckName(service) != nil {
-		return nil // no key has such a name
+	if f.extent.whole.Load() || model.CheckName(service) != nil { // no key has an odd name
+		return nil
 	}
-	q, err := f.extent.want(service, f.hears())
+	most := maxAsked
+	if patience <= 0 {
+		most = maxAsked / 2
+	}
+	q, err := f.extent.want(service, f.hears(), most)
 	if q == nil {
 		return err
 	}
@@ -155,48 +176,56 @@ func (f *Follower) hears() bool {
 }
 
 // want returns what to wait for; nil: nothing, and the error is the answer.
-func (e *extent) want(service string, heard bool) (*question, error) {
+func (e *extent) want(service string, heard bool, most int) (*question, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	_, unknown := e.unknown[service]
 	switch {
-	case !e.scope.all() && !e.scope.Used && !slices.Contains(e.scope.Names, service):
+	case len(e.named) > 0 && !e.named[service]:
 		return nil, ErrNotFollowed
 	case e.complete || unknown || e.followed[service] != nil:
 		return nil, nil
 	case !heard:
 		return nil, ErrNotHeard
 	}
-	if q := e.ask(service); q != nil {
-		return q, nil
-	}
-	return nil, ErrNotHeard
-}
-
-// ask has a service read, unless too many are waiting. The lock is held.
-func (e *extent) ask(service string) *question {
-	q := e.asked[service]
-	if q == nil && len(e.asked) < maxAsked {
-		q = &question{done: make(chan struct{})}
-		e.asked[service] = q
-		e.queue = append(e.queue, service)
+	if e.asked[service] == nil {
+		if len(e.asked) >= most {
+			return nil, ErrNotHeard
+		}
+		e.ask(service)
 		poke(e.wake)
 	}
-	return q
+	return e.asked[service], nil
 }
 
-// answer ends what was asked about services.
+// ask has a service read. The lock is held.
+func (e *extent) ask(service string) {
+	e.asked[service] = &question{done: make(chan struct{})}
+	e.queue = append(e.queue, service)
+}
+
+// answer ends what was asked about services. What the scope names is asked for again if it couldn't be read.
 func (e *extent) answer(services []string, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, service := range services {
-		if q := e.asked[service]; q != nil {
-			q.err = err
-			close(q.done)
-			delete(e.asked, service)
+		e.settle(service, err)
+	}
+	for _, service := range services {
+		if err != nil && e.named[service] {
+			e.ask(service)
 		}
 	}
-	e.queue = slices.DeleteFunc(e.queue, func(service string) bool { return e.asked[service] == nil })
+}
+
+// settle ends what was asked about a service, if it was. The lock is held.
+func (e *extent) settle(service string, err error) {
+	if q := e.asked[service]; q != nil {
+		q.err = err
+		close(q.done)
+		delete(e.asked, service)
+		e.queue = slices.DeleteFunc(e.queue, func(other string) bool { return other == service })
+	}
 }
 
 // next returns up to count of the services that are to be read.
@@ -254,7 +283,7 @@ func (e *extent) readAll(services []string, found map[string]bool, revision int6
 		}
 	}
 	clear(e.unknown) // what was known of them was known of the old watch
-	e.complete = complete
+	e.completed(complete)
 	e.mu.Unlock()
 	if complete {
 		services = nil
@@ -313,14 +342,15 @@ func (e *extent) partial() bool {
 func (e *extent) loads(service []byte) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.scope.all() || e.scope.Used || slices.Contains(e.scope.Names, string(service))
+	return len(e.named) == 0 || e.named[string(service)]
 }
 
 // loaded notes what came from a snapshot. A snapshot of the whole mesh tells of a service that isn't in it that there is none.
 func (e *extent) loaded(state *snapshotState) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.begun, e.complete = true, e.scope.all() && !state.partial
+	e.begun = true
+	e.completed(e.scope.all() && !state.partial)
 	for i := range state.records {
 		if name := state.records[i].Name; name != "" {
 			e.follow(name, 0)

@@ -367,3 +367,38 @@ func TestServiceOf(t *testing.T) {
 	f("/x/config/more", "", false)
 	f("/y/config/services/shop", "", false)
 }
+
+// What the scope names is read in the end, whatever fails meanwhile; what nobody may ask for any more isn't.
+func TestQuestionsOutliveFailures(t *testing.T) {
+	e := newExtent()
+	e.begun, e.scope, e.named = true, Scope{Names: []string{"shop"}}, map[string]bool{"shop": true}
+	e.completed(false)
+	asked := func(what string, want ...string) {
+		t.Helper()
+		if got := e.next(9); !slices.Equal(got, want) || len(e.asked) != len(want) {
+			t.Errorf("%s: %q of %d are to be read, want %q", what, got, len(e.asked), want)
+		}
+	}
+	q, err := e.want("shop", true, 1)
+	if q == nil || err != nil {
+		t.Fatal(err)
+	}
+	asked("wanted", "shop")
+	e.answer([]string{"shop"}, ErrNotHeard)
+	<-q.done
+	asked("failed", "shop")
+	e.read([]string{"shop"}, nil, 7)
+	e.answer([]string{"shop"}, nil)
+	asked("read")
+	e.ask("cart")
+	q = e.asked["cart"]
+	e.changed = true
+	e.rescope()
+	<-q.done
+	if asked("not named"); !errors.Is(q.err, ErrNotFollowed) {
+		t.Error(q.err)
+	}
+	if _, err := e.want("shop", true, 0); err != nil {
+		t.Errorf("what isn't there: %v", err)
+	}
+}

@@ -37,6 +37,9 @@ func (f *Follower) watch(ctx context.Context) error {
 			f.requestProgress(ctx)
 			progress.Reset(f.untilProgress())
 			f.sweep()
+			if len(f.extent.next(1)) > 0 { // it couldn't be read
+				fetches.schedule()
+			}
 		case <-f.extent.wake:
 			if f.rescope() {
 				return errRescoped
