@@ -20,7 +20,7 @@ func init() { caddy.RegisterModule(new(App)) }
 
 // App attaches Caddy to a mesh of services, whose documents are in etcd: it is the agent of its machine. The handlers
 // `ufc` and `ufc_bypass` and the transport `ufc` of `reverse_proxy` work through it. All documents are held in memory, so
-// that no request waits for etcd, and none fails because etcd is gone.
+// that no request waits for etcd, and none fails because etcd is gone; less is if follow says so.
 //
 // What the agent has learnt (bans, windows, connections) outlives a reload of the configuration, unless etcd's endpoints,
 // user or TLS, the prefix or the snapshot change.
@@ -38,15 +38,20 @@ type App struct {
 	// The IDC (data centre) where this agent runs, as the Topology document names it. Default: unknown.
 	IDC string `json:"idc,omitempty"`
 
-	// This agent's name, unique in the mesh. Default: the hostname. Webhooks name it.
+	// This agent's name, unique in the mesh: 1-253 bytes without space or slash. Default: the hostname. Webhooks and
+	// `caddy ufc get agents` name it.
 	AgentID string `json:"agent_id,omitempty"`
 
 	// The file where the documents are kept for a start without etcd. The directory is made if missing. Two agents must
 	// not share one. Default: none; then an agent that starts without etcd answers 503 until etcd is there.
 	Snapshot string `json:"snapshot,omitempty"`
 
-	// Which services to hold in memory: ["all"]; ["used"], those that were asked for; or the names of some. Don't narrow
-	// it under 100,000 instances: it saves memory only. Default: all. Not in force yet: all are held.
+	// Which services to hold in memory: ["all"]; ["used"], those that somebody calls, or that call, until they are unused for
+	// an hour; or the names of some, callers too, since a caller's own document says how important it is. A callee that isn't
+	// named is answered 404 unknown_service, and callers that aren't named have the default level. Under used, the first
+	// request to a callee waits until etcd has told of it, some milliseconds, at most 1.5 s and what the request has left; 503
+	// not_synced if etcd doesn't. All of the prefix is watched whatever is followed, and what isn't is passed over unread.
+	// Don't narrow it under 100,000 instances: it saves memory, and the reading at the start. Default: all.
 	Follow []string `json:"follow,omitempty"`
 
 	// The share of a service's instances, and of all instances and Service documents, that may be removed within a minute,
@@ -73,7 +78,8 @@ type Etcd struct {
 	ServerRaw json.RawMessage `json:"server,omitempty" caddy:"namespace=ufc.etcd inline_key=module"`
 
 	// The user, if etcd has authentication enabled. Needs read permission for the prefix, and write permission for what
-	// begins with prefix/bans/, if the other agents of the machine are to hear of this one's bans. Default: none.
+	// begins with prefix/bans/, if the other agents of the machine are to hear of this one's bans, and with prefix/agents/,
+	// if `caddy ufc get agents` is to show it. Default: none.
 	Username string `json:"username,omitempty"`
 
 	// The user's password. Prefer a placeholder: configurations are printed and stored.
@@ -214,7 +220,7 @@ func (a *App) config() (mesh.Config, error) {
 			Username: a.Etcd.Username, Password: a.Etcd.Password,
 			Snapshot: a.Snapshot, Logger: currentlog.Slog("ufc"),
 		},
-		IDC: a.IDC, AgentID: a.AgentID, Follow: a.Follow, Protect: a.Protect,
+		IDC: a.IDC, AgentID: a.AgentID, Face: "caddy", Follow: a.Follow, Protect: a.Protect,
 	}
 	if tls := a.Etcd.TLS; tls != nil {
 		config.Store.Cert, config.Store.Key, config.Store.CA = tls.Certificate, tls.Key, tls.CA
@@ -231,10 +237,6 @@ func (a *App) Start() error {
 		}
 	}
 	a.mesh.Start()
-	settings := mesh.Config{Follow: a.Follow}
-	if idle := settings.NotInForce(); idle != nil {
-		a.logger.Warn("not in force in this version", "options", idle)
-	}
 	return nil
 }
 

@@ -479,19 +479,6 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestWarnsOfWhatIsNotInForce reads the log.
-func TestWarnsOfWhatIsNotInForce(t *testing.T) {
-	log := filepath.Join(t.TempDir(), "caddy.log")
-	load(t, ufcOption(newPrefix(), "follow used\n\t\tprotect 50%")+logTo(log), site(freeAddress(t), "ufc"))
-	data, err := os.ReadFile(log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(data), `"options":["follow used"]`) {
-		t.Errorf("the log says nothing of it:\n%s", data)
-	}
-}
-
 // TestBadConfigurations loads JSON that no Caddyfile gives.
 func TestBadConfigurations(t *testing.T) {
 	f := func(app, want string) {

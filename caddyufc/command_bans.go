@@ -130,7 +130,7 @@ func isBans(kind string) bool {
 // getBans prints the bans of a service, or of all without a name. To have none is no failure.
 func (c *command) getBans(ctx context.Context, service, format string) error {
 	show, known := map[string]func(io.Writer, []shownBan) error{
-		"table": bansTable, "json": bansJSON, "yaml": bansYAML,
+		"table": bansTable, "json": printJSON[[]shownBan], "yaml": printYAML[[]shownBan],
 	}[format]
 	if !known {
 		return errFormat(format)
@@ -187,8 +187,8 @@ func bansTable(w io.Writer, bans []shownBan) error {
 	return table.Flush()
 }
 
-func bansJSON(w io.Writer, bans []shownBan) error {
-	text, err := json.MarshalIndent(bans, "", "  ")
+func printJSON[T any](w io.Writer, what T) error {
+	text, err := json.MarshalIndent(what, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -196,8 +196,8 @@ func bansJSON(w io.Writer, bans []shownBan) error {
 	return err
 }
 
-func bansYAML(w io.Writer, bans []shownBan) error {
-	value, err := json.Marshal(bans)
+func printYAML[T any](w io.Writer, what T) error {
+	value, err := json.Marshal(what)
 	if err != nil {
 		return err
 	}

@@ -20,15 +20,22 @@ import (
 func (c *command) getCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
-		Use:   "get <services|instances|topology|bans> [<service>] [-o table|json|yaml]",
-		Short: "Prints documents, or bans, as they are in etcd",
+		Use:   "get <services|instances|topology|bans|agents> [<service>|<agent>] [-o table|json|yaml]",
+		Short: "Prints documents, bans or agents as they are in etcd",
 		Long: `
 Prints documents as they are in etcd, or the bans that were made by hand and
-those that the agents of all hosts have decided and told.`,
+those that the agents of all hosts have decided and told.
+
+Of agents it prints how each stood when it told so last, which is each ten
+minutes, and whether it is stale: doesn't hear etcd, is behind what others had
+before, or has been silent for long. One that died is gone within five minutes.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: c.run(func(cmd *cobra.Command, args []string) error {
 			if isBans(args[0]) {
 				return c.getBans(cmd.Context(), strings.Join(args[1:], ""), format)
+			}
+			if isAgents(args[0]) {
+				return c.getAgents(cmd.Context(), strings.Join(args[1:], ""), format)
 			}
 			kind, name, err := target(args)
 			if err != nil {

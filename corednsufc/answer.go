@@ -49,12 +49,12 @@ func (u *UFC) answer(t *turn) *reply {
 	if q.handsOut() {
 		return u.handOut(t)
 	}
-	if !q.mesh.Agent.Synced() {
-		return q.notReady()
+	if refusal := q.mesh.Agent.Find(q.service, agent.MaxPatience); refusal != nil {
+		return u.refusal(q, refusal)
 	}
 	view := q.mesh.Catalog.Service(q.service)
 	switch {
-	case view == nil:
+	case view == nil: // it went at this moment
 		return q.nxdomain()
 	case q.kind == instance:
 		return q.instance(view)
@@ -239,7 +239,7 @@ func (q *query) refused() *reply {
 	return m
 }
 
-// notReady answers while there was no configuration yet: whether the name exists isn't known.
+// notReady answers while there was no configuration yet, or none of the service: whether the name exists isn't known.
 func (q *query) notReady() *reply {
 	m := newReply(q.r)
 	m.Rcode, m.Authoritative = dns.RcodeServerFailure, false

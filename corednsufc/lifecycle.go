@@ -195,9 +195,6 @@ func (u *UFC) start() error {
 
 // warn tells what the user may be surprised by.
 func (cfg *config) warn() {
-	if idle := cfg.mesh.NotInForce(); idle != nil {
-		log.Warningf("%s: not in force in this version: %s", cfg.where, strings.Join(idle, ", "))
-	}
 	if cfg.unexported {
 		log.Warningf("%s: the metrics of this mesh are not exported: one process exports those of one mesh", cfg.where)
 	}

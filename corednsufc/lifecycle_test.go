@@ -319,11 +319,11 @@ func TestMetricsEnd(t *testing.T) {
 	}
 }
 
-func TestWarnsOfWhatIsNotInForce(t *testing.T) {
+func TestWarnsOfWhatHasNoUse(t *testing.T) {
 	buffer := capture(t)
 	c := newCorefile(t)
 	startServer(t, c, c.block("ufc.internal", "client_idc 10.0.0.0/8 bj-a\nprotect 50%\nfused answer\nfollow used\ntoken x"))
-	for _, want := range []string{"[WARNING] plugin/ufc: Corefile:3: not in force", "follow used\n", "token has no use"} {
+	for _, want := range []string{"Corefile:3: the token has no use"} {
 		if !strings.Contains(buffer.String(), want) {
 			t.Errorf("the log doesn't tell %q: %s", want, buffer)
 		}

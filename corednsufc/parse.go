@@ -53,7 +53,7 @@ func parse(c *caddy.Controller) (*config, error) {
 	c.Next() // ufc
 	cfg := &config{
 		where:   fmt.Sprintf("%s:%d", c.File(), c.Line()),
-		mesh:    mesh.Config{Store: store.Config{Logger: slog.New(newLogHandler())}},
+		mesh:    mesh.Config{Face: "coredns", Store: store.Config{Logger: slog.New(newLogHandler())}},
 		answers: 1,
 		fused:   fusedRefused,
 		given:   map[string]int{},

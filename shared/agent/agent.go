@@ -23,6 +23,10 @@ type Options struct {
 	// Decided is told each decision on an instance or a callee, those of one callee in their order, under no lock. It must
 	// not block. Default: nobody is told.
 	Decided func(health.Decision)
+	// Fetch is asked for a service that the catalog doesn't have. It returns when the catalog has all there is of it, and waits for
+	// that, for patience at most; without patience it only asks. From then on the service is kept up to date. The error is
+	// ErrNotFollowed, or another one if nobody knows yet whether there is such a service. Default: the catalog has all there is.
+	Fetch func(service string, patience time.Duration) error
 	// Random returns a random number, for several goroutines at once. Default rand.Uint64; a simulation gives one that can be
 	// repeated.
 	Random func() uint64
@@ -35,6 +39,7 @@ type Agent struct {
 	epoch   time.Time // the agent's clock begins here
 	place   atomic.Pointer[place]
 	tell    func(health.Decision)
+	fetch   func(service string, patience time.Duration) error
 	random  func() uint64
 
 	services atomic.Pointer[map[string]*service] // the map is immutable
@@ -59,6 +64,9 @@ func New(views *catalog.Catalog, options Options) *Agent {
 	if options.Decided == nil {
 		options.Decided = func(health.Decision) {}
 	}
+	if options.Fetch == nil {
+		options.Fetch = func(string, time.Duration) error { return nil }
+	}
 	if options.Random == nil {
 		options.Random = rand.Uint64
 	}
@@ -67,6 +75,7 @@ func New(views *catalog.Catalog, options Options) *Agent {
 		monitor:   health.NewMonitor(options.Probe, options.Random),
 		epoch:     time.Now(),
 		tell:      options.Decided,
+		fetch:     options.Fetch,
 		random:    options.Random,
 		duration:  newDurationHistogram(),
 		strangers: newLine(unknown, nil, nil),
@@ -128,9 +137,6 @@ func (a *Agent) IDC() string { return a.place.Load().idc }
 
 // Synced tells whether there is any configuration to serve from.
 func (a *Agent) Synced() bool { return a.catalog.Synced() }
-
-// Knows tells whether documents name the service.
-func (a *Agent) Knows(service string) bool { return a.service(service) != nil }
 
 func (a *Agent) service(name string) *service { return (*a.services.Load())[name] }
 

@@ -147,11 +147,14 @@ func (a *Agent) Begin(call *Call) error {
 		return a.Refuse(call, ReasonNoCallee, "the request names no callee: set the header x-ufc-service-name")
 	}
 	s := a.service(call.Callee)
-	if s == nil {
-		if !a.catalog.Synced() {
-			return a.Refuse(call, ReasonNotSynced, "no configuration has been received from etcd yet, and there was no snapshot")
+	if s == nil { // slow path: it may be that it isn't followed yet
+		if refusal := a.Find(call.Callee, call.patience()); refusal != nil {
+			return a.Refuse(call, refusal.Reason, refusal.Detail)
 		}
-		return a.Refuse(call, ReasonUnknownService, "no document names it")
+		if s = a.service(call.Callee); s == nil { // it went at this moment
+			return a.Refuse(call, ReasonUnknownService, noDocument)
+		}
+		call.postpone()
 	}
 	call.service, call.line, call.plan = s, s.line(call.Caller), s.current(call.begun)
 	if call.IDC == "" {

@@ -57,6 +57,9 @@ func (s *service) line(caller string) *line {
 	}
 	known := s.agent.service(caller)
 	if known == nil {
+		if caller != unknown {
+			_ = s.agent.fetch(caller, 0) // for the next calls: the caller's own document says how important it is
+		}
 		caller = unknown
 	}
 	l = s.lines.get(caller, func() *line {

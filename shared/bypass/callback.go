@@ -36,6 +36,7 @@ type report struct {
 
 	result  health.Result
 	address netip.AddrPort
+	unknown bool // no document names the service
 }
 
 // callback takes what programs report: a form, a JSON object, a list of them, or one a line (NDJSON). All of them are checked before
@@ -47,6 +48,9 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values)
 	reports, err := readReports(w, r)
 	if err == nil {
 		err = h.check(reports)
+	}
+	if refusal, ok := errors.AsType[*agent.Refusal](err); ok {
+		return refusal
 	}
 	if err != nil {
 		h.agent.CountCallback("", "malformed")
@@ -212,14 +216,31 @@ func decodeForm(body string) (one report, err error) {
 	return one, nil
 }
 
-// check completes reports, and refuses all of them for what is wrong with one.
+// check completes reports, and refuses all of them for what is wrong with one. The error is a *agent.Refusal if it isn't known
+// yet whether there is one of their services: they may be sent again.
 func (h *Handler) check(reports []report) error {
+	begun := time.Now()
 	for n := range reports {
+		if refusal := h.find(&reports[n], agent.MaxPatience-time.Since(begun)); refusal != nil {
+			return refusal
+		}
 		if err := h.checkOne(&reports[n]); err != nil && len(reports) > 1 {
 			return fmt.Errorf("[%d].%w", n, err)
 		} else if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// find waits for the agent to know a report's service, or to know that there is none.
+func (h *Handler) find(r *report, patience time.Duration) *agent.Refusal {
+	if r.Service == "" || r.Backend == "" {
+		return nil
+	}
+	refusal := h.agent.Find(r.Service, patience)
+	if r.unknown = refusal != nil; r.unknown && refusal.Reason == agent.ReasonNotSynced {
+		return refusal
 	}
 	return nil
 }
@@ -244,7 +265,7 @@ func (h *Handler) checkOne(r *report) error {
 		return errors.New("backend: missing; a callback names a backend (IP:port) or the id of a hand-out")
 	case r.Service == "":
 		return errors.New("service: missing")
-	case !h.agent.Knows(r.Service):
+	case r.unknown:
 		return fmt.Errorf("service: no document names %q", r.Service)
 	}
 	address, err := netip.ParseAddrPort(r.Backend)

@@ -51,7 +51,7 @@ type key struct {
 
 func keyOf(record *model.Record) key { return key{record.Kind, record.Name, record.Address} }
 
-// Catalog holds the views. Its readers may be many; Replace, Apply and Confirm come from one goroutine at a time.
+// Catalog holds the views. Its readers may be many; Replace, Apply, Forget and Confirm come from one goroutine at a time.
 type Catalog struct {
 	logger *slog.Logger
 

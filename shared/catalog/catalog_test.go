@@ -248,3 +248,26 @@ func TestApplyEqualsReplace(t *testing.T) {
 		}
 	}
 }
+
+// What isn't followed any more is gone with all that was known of it, and what it is told of later is new.
+func TestForget(t *testing.T) {
+	c := newCatalog()
+	c.Replace(7, []model.Record{
+		serviceRecord("shop", 1), instanceRecord("shop", "10.0.0.1:80"), serviceRecord("cart", 1),
+		banRecord("shop", "10.0.0.1:80", "me"), refused(instanceRecord("shop", "10.0.0.9:80")),
+	})
+	var gone []string
+	c.Subscribe(func(_ []*View, removed []string) { gone = append(gone, removed...) })
+	c.Forget([]string{"shop", "unheard-of"})
+	services, instances := c.Counts()
+	if c.Service("shop") != nil || services != 1 || instances != 0 || len(c.Rejected()) != 0 || c.Revision() != 7 {
+		t.Errorf("%d services, %d instances, revision %d, rejected %v", services, instances, c.Revision(), c.Rejected())
+	}
+	if !slices.Equal(gone, []string{"shop"}) {
+		t.Errorf("told that %q are gone", gone)
+	}
+	c.Apply(8, []model.Record{instanceRecord("shop", "10.0.0.1:80")})
+	if view := c.Service("shop"); view == nil || view.Documented || len(view.Bans) != 0 {
+		t.Errorf("the next view is %+v", view)
+	}
+}

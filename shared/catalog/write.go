@@ -62,6 +62,27 @@ func (c *Catalog) Replace(revision int64, records []model.Record) {
 	c.Confirm(revision)
 }
 
+// Forget drops services that aren't followed any more: their documents, instances and bans, and what of them is refused.
+func (c *Catalog) Forget(services []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	changes := map[string]*change{}
+	for _, name := range services {
+		service := &change{undefined: true, instances: map[netip.AddrPort]*model.Instance{}}
+		if view := c.Service(name); view != nil {
+			for _, instance := range view.Instances {
+				service.instances[instance.Address] = nil
+			}
+		}
+		for address := range (*c.bans.Load())[name].byAddress {
+			service.ban(address, nil)
+		}
+		changes[name] = service
+	}
+	maps.DeleteFunc(c.rejections, func(k key, _ Rejection) bool { return changes[k.name] != nil })
+	c.commit(changes)
+}
+
 // gather notes one record, in changes or among the refused.
 func (c *Catalog) gather(changes map[string]*change, record *model.Record) {
 	if record.Err != nil {

@@ -23,9 +23,10 @@ type Config struct {
 	// Store says where the documents are. Its Logger becomes the attachment's, so it must outlive the host's configurations.
 	Store   store.Config
 	IDC     string   // physical IDC of this process. Empty: unknown
-	AgentID string   // unique name of this agent, under which it tells its bans; default the hostname. Webhooks name it
+	AgentID string   // unique name of this agent, under which it tells of itself and its bans; default the hostname. Webhooks name it
 	Host    string   // machine name, shared with the other agents on it, who hear its bans; default the hostname. Webhooks name it
-	Follow  []string // what to follow: all, used, or callees by name; default all. Only all is in force yet
+	Follow  []string // what to follow: all, used, or services by name; default all
+	Face    string   // what the agent is a part of, for people: caddy or coredns
 	Protect float64  // share that may be removed at once, 0–1; what goes over it is held back (package protect). 0: nothing is
 }
 
@@ -45,7 +46,9 @@ type attachment struct {
 	follower *store.Follower
 	// board is where the agents of this machine tell each other their bans, decisions passes on what the agent decides.
 	board     *store.Board
+	presence  *store.Presence
 	decisions *decisions
+	begun     time.Time
 	start     sync.Once
 	settings  atomic.Pointer[Config] // in force: the newest hold's
 	holds     []*Mesh                // the newest last; guarded by pool.mu
@@ -76,7 +79,7 @@ func (c *Config) complete() error {
 		}
 		c.AgentID, c.Host = cmp.Or(c.AgentID, host), cmp.Or(c.Host, host)
 	}
-	return store.CheckHost(c.Host)
+	return errors.Join(store.CheckHost(c.Host), store.CheckAgentID(c.AgentID))
 }
 
 // Acquire returns a hold on a mesh: on the attachment that this process has already, whose settings become these until the
@@ -109,6 +112,8 @@ func attach(config Config) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
+	a := &attachment{Catalog: views, key: config.key(), follower: follower, begun: time.Now()}
+	follower.Follow(a.scope(config.Follow)) // of the snapshot, too
 	// A snapshot that can't be used must not keep the agent from serving what etcd will say.
 	if err := follower.LoadSnapshot(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		logger.Error("snapshot not used", "error", err)
@@ -119,10 +124,10 @@ func attach(config Config) (*attachment, error) {
 		return nil, err
 	}
 	tell.board = board
-	a := &attachment{Catalog: views, key: config.key(), guard: guard, follower: follower, board: board}
+	a.board, a.presence = board, store.NewPresence(follower, a.self)
 	a.settings.Store(&config)
 	a.decisions = newDecisions(a, tell, logger)
-	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Decided: a.decisions.take})
+	a.Agent = agent.New(views, agent.Options{IDC: config.IDC, Decided: a.decisions.take, Fetch: a.fetch})
 	tell.agent = a.Agent
 	return a, nil
 }
@@ -132,14 +137,18 @@ func (a *attachment) use(settings *Config) {
 	a.settings.Store(settings)
 	a.Agent.SetIDC(settings.IDC)
 	a.guard.SetShare(settings.Protect)
+	a.follower.Follow(a.scope(settings.Follow))
 	_ = a.board.Identify(settings.Host, settings.AgentID) // the host was checked
+	a.presence.Moved()
 }
 
-// Start begins to follow etcd, and to tell and hear bans on this machine. Further calls do nothing.
+// Start begins to follow etcd, to tell and hear bans on this machine, and to tell that the agent is there. Further calls do
+// nothing.
 func (m *Mesh) Start() {
 	m.start.Do(func() {
 		m.follower.Start()
 		m.board.Start()
+		m.presence.Start()
 	})
 }
 
@@ -160,7 +169,8 @@ func (m *Mesh) Release() {
 	}
 	pool.mu.Unlock()
 	if last {
-		m.board.Close() // over the follower's connection: what was told ends at once
+		m.presence.Close()
+		m.board.Close() // as presence, over the follower's connection: what was told ends at once
 		m.follower.Close()
 		m.Agent.Close()
 		m.decisions.close()
@@ -181,6 +191,7 @@ type SyncInfo struct {
 	Endpoints   []string            `json:"endpoints"`
 	Endpoint    string              `json:"endpoint,omitempty"` // in use
 	Prefix      string              `json:"prefix"`
+	Follow      []string            `json:"follow"` // all, used, or the services
 	Source      string              `json:"source"` // etcd, snapshot or none
 	Synced      bool                `json:"synced"` // in step with etcd now
 	Revision    int64               `json:"revision"`
@@ -191,6 +202,8 @@ type SyncInfo struct {
 	Rejected    []catalog.Rejection `json:"rejected"`
 	Held        protect.Status      `json:"held"` // removals that are held back
 	Bans        store.BoardStatus   `json:"bans"`
+	// Presence is how others see this agent in etcd.
+	Presence store.PresenceStatus `json:"presence"`
 }
 
 func (m *Mesh) syncInfo() SyncInfo {
@@ -198,10 +211,11 @@ func (m *Mesh) syncInfo() SyncInfo {
 	status := m.follower.Status()
 	services, instances := m.Catalog.Counts()
 	info := SyncInfo{
-		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC, Endpoints: config.Store.Endpoints, Endpoint: status.Endpoint, Prefix: config.Store.Prefix,
+		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC,
+		Endpoints: config.Store.Endpoints, Endpoint: status.Endpoint, Prefix: config.Store.Prefix, Follow: config.follows(),
 		Source: status.Source, Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
 		Services: services, Instances: instances, Rejected: m.Catalog.Rejected(),
-		Held: m.guard.Status(), Bans: m.board.Status(),
+		Held: m.guard.Status(), Bans: m.board.Status(), Presence: m.presence.Status(),
 	}
 	if !status.LastContact.IsZero() {
 		contact := status.LastContact.UTC()

@@ -92,6 +92,11 @@ func TestDefaultsAndBadConfigs(t *testing.T) {
 	if m.config.AgentID != host || m.config.Host != host || m.config.Store.Prefix != "/ufc/v1" {
 		t.Errorf("defaults: %+v", m.config)
 	}
+	odd := deadConfig(t)
+	odd.AgentID = "a/b"
+	if _, err := Acquire(odd); err == nil || !strings.Contains(err.Error(), `agent_id "a/b"`) {
+		t.Errorf("an odd id: %v", err)
+	}
 	bad := deadConfig(t)
 	bad.Store.Endpoints = []string{"nowhere"}
 	if _, err := Acquire(bad); err == nil || !strings.Contains(err.Error(), "nowhere") {
@@ -160,6 +165,7 @@ func TestQuery(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(string(text), `{"sync_info":{"agent_id":`) || !strings.Contains(string(text), `"source":"none"`) ||
+		!strings.Contains(string(text), `"follow":["all"]`) || !strings.Contains(string(text), `"presence":{}`) ||
 		!strings.Contains(string(text), `"bans":{"told":0,"waiting":0,"heard":0,"leases_lost":0}`) {
 		t.Errorf("sync_info: %s", text)
 	}

@@ -1,12 +1,16 @@
 package mesh
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/ufc-mesh/ufc/shared/agent"
 	"github.com/ufc-mesh/ufc/shared/model"
+	"github.com/ufc-mesh/ufc/shared/store"
 )
 
 // What Config.Follow may say besides names.
@@ -33,6 +37,34 @@ func CheckFollow(follow []string) error {
 	return nil
 }
 
+// follows is what Follow means: there is always something in it.
+func (c *Config) follows() []string {
+	if len(c.Follow) == 0 {
+		return []string{followAll}
+	}
+	return c.Follow
+}
+
+// scope is what a Config's Follow means to the store.
+func (a *attachment) scope(follow []string) store.Scope {
+	switch {
+	case len(follow) == 0 || follow[0] == followAll:
+		return store.Scope{}
+	case follow[0] == followUsed:
+		return store.Scope{Used: true, Uses: func(service string) uint64 { return a.Agent.Uses(service) }}
+	}
+	return store.Scope{Names: follow}
+}
+
+// fetch is the agent's.
+func (a *attachment) fetch(service string, patience time.Duration) error {
+	err := a.follower.Want(service, patience)
+	if errors.Is(err, store.ErrNotFollowed) {
+		return agent.ErrNotFollowed
+	}
+	return err
+}
+
 // ParseProtect reads a Config's Protect as a percentage, 0% to 100%.
 func ParseProtect(text string) (float64, error) {
 	number, percent := strings.CutSuffix(text, "%")
@@ -41,13 +73,4 @@ func ParseProtect(text string) (float64, error) {
 		return 0, fmt.Errorf("%q is not a percentage from 0%% to 100%%", text)
 	}
 	return share / 100, nil
-}
-
-// NotInForce names the settings that were given and change nothing in this version, for a warning.
-func (c *Config) NotInForce() []string {
-	var idle []string
-	if len(c.Follow) > 0 && c.Follow[0] != followAll {
-		idle = append(idle, "follow "+strings.Join(c.Follow, " "))
-	}
-	return idle
 }

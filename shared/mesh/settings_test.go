@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"slices"
 	"strings"
 	"testing"
 )
@@ -39,15 +38,4 @@ func TestParseProtect(t *testing.T) {
 	f("-1%", 0, false)
 	f("NaN%", 0, false)
 	f("%", 0, false)
-}
-
-func TestNotInForce(t *testing.T) {
-	config := Config{Follow: []string{"all"}}
-	if idle := config.NotInForce(); idle != nil {
-		t.Errorf("defaults are idle: %v", idle)
-	}
-	config = Config{Follow: []string{"shop", "cart"}}
-	if idle := config.NotInForce(); !slices.Equal(idle, []string{"follow shop cart"}) {
-		t.Errorf("idle are %v", idle)
-	}
 }

@@ -10,6 +10,7 @@ const (
 	KindTopology  Kind = "Topology"
 	KindBan       Kind = "Ban"     // by hand; a key of etcd, but not a document of a file
 	KindConfirm   Kind = "Confirm" // a Confirmation; a key of etcd, too
+	KindAgent     Kind = "Agent"   // what an agent tells of itself; no document either, and nobody watches it
 )
 
 // Record is one watched key of the configuration, as the store read it: exactly one of Service, Instance, Topology, Ban

@@ -96,6 +96,22 @@ func (g *Guard) Confirm(revision int64) {
 	g.documents.forget(now)
 }
 
+// Forget passes it on. What isn't followed any more isn't missed.
+func (g *Guard) Forget(services []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	forgotten := map[string]bool{}
+	for _, name := range services {
+		forgotten[name] = true
+	}
+	g.drop(func(k key, _ int64) bool { return forgotten[k.name] })
+	for name := range forgotten {
+		delete(g.services, name)
+	}
+	g.views.Forget(services)
+	g.acceptMesh()
+}
+
 // Records gives back all that is in force, what is held included, so that a snapshot has it too.
 func (g *Guard) Records(yield func(model.Record) bool) { g.views.Records(yield) }
 

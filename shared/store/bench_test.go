@@ -9,6 +9,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/time/rate"
 
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -61,6 +62,7 @@ func (c *counter) Replace(_ int64, records []model.Record) {
 	c.replaced <- len(records)
 }
 func (c *counter) Apply(int64, []model.Record) { c.applied <- struct{}{} }
+func (c *counter) Forget([]string)             {}
 func (c *counter) Confirm(int64)               {}
 func (c *counter) AsOf(time.Time)              {}
 func (c *counter) Held() *model.Holds          { return nil }
@@ -87,6 +89,33 @@ func BenchmarkLargeMesh(b *testing.B) {
 			load(b, cfg).Close()
 		}
 		b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/load")
+	})
+	b.Run("FirstLoadOfTen", func(b *testing.B) {
+		b.ReportAllocs()
+		var names []string
+		for n := range 10 {
+			names = append(names, fmt.Sprintf("service-%04d", 100*n))
+		}
+		for b.Loop() {
+			load(b, cfg, func(f *Follower) { f.Follow(Scope{Names: names}) }).Close()
+		}
+		b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s/load")
+	})
+	b.Run("Want", func(b *testing.B) {
+		const wants = 200 // of a service each, since each is new once only
+		f := load(b, cfg, func(f *Follower) {
+			f.Follow(Scope{Used: true})
+			f.fetches = rate.NewLimiter(rate.Inf, 1)
+		})
+		begun := time.Now()
+		for n := range wants {
+			if err := f.Want(fmt.Sprintf("service-%04d", n), time.Minute); err != nil {
+				b.Fatal(err)
+			}
+			<-f.sink.(*counter).applied
+		}
+		b.ReportMetric(time.Since(begun).Seconds()*1000/wants, "ms/want")
+		f.Close()
 	})
 	b.Run("Memory", func(b *testing.B) {
 		for b.Loop() {
@@ -125,7 +154,7 @@ func BenchmarkLargeMesh(b *testing.B) {
 		f.Close()
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := f.snapshot.load(f.decoder); err != nil {
+			if _, err := f.snapshot.load(f.decoder, f.extent.loads); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -133,14 +162,17 @@ func BenchmarkLargeMesh(b *testing.B) {
 }
 
 // load starts a follower and waits for its first list.
-func load(b *testing.B, cfg Config) *Follower {
+func load(b *testing.B, cfg Config, adjust ...func(*Follower)) *Follower {
 	sink := &counter{replaced: make(chan int, 1), applied: make(chan struct{}, 1)}
 	f, err := NewFollower(cfg, sink)
 	if err != nil {
 		b.Fatal(err)
 	}
+	for _, change := range adjust {
+		change(f)
+	}
 	f.Start()
-	if records := <-sink.replaced; records < benchServices*(benchInstances+1) {
+	if records := <-sink.replaced; f.extent.scope.all() && records < benchServices*(benchInstances+1) {
 		b.Fatalf("%d records", records)
 	}
 	return f
@@ -152,4 +184,55 @@ func heap() uint64 {
 	runtime.GC()
 	runtime.ReadMemStats(&stats)
 	return stats.HeapAlloc
+}
+
+// BenchmarkPassOver is the cost of an event of a service that isn't followed.
+func BenchmarkPassOver(b *testing.B) {
+	keys := newKeyspace(DefaultPrefix)
+	e := newExtent()
+	e.scope = Scope{Used: true}
+	for n := range 50 {
+		e.follow(fmt.Sprintf("callee-%02d", n), 1)
+	}
+	key := []byte(keys.instance("service-0500", "10.2.0.7:8080"))
+	b.ReportAllocs()
+	for b.Loop() {
+		if e.takes(keys, key, 7) {
+			b.Fatal("taken")
+		}
+	}
+}
+
+// BenchmarkAgents lists 100,000 agents.
+func BenchmarkAgents(b *testing.B) {
+	cfg := commonConfig(b)
+	w := newWriter(b, common, cfg.Prefix)
+	const agents = 100_000
+	keys := newKeyspace(cfg.Prefix)
+	var ops []clientv3.Op
+	for n := range agents {
+		self := model.Agent{
+			Host: fmt.Sprintf("host-%06d.bj-a.example.test", n), IDC: "bj-a", Face: "caddy", Version: "v1.2.3", Synced: true,
+			Revision: int64(n), Age: model.Duration(5 * time.Second), Services: 1000, Instances: 200_000, Started: time.Now(), Written: time.Now(),
+		}.Tidy()
+		if n == 0 {
+			b.Logf("a value has %d bytes", len(self.JSON()))
+		}
+		if ops = append(ops, clientv3.OpPut(keys.agent(self.Host), string(self.JSON()))); len(ops) == maxBatch || n == agents-1 {
+			if _, err := w.client.Txn(testContext(b)).Then(ops...).Commit(); err != nil {
+				b.Fatal(err)
+			}
+			ops = nil
+		}
+	}
+	client, err := NewClient(cfg)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.Close()
+	for b.Loop() {
+		if found, err := client.Agents(b.Context(), ""); err != nil || len(found) != agents {
+			b.Fatalf("%d agents, %v", len(found), err)
+		}
+	}
 }

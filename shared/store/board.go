@@ -249,12 +249,7 @@ func (b *Board) place() string {
 
 // link waits for the follower's connection. It is nil when ctx ends first.
 func (b *Board) link(ctx context.Context) *link {
-	select {
-	case <-b.follower.opened:
-		return b.follower.link
-	case <-ctx.Done():
-		return nil
-	}
+	return b.follower.connection(ctx)
 }
 
 // BoardStatus tells how a Board stands to etcd.

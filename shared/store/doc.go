@@ -5,6 +5,8 @@
 // only package model; the live view that agents ask is the Sink's. It decides nothing about traffic. Package mesh starts
 // one per mesh and process. A Client is what the command line uses: it plans changes, applies and deletes.
 //
+// A Follower may follow some services only: see Scope. A Presence tells which agents there are: PREFIX/agents/.
+//
 // A Board is where the agents of one machine tell each other, and operators, what they have banned: PREFIX/bans/. It shares
 // a Follower's connection. It decides nothing either.
 //

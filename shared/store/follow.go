@@ -37,7 +37,7 @@ func (f *Follower) run(ctx context.Context) {
 		if f.Status().LastContact != before {
 			failures = 0
 		}
-		if errors.Is(err, errElsewhere) {
+		if errors.Is(err, errElsewhere) || errors.Is(err, errRescoped) {
 			continue
 		}
 		f.failed(err)
@@ -53,6 +53,9 @@ func (f *Follower) run(ctx context.Context) {
 // A watch that ended is resumed where it was; nothing can be missed by that. Only what etcd doesn't remember any more
 // makes the follower read everything again: after an election, 10,000 agents would fetch 40 MB each for nothing.
 func (f *Follower) session(ctx context.Context) (err error) {
+	if f.rescope() {
+		f.listed = false
+	}
 	if f.link == nil {
 		if f.link, err = openLink(ctx, &f.cfg, f.timing.call); err != nil {
 			return err
@@ -71,7 +74,7 @@ func (f *Follower) session(ctx context.Context) (err error) {
 		f.listed = true
 	}
 	err = f.watch(ctx)
-	if errors.Is(err, rpctypes.ErrCompacted) {
+	if errors.Is(err, rpctypes.ErrCompacted) || errors.Is(err, errRescoped) {
 		f.listed = false
 	}
 	return err
@@ -94,13 +97,14 @@ func (f *Follower) remembered(ctx context.Context) (bool, error) {
 	return same, nil
 }
 
-// list reads everything and gives it to the sink. The sink keeps what it had until then.
+// list reads everything that is followed and gives it to the sink. The sink keeps what it had until then.
 func (f *Follower) list(ctx context.Context) error {
 	began := time.Now()
+	services, all := f.extent.reading()
 	var records []model.Record
 	var revision int64
-	documents := map[string]document{}
-	err := f.link.readAhead(ctx, f.keys.root, f.timing.page, func(next page) {
+	documents, found := map[string]document{}, map[string]bool{}
+	err := f.readList(ctx, services, all, func(next page) {
 		if records == nil {
 			records = make([]model.Record, 0, next.total)
 		}
@@ -108,6 +112,9 @@ func (f *Follower) list(ctx context.Context) error {
 		for _, kv := range next.keys {
 			record := f.decoder.put(kv.Key, kv.Value, kv.ModRevision)
 			records = append(records, record)
+			if last := len(records) - 2; record.Name != "" && (last < 0 || records[last].Name != record.Name) {
+				found[record.Name] = true
+			}
 			keep(documents, &record, kv.Value)
 		}
 	})
@@ -116,10 +123,31 @@ func (f *Follower) list(ctx context.Context) error {
 		return err
 	}
 	f.sink.Replace(revision, records)
+	f.extent.readAll(services, found, revision, all)
+	f.extent.answer(services, nil)
 	f.heard(revision)
 	f.snapshot.replaced(revision, documents)
 	f.cfg.Logger.Info("configuration read from etcd", "revision", revision, "records", len(records), "took", time.Since(began))
 	return nil
+}
+
+// readList reads all keys, or the topology and the keys of some services, at one revision.
+func (f *Follower) readList(ctx context.Context, services []string, all bool, take func(page)) error {
+	if all {
+		return f.link.readAhead(ctx, f.keys.root, f.timing.page, take)
+	}
+	topology, err := call(ctx, f.link, "read the topology", func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return f.link.Get(ctx, f.keys.topology())
+	})
+	if err != nil {
+		return err
+	}
+	first := page{
+		revision: topology.Header.Revision, cluster: topology.Header.ClusterId, total: int64(len(services)), keys: topology.Kvs,
+	}
+	take(first)
+	_, err = f.link.readServices(ctx, f.keys, services, first, f.timing.page, take)
+	return err
 }
 
 // pause returns how long to wait after so many failures in a row. Where etcd is away it is short, since a call waits for it

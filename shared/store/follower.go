@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
@@ -18,7 +20,13 @@ type Sink interface {
 	// last good version.
 	Replace(revision int64, records []model.Record)
 	// Apply gives what changed since the last call, in order; a key may be among the records more than once.
+	//
+	// A service that is followed from now on comes by a call of its own, at the revision of the last one. Some of its records
+	// may be newer than that; changes up to them don't come again.
 	Apply(revision int64, records []model.Record)
+	// Forget says that services aren't followed any more, and so nothing will be told of them. They are gone from the sink,
+	// but not from the mesh: it is no removal to be held back.
+	Forget(services []string)
 	// Confirm says that nothing changed up to the revision: the store heard so from etcd just now.
 	Confirm(revision int64)
 }
@@ -71,6 +79,8 @@ type Follower struct {
 	sink     Sink
 	snapshot *snapshotter // nil: none
 	timing   timing
+	extent   *extent
+	fetches  *rate.Limiter
 
 	// Of the goroutine alone.
 	link     *link
@@ -95,11 +105,17 @@ type timing struct {
 	call     time.Duration // for one call
 	progress time.Duration // between requests for a sign of life, ±10 %
 	silence  time.Duration // without a sign of life the watch is given up and etcd asked anew
+	fetch    time.Duration // for one read of single services
+	sweep    time.Duration // between looks for services that aren't used
+	unused   time.Duration // after which a service isn't followed any more
 }
 
 // Under 10,000 agents a cluster, as etcd is meant for, a request each 10 s makes 1,000 small messages a second. Two may be
 // lost before a watch is given up.
-var defaultTiming = timing{page: pageSize, call: callTimeout, progress: 10 * time.Second, silence: 25 * time.Second}
+var defaultTiming = timing{
+	page: pageSize, call: callTimeout, progress: 10 * time.Second, silence: 25 * time.Second,
+	fetch: fetchTimeout, sweep: sweepEvery, unused: keepUnused,
+}
 
 // NewFollower checks the configuration and its TLS files. It doesn't ask etcd, nor wait for anything. With a snapshot
 // file, the sink must be a Source as well.
@@ -116,6 +132,8 @@ func NewFollower(cfg Config, sink Sink) (*Follower, error) {
 		keys:    keys,
 		sink:    sink,
 		timing:  defaultTiming,
+		extent:  newExtent(),
+		fetches: rate.NewLimiter(fetchRate, fetchBurst),
 		decoder: newDecoder(keys, newWarnings(cfg.Logger)),
 		opened:  make(chan struct{}),
 		complain: complaints{
@@ -129,6 +147,7 @@ func NewFollower(cfg Config, sink Sink) (*Follower, error) {
 			return nil, fmt.Errorf("snapshot %q: a %T can't give back the records to write", cfg.Snapshot, sink)
 		}
 		f.snapshot = newSnapshotter(&cfg, source)
+		f.snapshot.partial = f.extent.partial
 	}
 	return f, nil
 }
@@ -139,7 +158,7 @@ func (f *Follower) LoadSnapshot() error {
 	if f.snapshot == nil {
 		return fmt.Errorf("snapshot: %w", os.ErrNotExist)
 	}
-	state, err := f.snapshot.load(f.decoder)
+	state, err := f.snapshot.load(f.decoder, f.extent.loads)
 	if err != nil {
 		return err
 	}
@@ -148,6 +167,7 @@ func (f *Follower) LoadSnapshot() error {
 		return fmt.Errorf("snapshot %q: is empty: %w", f.cfg.Snapshot, os.ErrNotExist)
 	}
 	f.sink.Replace(state.revision, state.records)
+	f.extent.loaded(&state)
 	f.snapshot.source.AsOf(state.written)
 	f.snapshot.source.Resume(state.held)
 	f.mu.Lock()
@@ -159,6 +179,7 @@ func (f *Follower) LoadSnapshot() error {
 // Start begins to follow etcd. A second call does nothing.
 func (f *Follower) Start() {
 	f.start.Do(func() {
+		f.extent.begin()
 		ctx, cancel := context.WithCancel(context.Background())
 		f.cancel, f.done = cancel, make(chan struct{})
 		if f.snapshot != nil {
@@ -182,6 +203,16 @@ func (f *Follower) Close() {
 			f.snapshot.stop()
 		}
 	})
+}
+
+// connection waits for the connection, which is good until Close. It is nil when ctx ends first.
+func (f *Follower) connection(ctx context.Context) *link {
+	select {
+	case <-f.opened:
+		return f.link
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // Status tells how the following goes. It doesn't wait.

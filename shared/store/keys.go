@@ -23,11 +23,14 @@ const (
 
 // keyspace names the keys of one mesh.
 type keyspace struct {
-	root string // PREFIX/config/: what every agent watches, as one range, so that a proxy can merge their watches
+	root string // PREFIX/config/: what every agent watches, as one range, so that a proxy can merge their watches, whatever it follows
 	told string // PREFIX/bans/: what agents tell of their own bans; each watches its own host's only
+	here string // PREFIX/agents/: which agents there are; nobody watches it
 }
 
-func newKeyspace(prefix string) keyspace { return keyspace{prefix + "/config/", prefix + "/bans/"} }
+func newKeyspace(prefix string) keyspace {
+	return keyspace{prefix + "/config/", prefix + "/bans/", prefix + "/agents/"}
+}
 
 func (k keyspace) services() string           { return k.root + servicesFolder }
 func (k keyspace) service(name string) string { return k.root + servicesFolder + name }
@@ -58,6 +61,19 @@ func (k keyspace) toldBan(host, service, addr string) string {
 	return k.toldOf(host) + service + "/" + addr
 }
 
+// agent is the key of an agent, parseAgent its id.
+func (k keyspace) agent(id string) string { return k.here + id }
+func (k keyspace) parseAgent(key []byte) (id string, err error) {
+	rest, ok := bytes.CutPrefix(key, []byte(k.here))
+	if id = string(rest); !ok {
+		return string(key), fmt.Errorf("key %q: is not below %q", key, k.here)
+	}
+	if err := CheckAgentID(id); err != nil {
+		return id, fmt.Errorf("key %q: %w", key, err)
+	}
+	return id, nil
+}
+
 // parseTold takes the key of a told ban apart. With an error, the parts are what they look like.
 func (k keyspace) parseTold(key []byte) (host, service, address string, err error) {
 	rest, ok := bytes.CutPrefix(key, []byte(k.told))
@@ -80,10 +96,15 @@ func (k keyspace) parseTold(key []byte) (host, service, address string, err erro
 const maxHost = 253
 
 // CheckHost tells whether the name of a host can be a part of a key: 1–253 bytes that can be printed, no space, no slash.
-func CheckHost(host string) error {
+func CheckHost(host string) error { return checkPart("host", host) }
+
+// CheckAgentID tells whether an agent's id can be a part of a key, by the rule of a host's name.
+func CheckAgentID(id string) error { return checkPart("agent_id", id) }
+
+func checkPart(what, name string) error {
 	odd := func(r rune) bool { return r == '/' || !unicode.IsPrint(r) || unicode.IsSpace(r) }
-	if host == "" || len(host) > maxHost || !utf8.ValidString(host) || strings.ContainsFunc(host, odd) {
-		return fmt.Errorf("host %.300q is not 1-%d printable bytes without space or slash", host, maxHost)
+	if name == "" || len(name) > maxHost || !utf8.ValidString(name) || strings.ContainsFunc(name, odd) {
+		return fmt.Errorf("%s %.300q is not 1-%d printable bytes without space or slash", what, name, maxHost)
 	}
 	return nil
 }
@@ -179,6 +200,24 @@ func checkAddress(key []byte, address string) error {
 		return fmt.Errorf("key %q: address %q must be written %q", key, address, canonical)
 	}
 	return nil
+}
+
+// serviceOf returns the name of the service that a key is about, as it is written; false: it is about none.
+func (k keyspace) serviceOf(key []byte) (name []byte, ok bool) {
+	rest, ok := bytes.CutPrefix(key, []byte(k.root))
+	if !ok {
+		return nil, false
+	}
+	if name, ok = bytes.CutPrefix(rest, []byte(servicesFolder)); ok {
+		return name, true
+	}
+	for _, folder := range addressFolders {
+		if name, ok = bytes.CutPrefix(rest, []byte(folder.name)); ok {
+			name, _, ok = bytes.Cut(name, []byte("/"))
+			return name, ok
+		}
+	}
+	return nil, false
 }
 
 // rangeEnd returns the end of the range of all keys that begin with folder, which ends with a slash.

@@ -62,6 +62,20 @@ func TestRangeEnd(t *testing.T) {
 	f("/a/confih", false)
 }
 
+func FuzzAgentKeys(f *testing.F) {
+	keys := newKeyspace("/ufc/v1")
+	for _, id := range []string{"", "host-1", "host-1+coredns", "a/b", " ", "\xff", "\u0085", "\u4e2d"} {
+		f.Add(keys.here + id)
+	}
+	f.Add("/elsewhere")
+	f.Fuzz(func(t *testing.T, key string) {
+		id, err := keys.parseAgent([]byte(key))
+		if err == nil && (keys.agent(id) != key || strings.Contains(id, "/")) {
+			t.Errorf("key %q became %q", key, id)
+		}
+	})
+}
+
 func FuzzKeys(f *testing.F) {
 	keys := newKeyspace("/ufc/v1")
 	for _, key := range []string{
@@ -74,6 +88,9 @@ func FuzzKeys(f *testing.F) {
 	parser := keyParser{keyspace: keys}
 	f.Fuzz(func(t *testing.T, key string) {
 		kind, name, address, err := parser.parse([]byte(key))
+		if of, ok := keys.serviceOf([]byte(key)); err == nil && (ok != (kind != model.KindTopology) || string(of) != name) {
+			t.Errorf("key %q is of %q, %v, and of %q", key, of, ok, name)
+		}
 		switch {
 		case err == nil:
 			if keys.of(kind, name, address) != key {

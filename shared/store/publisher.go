@@ -23,9 +23,8 @@ type publisher struct {
 	limiter  *rate.Limiter
 	complain complaints
 
-	lease   clientv3.LeaseID // 0: none
-	renewal time.Time        // when the lease is to be renewed
-	idle    time.Time        // since when nothing is published; zero: something is
+	lease   lease
+	idle    time.Time // since when nothing is published; zero: something is
 	written map[spot]writing
 }
 
@@ -46,6 +45,7 @@ type task struct {
 func newPublisher(b *Board) *publisher {
 	return &publisher{
 		board: b, host: b.place(), limiter: rate.NewLimiter(writeRate, writeBurst), written: map[spot]writing{},
+		lease: lease{of: "the bans", ttl: b.timing.ttl, every: b.timing.renew},
 		complain: complaints{
 			logger: b.logger, trouble: "bans aren't told to the other agents of this host", relief: "bans are told again",
 		},
@@ -57,6 +57,7 @@ func (p *publisher) run(ctx context.Context) {
 	if p.link = p.board.link(ctx); p.link == nil {
 		return
 	}
+	p.lease.link = p.link
 	for failures := 0; ctx.Err() == nil; {
 		wait, err := p.step(ctx)
 		if ctx.Err() != nil {
@@ -74,16 +75,14 @@ func (p *publisher) run(ctx context.Context) {
 			p.rest(ctx, wait)
 		}
 	}
-	if p.lease != 0 && p.complain.text == "" { // an etcd that is away would only be waited for: the lease ends by itself
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		_, _ = p.link.Revoke(ctx, p.lease)
+	if p.complain.text == "" { // an etcd that is away would only be waited for: the lease ends by itself
+		p.lease.leave(ctx)
 	}
 }
 
 // untilRenewal shortens a pause so that refused writes don't cost the lease, and with it what was written before.
 func (p *publisher) untilRenewal(pause time.Duration) time.Duration {
-	if left := time.Until(p.renewal); p.lease != 0 && left > 0 {
+	if left := time.Until(p.lease.renewal); p.lease.id != 0 && left > 0 {
 		return min(pause, left)
 	}
 	return pause // the renewal itself was refused
@@ -105,15 +104,11 @@ func (p *publisher) rest(ctx context.Context, limit time.Duration) {
 // step does what is due, and returns how long there is nothing more to do.
 func (p *publisher) step(ctx context.Context) (time.Duration, error) {
 	if host := p.board.place(); host != p.host {
-		if p.lease != 0 { // if it fails, what is at the old host ends with the lease
-			_, _ = call(ctx, p.link, "revoke the lease", func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
-				return p.link.Revoke(ctx, p.lease)
-			})
-		}
+		_ = p.lease.revoke(ctx) // if it fails, what is at the old host ends with the lease
 		p.anew()
 		p.host = host
 	}
-	if p.lease != 0 && !time.Now().Before(p.renewal) {
+	if p.lease.due() {
 		if err := p.renew(ctx); err != nil {
 			return 0, err
 		}
@@ -139,24 +134,21 @@ func (p *publisher) pending() bool {
 // settle gives the lease back when nothing has been published for a while.
 func (p *publisher) settle(ctx context.Context) (time.Duration, error) {
 	switch {
-	case p.lease == 0:
+	case p.lease.id == 0:
 		return time.Hour, nil // a change wakes it
 	case len(p.written) > 0:
 		p.idle = time.Time{}
-		return time.Until(p.renewal), nil
+		return time.Until(p.lease.renewal), nil
 	case p.idle.IsZero():
 		p.idle = time.Now()
 	}
 	if left := p.board.timing.linger - time.Since(p.idle); left > 0 {
-		return min(left, time.Until(p.renewal)), nil
+		return min(left, time.Until(p.lease.renewal)), nil
 	}
-	_, err := call(ctx, p.link, "revoke the lease of the bans", func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
-		return p.link.Revoke(ctx, p.lease)
-	})
-	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+	if err := p.lease.revoke(ctx); err != nil {
 		return 0, err
 	}
-	p.lease, p.idle = 0, time.Time{}
+	p.idle = time.Time{}
 	return time.Hour, nil
 }
 
@@ -201,7 +193,7 @@ func (p *publisher) write(ctx context.Context, tasks []task) error {
 		key := p.board.keys.toldBan(p.host, t.at.service, t.at.address.String())
 		operation := clientv3.OpDelete(key)
 		if t.ban != nil {
-			operation = clientv3.OpPut(key, string(t.ban.JSON()), clientv3.WithLease(p.lease))
+			operation = clientv3.OpPut(key, string(t.ban.JSON()), clientv3.WithLease(p.lease.id))
 		}
 		operations[i] = clientv3.OpTxn(
 			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", t.revision)},

@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -13,19 +14,20 @@ import (
 type recorder struct {
 	t testing.TB
 
-	mu       sync.Mutex
-	busy     bool
-	changed  chan struct{} // closed at the next call
-	state    map[string]model.Record
-	refused  map[string]error
-	revision int64
-	replaced int // calls of Replace
-	applied  int
-	confirms int
-	written  time.Time
-	held     *model.Holds
-	smallest int // the fewest records there ever were after the first Replace
-	last     []model.Record
+	mu        sync.Mutex
+	busy      bool
+	changed   chan struct{} // closed at the next call
+	state     map[string]model.Record
+	refused   map[string]error
+	revision  int64
+	replaced  int // calls of Replace
+	applied   int
+	confirms  int
+	written   time.Time
+	smallest  int // the fewest records there ever were after the first Replace
+	last      []model.Record
+	forgotten []string
+	held      *model.Holds
 }
 
 func newRecorder(t testing.TB) *recorder {
@@ -94,10 +96,19 @@ func (r *recorder) Replace(revision int64, records []model.Record) {
 
 func (r *recorder) Apply(revision int64, records []model.Record) {
 	r.call(revision, records, func() {
-		if revision <= r.revision || len(records) == 0 {
+		if revision < r.revision || len(records) == 0 { // a service that is followed from now on comes at the last revision
 			r.t.Errorf("Apply at revision %d of %d records, after %d", revision, len(records), r.revision)
 		}
 		r.applied++
+	})
+}
+
+func (r *recorder) Forget(services []string) {
+	r.call(r.revision, nil, func() {
+		for _, service := range services {
+			maps.DeleteFunc(r.state, func(_ string, record model.Record) bool { return record.Name == service })
+		}
+		r.forgotten = append(r.forgotten, services...)
 	})
 }
 

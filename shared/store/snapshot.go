@@ -39,7 +39,8 @@ type snapshotHeader struct {
 	Revision int64     `json:"revision"` // etcd's; some records may be newer, since services change while it is written
 	Written  time.Time `json:"written"`
 	// Held are removals that are held back: some of the records are no more in etcd.
-	Held *model.Holds `json:"held,omitempty"`
+	Held    *model.Holds `json:"held,omitempty"`
+	Partial bool         `json:"partial,omitempty"` // the mesh may have services that weren't followed
 }
 
 // snapshotWriter writes the format. Its first error stays.

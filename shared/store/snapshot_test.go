@@ -245,7 +245,7 @@ func TestSnapshotFile(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Errorf("files %v, error %v, want the snapshot alone", files, err)
 	}
-	state, err := s.load(newDecoder(newKeyspace(DefaultPrefix), newWarnings(quiet)))
+	state, err := s.load(newDecoder(newKeyspace(DefaultPrefix), newWarnings(quiet)), func([]byte) bool { return true })
 	if err != nil || state.revision != 7 || len(state.records) != 2 || state.held.Services["shop"] != 7 {
 		t.Fatalf("loaded %+v, error %v", state, err)
 	}

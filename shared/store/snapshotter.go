@@ -73,6 +73,8 @@ type snapshotter struct {
 	source Source
 	logger *slog.Logger
 	every  time.Duration
+	// partial tells whether there may be services in the mesh that the source doesn't have.
+	partial func() bool
 
 	mu        sync.Mutex
 	documents map[string]document
@@ -87,8 +89,8 @@ type snapshotter struct {
 func newSnapshotter(cfg *Config, source Source) *snapshotter {
 	return &snapshotter{
 		path: cfg.Snapshot, prefix: cfg.Prefix, source: source, logger: cfg.Logger, every: snapshotEvery,
-		documents: map[string]document{},
-		wake:      make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		documents: map[string]document{}, partial: func() bool { return false },
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 }
 
@@ -123,6 +125,18 @@ func (s *snapshotter) document(record *model.Record, value []byte) {
 		s.documents[key] = known
 	} else if !record.Deleted {
 		s.documents[key] = document{revision: record.Revision, value: value}
+	}
+}
+
+// forget tells that services aren't followed any more.
+func (s *snapshotter) forget(services []string) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, service := range services {
+		delete(s.documents, servicesFolder+service)
 	}
 }
 
@@ -260,7 +274,9 @@ func (s *snapshotter) encode(file *os.File) (int64, error) {
 	s.dropGone()
 	held := s.source.Held()
 	s.mu.Lock()
-	header := snapshotHeader{Prefix: s.prefix, Revision: s.revision, Written: time.Now().UTC(), Held: held}
+	header := snapshotHeader{
+		Prefix: s.prefix, Revision: s.revision, Written: time.Now().UTC(), Held: held, Partial: s.partial(),
+	}
 	documents := maps.Clone(s.documents)
 	s.mu.Unlock()
 	out := newSnapshotWriter(file, header)
@@ -284,12 +300,14 @@ func (s *snapshotter) encode(file *os.File) (int64, error) {
 type snapshotState struct {
 	written  time.Time
 	revision int64
+	partial  bool // it has only what was followed then
 	records  []model.Record
 	held     *model.Holds
 }
 
-// load reads the file. What the decoder refuses, since another version wrote it, is a refused record as in etcd.
-func (s *snapshotter) load(decoder *decoder) (state snapshotState, err error) {
+// load reads the file, but for the services that wanted refuses. What the decoder refuses, since another version wrote it, is
+// a refused record as in etcd.
+func (s *snapshotter) load(decoder *decoder, wanted func(service []byte) bool) (state snapshotState, err error) {
 	file, err := os.Open(s.path)
 	if err != nil {
 		return state, fmt.Errorf("read snapshot: %w", err)
@@ -300,6 +318,9 @@ func (s *snapshotter) load(decoder *decoder) (state snapshotState, err error) {
 	documents := map[string]document{}
 	header, err := readSnapshot(file, s.prefix, func(key []byte, revision int64, value []byte) {
 		full = append(full[:len(root)], key...)
+		if service, ok := decoder.parser.serviceOf(full); ok && !wanted(service) {
+			return
+		}
 		record := decoder.put(full, value, revision)
 		state.records = append(state.records, record)
 		keep(documents, &record, value)
@@ -308,7 +329,8 @@ func (s *snapshotter) load(decoder *decoder) (state snapshotState, err error) {
 	if err != nil {
 		return snapshotState{}, fmt.Errorf("snapshot %q %w", s.path, err)
 	}
-	state.revision, state.written, state.held = header.Revision, header.Written, header.Held
+	state.revision, state.written = header.Revision, header.Written
+	state.held, state.partial = header.Held, header.Partial
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keepRefused(documents, nil)

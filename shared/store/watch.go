@@ -22,6 +22,11 @@ func (f *Follower) watch(ctx context.Context) error {
 	defer silence.Stop()
 	progress := time.NewTimer(f.untilProgress())
 	defer progress.Stop()
+	fetches := newPacer(f.fetches)
+	defer fetches.timer.Stop()
+	if len(f.extent.next(1)) > 0 { // left from a watch that failed
+		fetches.schedule()
+	}
 
 	// It begins at the revision that was read and not after it, and what is known is skipped: etcd gives no sign of life to
 	// a watch that begins in the future, which in an idle mesh would be until somebody writes.
@@ -32,6 +37,22 @@ func (f *Follower) watch(ctx context.Context) error {
 		case <-progress.C:
 			f.requestProgress(ctx)
 			progress.Reset(f.untilProgress())
+			f.sweep()
+			if len(f.extent.next(1)) > 0 { // it couldn't be read
+				fetches.schedule()
+			}
+		case <-f.extent.wake:
+			if f.rescope() {
+				return errRescoped
+			}
+			fetches.schedule()
+		case <-fetches.timer.C:
+			if err := f.fetch(ctx); err != nil {
+				return err
+			}
+			if fetches.pending = false; len(f.extent.next(1)) > 0 {
+				fetches.schedule()
+			}
 		case response, ok := <-responses:
 			if !ok {
 				return f.explainWatch(f.link.pilot.ended(ctx, endpoint))
@@ -93,12 +114,16 @@ func (f *Follower) apply(events []*clientv3.Event) {
 	}
 	records := make([]model.Record, 0, len(events))
 	for _, event := range events {
-		if event.Kv.ModRevision <= f.revision {
+		if event.Kv.ModRevision <= f.revision || !f.extent.takes(f.keys, event.Kv.Key, event.Kv.ModRevision) {
 			continue
 		}
 		records = append(records, f.record(event))
 	}
 	f.decoder.warned.flush()
+	if len(records) == 0 {
+		f.confirm(revision)
+		return
+	}
 	f.sink.Apply(revision, records)
 	f.heard(revision)
 	f.snapshot.changed(revision)

@@ -1,0 +1,181 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/ufc-mesh/ufc/shared/model"
+)
+
+// errRescoped ends a watch since there is more to follow than was read.
+var errRescoped = errors.New("the scope was widened to all services")
+
+// pacer tells when the next read of single services may begin.
+type pacer struct {
+	timer   *time.Timer
+	limiter *rate.Limiter
+	pending bool
+}
+
+func newPacer(limiter *rate.Limiter) *pacer {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return &pacer{timer: timer, limiter: limiter}
+}
+
+// schedule lets the timer run out when a read may begin.
+func (p *pacer) schedule() {
+	if !p.pending {
+		p.pending = true
+		p.timer.Reset(p.limiter.Reserve().Delay())
+	}
+}
+
+// fetch reads services that were asked for, and gives them to the sink. It runs between two events of the watch, so that the
+// sink is told in order: what etcd tells later of changes before the read is passed over. The error ends the watch.
+func (f *Follower) fetch(ctx context.Context) error {
+	services := f.extent.next(serviceBatch)
+	if len(services) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timing.fetch)
+	defer cancel()
+	var records []model.Record
+	found := map[string]bool{}
+	at, err := f.link.readServices(ctx, f.keys, services, page{}, f.timing.page, func(next page) {
+		for _, kv := range next.keys {
+			record := f.decoder.put(kv.Key, kv.Value, kv.ModRevision)
+			records = append(records, record)
+			found[record.Name] = true
+			f.snapshot.document(&record, bytes.Clone(kv.Value))
+		}
+	})
+	f.decoder.warned.flush()
+	switch {
+	case err != nil && away(err):
+		f.failed(err)
+	case err != nil:
+		f.complain.about(err)
+	case at.revision < f.revision:
+		err = errBehind
+	}
+	if err != nil {
+		f.snapshot.forget(services)
+		f.extent.answer(services, ErrNotHeard)
+		if errors.Is(err, errBehind) {
+			return f.explainWatch(err)
+		}
+		return nil
+	}
+	if len(records) > 0 {
+		f.sink.Apply(f.revision, records)
+		f.snapshot.changed(f.revision)
+	}
+	f.extent.read(services, found, at.revision)
+	f.extent.answer(services, nil)
+	return nil
+}
+
+// rescope puts a changed scope in force, and tells whether everything has to be read for it.
+func (f *Follower) rescope() (relist bool) {
+	gone, relist := f.extent.rescope()
+	f.forget(gone)
+	return relist
+}
+
+// sweep forgets what hasn't been used for long.
+func (f *Follower) sweep() {
+	f.forget(f.extent.sweep(time.Now(), f.timing.sweep, f.timing.unused))
+}
+
+// forget takes services out of the sink.
+func (f *Follower) forget(services []string) {
+	if len(services) == 0 {
+		return
+	}
+	f.sink.Forget(services)
+	f.snapshot.forget(services)
+	if f.listed { // else a file that is as old as etcd's last word would look younger
+		f.snapshot.changed(f.revision)
+	}
+	f.cfg.Logger.Info("services not followed any more", "services", len(services), "one", services[0])
+}
+
+// rescope returns what isn't followed any more, and asks for what is missing. all: everything has to be read.
+func (e *extent) rescope() (gone []string, all bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.changed {
+		return nil, false
+	}
+	e.changed = false
+	if e.scope.all() {
+		return nil, !e.complete
+	}
+	knewAll := e.complete
+	e.completed(false)
+	for service := range e.followed {
+		keep := e.named[service]
+		if e.scope.Used {
+			keep = !knewAll || e.scope.uses(service) > 0
+		}
+		if !keep {
+			delete(e.followed, service)
+			gone = append(gone, service)
+		}
+	}
+	for service := range e.asked {
+		if len(e.named) > 0 && !e.named[service] {
+			e.settle(service, ErrNotFollowed)
+		}
+	}
+	for _, service := range e.scope.Names {
+		_, unknown := e.unknown[service]
+		switch {
+		case e.followed[service] != nil || unknown || e.asked[service] != nil:
+		case knewAll:
+			e.miss(service, 0)
+		default:
+			e.ask(service) // beyond maxAsked, too: it is the operator's wish
+		}
+	}
+	slices.Sort(gone)
+	return gone, false
+}
+
+// sweep returns the services that have been unused for long, and follows them no more.
+func (e *extent) sweep(now time.Time, every, unused time.Duration) (gone []string) {
+	e.mu.Lock()
+	if !e.scope.Used || now.Sub(e.swept) < every {
+		e.mu.Unlock()
+		return nil
+	}
+	e.swept = now
+	scope, services := e.scope, slices.Collect(maps.Keys(e.followed))
+	e.mu.Unlock()
+	uses := make(map[string]uint64, len(services)) // which takes a while
+	for _, service := range services {
+		uses[service] = scope.uses(service)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.scope.Used {
+		return nil
+	}
+	for service, one := range e.followed { // nobody else changes them
+		if uses[service] != one.uses {
+			one.uses, one.used = uses[service], now
+		} else if now.Sub(one.used) >= unused {
+			delete(e.followed, service)
+			gone = append(gone, service)
+		}
+	}
+	slices.Sort(gone)
+	return gone
+}
