@@ -14,6 +14,11 @@ import (
 // lasts for 5 minutes.
 const silence = 30 * time.Second
 
+// unused is after how long the end of a connection on which nothing was written says nothing: transports connect ahead, and servers
+// end what isn't used. A server that is to speak first, and can't, ends it sooner; the few that take longer aren't worth healthy
+// ones banned for their time limits.
+const unused = time.Second
+
 // conn is a connection to an instance that reports its first exchange. From then on a Read and a Write cost an atomic load
 // more than the connection's own.
 type conn struct {
@@ -76,13 +81,23 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.settle(resultOK, latency)
 	case err == nil, errors.Is(err, net.ErrClosed): // Close has settled it
 	case !errors.Is(err, os.ErrDeadlineExceeded):
-		c.settle(broken(err, resultReadError), latency)
+		c.ended(err)
 	case c.givingUp.Load():
 		c.giveUp()
 	default:
 		c.settle(resultReadTimeout, latency)
 	}
 	return n, err
+}
+
+// ended settles a connection that the other side has ended during a Read.
+func (c *conn) ended(err error) {
+	waited := c.waited()
+	if c.written.Load() == 0 && waited >= unused {
+		c.settle("", 0)
+		return
+	}
+	c.settle(broken(err, resultReadError), c.took+waited)
 }
 
 // giveUp settles a connection whose program doesn't wait any longer. Unless it has waited for as long as the callee may

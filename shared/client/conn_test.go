@@ -32,6 +32,14 @@ var (
 	deaf   = &host{accept: func(net.Conn) {}}
 )
 
+// ending is a server that ends its connections after a while.
+func ending(after time.Duration) *host {
+	return &host{accept: func(conn net.Conn) {
+		time.AfterFunc(after, func() { conn.Close() })
+		_, _ = io.Copy(io.Discard, conn)
+	}}
+}
+
 // breaking is a server whose connections fail with an error at the program's end.
 type breaking struct {
 	net.Conn
@@ -99,6 +107,19 @@ func TestFirstExchange(t *testing.T) {
 			time.AfterFunc(1500*time.Millisecond, func() { conn.Close() })
 			_, _ = conn.Read(make([]byte, 10))
 		})
+	})
+	t.Run("ended by the server, since it wasn't used", func(t *testing.T) {
+		first(t, ending(2*time.Second), func(t *testing.T, conn net.Conn) {
+			_, _ = conn.Read(make([]byte, 10))
+		})
+	})
+	t.Run("ended by a server that was to speak first", func(t *testing.T) {
+		first(t, ending(900*time.Millisecond), func(t *testing.T, conn net.Conn) {
+			_, _ = conn.Read(make([]byte, 10))
+		}, "read_error/900")
+	})
+	t.Run("ended by the server long after a request", func(t *testing.T) {
+		first(t, ending(2*time.Second), ask, "read_error/2000")
 	})
 	t.Run("closed without a Read", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {

@@ -17,7 +17,8 @@
 // refuses them:
 //
 //	first byte received                        ok
-//	closed by the instance before it           read_error, or reset
+//	closed by the instance before it           read_error, or reset; nothing, if the Read took a second or more and the program
+//	                                           had written nothing: the instance ends what is not used
 //	the program's read deadline passed         read_timeout
 //	a write before it failed                   write_error, write_timeout, or reset
 //	closed by the program without a Read,
