@@ -32,6 +32,7 @@ type conn struct {
 	settled  atomic.Bool
 	asked    atomic.Int64 // when the first Read began, and
 	written  atomic.Int64 // when the last Write ended: ns since begun, plus 1; 0: there was none
+	writing  atomic.Int32 // Writes under way
 	givingUp atomic.Bool  // the read deadline was set to the past: the program ends what it was doing
 }
 
@@ -59,10 +60,10 @@ func (c *conn) settle(result string, latency time.Duration) {
 
 func (c *conn) now() int64 { return int64(time.Since(c.begun)) + 1 }
 
-// waited is for how long an answer is being waited for; 0 if nobody waits.
+// waited is for how long an answer is being waited for; 0 if nobody waits, or if the program is still writing what is to be answered.
 func (c *conn) waited() time.Duration {
 	asked := c.asked.Load()
-	if asked == 0 {
+	if asked == 0 || c.writing.Load() > 0 {
 		return 0
 	}
 	return time.Duration(c.now() - max(asked, c.written.Load()))
@@ -82,7 +83,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	case err == nil, errors.Is(err, net.ErrClosed): // Close has settled it
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		c.ended(err)
-	case c.givingUp.Load():
+	case c.givingUp.Load(), c.writing.Load() > 0:
 		c.giveUp()
 	default:
 		c.settle(resultReadTimeout, latency)
@@ -117,6 +118,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	start := c.now()
+	c.writing.Add(1)
 	n, err := c.Conn.Write(p)
 	c.wrote(start, err)
 	return n, err
@@ -125,6 +127,7 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) wrote(start int64, err error) {
 	now := c.now()
 	c.written.Store(now)
+	c.writing.Add(-1)
 	switch {
 	case err == nil, errors.Is(err, net.ErrClosed):
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -198,10 +201,15 @@ func (c *conn) NetConn() net.Conn { return c.Conn }
 
 // ReadFrom implements io.ReaderFrom, for the kernel to copy large bodies. Its error may be the source's, and settles nothing.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	if c.settled.Load() {
+		return io.Copy(c.Conn, r)
+	}
+	c.writing.Add(1)
 	n, err := io.Copy(c.Conn, r)
-	if n > 0 && !c.settled.Load() {
+	if n > 0 {
 		c.written.Store(c.now())
 	}
+	c.writing.Add(-1)
 	return n, err
 }
 

@@ -32,6 +32,14 @@ var (
 	deaf   = &host{accept: func(net.Conn) {}}
 )
 
+// endlessly is a body that never ends, at 10 bytes a second.
+type endlessly struct{}
+
+func (endlessly) Read(p []byte) (int, error) {
+	time.Sleep(100 * time.Millisecond)
+	return copy(p, "x"), nil
+}
+
 // ending is a server that ends its connections after a while.
 func ending(after time.Duration) *host {
 	return &host{accept: func(conn net.Conn) {
@@ -120,6 +128,29 @@ func TestFirstExchange(t *testing.T) {
 	})
 	t.Run("ended by the server long after a request", func(t *testing.T) {
 		first(t, ending(2*time.Second), ask, "read_error/2000")
+	})
+	t.Run("closed while it sends a body", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			time.AfterFunc(4*time.Second, func() { conn.Close() })
+			_, _ = conn.Write([]byte("PUT"))
+			go func() { _, _ = io.Copy(conn, endlessly{}) }()
+			_, _ = conn.Read(make([]byte, 10))
+		})
+	})
+	t.Run("closed while it writes", func(t *testing.T) {
+		first(t, &host{accept: func(conn net.Conn) { _, _ = conn.Read(make([]byte, 10)) }}, func(t *testing.T, conn net.Conn) {
+			time.AfterFunc(4*time.Second, func() { conn.Close() })
+			_, _ = conn.Write([]byte("PUT"))
+			time.AfterFunc(time.Second, func() { _, _ = conn.Write([]byte("what is not taken")) })
+			_, _ = conn.Read(make([]byte, 10))
+		})
+	})
+	t.Run("closed long after it has sent a body", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			time.AfterFunc(6*time.Second, func() { conn.Close() })
+			go func() { _, _ = io.Copy(conn, io.LimitReader(endlessly{}, 30)) }() // for 3 s
+			_, _ = conn.Read(make([]byte, 10))
+		}, "read_timeout/3000")
 	})
 	t.Run("closed without a Read", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {
