@@ -31,6 +31,8 @@ type plan struct {
 	tracks   bool // the policy goes by what is in flight
 	learns   bool // the policy goes by latency
 	checks   bool // the agent checks the instances by itself
+	// lacks tells of which families there is no instance that serves; AnyFamily is none of them.
+	lacks    [families]bool
 	badCodes []badCode
 	drops    []drop
 	views    []view        // the first one that matches the caller holds; the last one matches all
@@ -135,6 +137,7 @@ func (s *service) compile(now *state, here *place) *plan {
 		p.views = append(p.views, v)
 	}
 	p.views = append(p.views, c.view(document))
+	p.lacks = lacking(c.subset(nil).everywhere.groups[0].instances)
 	s.memories.keep(document.Balance.Policy, c.subsets)
 	p.made = s.agent.now()
 	p.cost.Store(int64(p.made - begun))
@@ -148,6 +151,14 @@ func compileBadCodes(factors map[string]float64) (codes []badCode) {
 		}
 	}
 	return codes
+}
+
+// lacking tells of which families there is no instance among those that serve.
+func lacking(serving []*instance) (lacks [families]bool) {
+	for family := IPv4; family < families; family++ {
+		lacks[family] = !slices.ContainsFunc(serving, family.has)
+	}
+	return lacks
 }
 
 // viewOf returns the index of a caller's view.
