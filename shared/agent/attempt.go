@@ -135,6 +135,7 @@ func (t *Attempt) Report(outcome Outcome) {
 	}
 	if t.from == nil { // the program chose the instance by itself, and when isn't known but by this
 		t.begun = max(t.begun-max(outcome.Latency, 0), 0)
+		t.generation = t.instance.health.GenerationBefore(outcome.Latency)
 	}
 	t.noteReport(outcome.Result)
 	t.call.service.keepTicking()

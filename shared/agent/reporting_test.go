@@ -189,3 +189,48 @@ func TestReportsByAddressBeganBefore(t *testing.T) {
 		f(time.Hour, 0)
 	})
 }
+
+// halfOpen returns a rig whose first instance was banned, and whose port answers again. Nobody has been handed out it since.
+func halfOpen(t *testing.T) (r *rig, back netip.AddrPort) {
+	t.Helper()
+	r = newRig(t, instances("redis", "10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379")...)
+	back = netip.MustParseAddrPort("10.0.0.1:6379")
+	r.kill(t, "redis", back.String())
+	r.dead.Delete(back)
+	for r.stateOf(back) != health.Trying {
+		time.Sleep(100 * time.Millisecond)
+	}
+	return r, back
+}
+
+func (r *rig) stateOf(address netip.AddrPort) health.State {
+	now := r.service("redis").state.Load()
+	index, _ := now.view.Find(address)
+	return now.instances[index].pulse.State()
+}
+
+// TestReportsByAddressOfBeforeTheBan: an attempt that began before the ban says nothing about how the instance is after it.
+func TestReportsByAddressOfBeforeTheBan(t *testing.T) {
+	for _, result := range []health.Result{health.OK, health.ReadTimeout} {
+		synctest.Test(t, func(t *testing.T) {
+			r, back := halfOpen(t)
+			defer r.Close()
+			f := func(latency time.Duration, result health.Result, want health.State) {
+				t.Helper()
+				time.Sleep(10 * time.Millisecond)
+				call := r.begin(t, &Call{Callee: "redis", HandOut: true, Unfused: true})
+				r.PickAddress(call, back).Report(Outcome{Result: result, Latency: latency})
+				r.service("redis").health.CatchUp()
+				if state := r.stateOf(back); state != want {
+					t.Errorf("%s after %s: %v, want %v", result, latency, state, want)
+				}
+			}
+			for range 5 {
+				f(12*time.Second, result, health.Trying)
+			}
+			f(5*time.Millisecond, health.OK, health.Trying)
+			f(5*time.Millisecond, health.OK, health.Trying)
+			f(5*time.Millisecond, health.OK, health.Up)
+		})
+	}
+}

@@ -12,6 +12,7 @@ type Instance struct {
 	Address netip.AddrPort
 	service *Service
 	*Pulse
+	changed atomic.Int64 // when the state last did, by the monitor's clock; 0: it never has
 
 	// What follows is under the service's lock.
 	idc     string
@@ -95,6 +96,22 @@ func (p *Pulse) set(state State) {
 	p.generation.Add(1)
 	p.trial.Store(0)
 	p.state.Store(uint32(state))
+}
+
+// set changes the state, and notes when.
+func (i *Instance) set(state State) {
+	i.changed.Store(max(int64(i.service.monitor.now()), 1)) // first: who reads the new generation must not find the old time
+	i.Pulse.set(state)
+}
+
+// GenerationBefore is the generation for an attempt that is only told of at its end, and began so long ago: an older one than the
+// present, if the state has changed since.
+func (i *Instance) GenerationBefore(ago time.Duration) uint32 {
+	generation := i.Generation()
+	if changed := i.changed.Load(); changed != 0 && i.service.monitor.now()-ago < time.Duration(changed) {
+		generation--
+	}
+	return generation
 }
 
 // Ban returns the ban in force, also while half open.
