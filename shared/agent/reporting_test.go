@@ -234,3 +234,40 @@ func TestReportsByAddressOfBeforeTheBan(t *testing.T) {
 		})
 	}
 }
+
+// TestReportsDontEndInTheFuture: a latency that a program got wrong doesn't put the instance's penalty, or the percentile that hedges go
+// by, off until then.
+func TestReportsDontEndInTheFuture(t *testing.T) {
+	f := func(name string, attempt func(r *rig) *Attempt) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, append(instances("redis", "10.0.0.1:6379"), documented("redis", func(s *model.Service) {
+					s.Ban.BadCodes = map[string]float64{"503": 0.5}
+					s.Hedge = &model.Hedge{Percentile: 0.5, Budget: 1}
+				}))...)
+				defer r.Close()
+				time.Sleep(time.Minute)
+				bad := attempt(r)
+				time.Sleep(time.Second)
+				bad.Report(Outcome{Result: health.OK, Code: 503, Latency: 24 * time.Hour})
+				time.Sleep(10 * time.Minute)
+				for range 2 * latencyNeeds {
+					call := r.begin(t, &Call{Callee: "redis"})
+					next := r.pick(t, call)
+					if share := next.Share(); share < 0.99 {
+						t.Fatalf("ten minutes after one bad code, %.2f of the weight is in force", share)
+					}
+					next.Done(Outcome{Result: health.OK, Code: 200, Latency: 10 * time.Millisecond})
+					time.Sleep(time.Second)
+				}
+				if begun := r.service("redis").hedging.latencies.windows[0].Load().begun; begun > r.now() {
+					t.Errorf("latencies are gathered for %s", begun-r.now())
+				}
+			})
+		})
+	}
+	f("by id", func(r *rig) *Attempt { return r.pick(t, r.begin(t, &Call{Callee: "redis", HandOut: true})) })
+	f("by address", func(r *rig) *Attempt {
+		return r.PickAddress(r.begin(t, &Call{Callee: "redis", HandOut: true}), netip.MustParseAddrPort("10.0.0.1:6379"))
+	})
+}
