@@ -152,6 +152,9 @@ func (t *Attempt) date(outcome *Outcome) {
 	outcome.Latency = min(latency, t.begun)
 	t.begun -= outcome.Latency
 	t.generation = t.instance.health.GenerationBefore(latency)
+	if t.generation == t.instance.pulse.Generation() {
+		t.trial = t.instance.pulse.EndTrial() // it is the trial's outcome: others aren't sent to an instance that is half open
+	}
 }
 
 // Address returns the address of the instance.

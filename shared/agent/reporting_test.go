@@ -271,3 +271,32 @@ func TestReportsDontEndInTheFuture(t *testing.T) {
 		return r.PickAddress(r.begin(t, &Call{Callee: "redis", HandOut: true}), netip.MustParseAddrPort("10.0.0.1:6379"))
 	})
 }
+
+// TestReportsByAddressEndTrials: of an instance that is half open each report makes room for the next trial, however it names the instance.
+func TestReportsByAddressEndTrials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, back := halfOpen(t)
+		defer r.Close()
+		hand := func() bool {
+			return r.pick(t, r.begin(t, &Call{Callee: "redis", HandOut: true})).Address() == back
+		}
+		report := func(result health.Result, latency time.Duration) {
+			call := r.begin(t, &Call{Callee: "redis", HandOut: true, Unfused: true})
+			r.PickAddress(call, back).Report(Outcome{Result: result, Latency: latency})
+		}
+		for n := range 3 {
+			if !hand() || hand() {
+				t.Fatalf("trial %d: there isn't one at a time", n)
+			}
+			time.Sleep(2 * time.Millisecond)
+			report(health.OK, time.Hour) // of before the ban
+			if hand() {
+				t.Fatalf("trial %d: another one, though it isn't over", n)
+			}
+			report(health.OK, 2*time.Millisecond)
+		}
+		if state := r.stateOf(back); state != health.Up {
+			t.Errorf("after three trials: %v", state)
+		}
+	})
+}

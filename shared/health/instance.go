@@ -91,6 +91,16 @@ func (p *Pulse) Try(now, patience time.Duration) bool {
 // Tried ends the trial that Try began at that time. If it had counted as ended and another one has begun since, it does nothing.
 func (p *Pulse) Tried(began time.Duration) { p.trial.CompareAndSwap(max(int64(began), 1), 0) }
 
+// EndTrial ends the trial under way, if there is one, and tells whether the instance is half open: for an outcome of which it isn't
+// known when its trial began.
+func (p *Pulse) EndTrial() bool {
+	if state := p.State(); state != Trying && state != Rarely {
+		return false
+	}
+	p.trial.CompareAndSwap(p.trial.Load(), 0)
+	return true
+}
+
 // set changes the state, and the generation with it.
 func (p *Pulse) set(state State) {
 	p.generation.Add(1)
