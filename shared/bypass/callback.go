@@ -244,8 +244,6 @@ func (h *Handler) checkOne(r *report) error {
 		return errors.New("backend: missing; a callback names a backend (IP:port) or the id of a hand-out")
 	case r.Service == "":
 		return errors.New("service: missing")
-	case !h.agent.Knows(r.Service):
-		return fmt.Errorf("service: no document names %q", r.Service)
 	}
 	address, err := netip.ParseAddrPort(r.Backend)
 	if err != nil || address.Port() == 0 {
@@ -256,7 +254,7 @@ func (h *Handler) checkOne(r *report) error {
 }
 
 // apply lets a report count. One that matches nothing, since its id was used, has expired or never was, or its instance has left
-// the list, is counted as such and changes nothing.
+// the list, or the service is gone, is counted as such and changes nothing.
 func (h *Handler) apply(r *report) {
 	attempt, why := h.attempt(r)
 	if attempt == nil {
@@ -273,6 +271,9 @@ func (h *Handler) apply(r *report) {
 func (h *Handler) attempt(r *report) (attempt *agent.Attempt, why string) {
 	if r.ID != "" {
 		return h.agent.HandedOut(r.ID, r.Service)
+	}
+	if !h.agent.Knows(r.Service) {
+		return nil, agent.Unmatched
 	}
 	// What has been done already is no request to refuse.
 	call := &agent.Call{Callee: r.Service, Caller: r.From, Class: agent.DefaultClass, HandOut: true, Unfused: true}

@@ -158,6 +158,7 @@ func TestCallback(t *testing.T) {
 	f(object, `[]`, 204, "")
 	f(object, `[{"service":"redis","backend":"127.0.0.2:6379","result":"ok"},{"id":"long-gone","result":"ok"}]`, 204, "")
 	f(form, "service=redis&backend=10.9.9.9:1&result=ok", 204, "") // has left the list
+	f(form, "service=gone&backend=127.0.0.2:6379&result=ok", 204, "")
 
 	f(form, "", 400, "result:")
 	f(form, "service=redis&backend=127.0.0.2:6379&result=fine", 400, `result: \"fine\"`)
@@ -167,7 +168,6 @@ func TestCallback(t *testing.T) {
 	f(object, `[1]`, 400, "an element of its list: a JSON number")
 	f(form, "service=redis&result=ok", 400, "backend: missing")
 	f(form, "backend=127.0.0.2:6379&result=ok", 400, "service: missing")
-	f(form, "service=nobody&backend=127.0.0.2:6379&result=ok", 400, `service: no document names \"nobody\"`)
 	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=-1", 400, "latency_ms:")
 	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=NaN", 400, "latency_ms:")
 	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=soon", 400, "latency_ms:")
@@ -234,6 +234,7 @@ func TestWhatCallbacksMiss(t *testing.T) {
 		post(h, "", "id="+id+"&service=redis&result=error")
 		post(h, "", "id=forged&service=redis&result=error")
 		post(h, "", "backend=10.9.9.9:1&service=redis&result=error")
+		post(h, "", `[{"service":"redis","backend":"127.0.0.2:6379","result":"ok"},{"service":"gone","backend":"127.0.0.2:6379","result":"error"}]`)
 		post(h, "", "service=redis&result=error")
 		time.Sleep(5 * time.Minute)
 		post(h, "", "id="+late+"&service=redis&result=error")
@@ -241,17 +242,21 @@ func TestWhatCallbacksMiss(t *testing.T) {
 # HELP ufc_callbacks_total Results reported by programs.
 # TYPE ufc_callbacks_total counter
 ufc_callbacks_total{callee="redis",result="late"} 1
-ufc_callbacks_total{callee="redis",result="ok"} 1
+ufc_callbacks_total{callee="redis",result="ok"} 2
 ufc_callbacks_total{callee="redis",result="repeated"} 1
 ufc_callbacks_total{callee="redis",result="unmatched"} 2
 ufc_callbacks_total{callee="unknown",result="malformed"} 1
+ufc_callbacks_total{callee="unknown",result="unmatched"} 1
 `
 		if err := testutil.CollectAndCompare(a, strings.NewReader(want), "ufc_callbacks_total"); err != nil {
 			t.Error(err)
 		}
 		info, err := a.Query([]string{"request_info", "redis"})
-		if err != nil || info.(agent.RequestInfo).Requests != 1 {
+		if err != nil || info.(agent.RequestInfo).Requests != 2 {
 			t.Errorf("%+v, %v", info, err)
+		}
+		if n := testutil.CollectAndCount(a, "ufc_refused_total"); n != 0 {
+			t.Error("a report is counted as a refused call")
 		}
 		for _, backend := range a.Backends("redis") {
 			if backend.Failures != 0 || backend.Banned != nil {
