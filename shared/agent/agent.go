@@ -95,6 +95,7 @@ func (a *Agent) Close() {
 		s.endTicking()
 	}
 	a.mu.Unlock()
+	a.handouts.close()
 	a.monitor.Close()
 }
 
