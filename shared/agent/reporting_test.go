@@ -99,6 +99,28 @@ func TestUnreportedHandOutsGoInTurn(t *testing.T) {
 	}
 }
 
+// TestBothFamiliesAreReportedOnce: who resolves a name of both IP versions reports one of two hand-outs, which is all that there is to
+// report, even if a report comes late.
+func TestBothFamiliesAreReportedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("redis", "10.0.0.1:6379", "[2001:db8::1]:6379")...)
+		defer r.Close()
+		for n := range 1000 {
+			for _, family := range []Family{IPv4, IPv6} {
+				attempt := r.pick(t, r.begin(t, &Call{Callee: "redis", HandOut: true, Family: family}))
+				if family == IPv4 {
+					time.AfterFunc(2*time.Second, func() { attempt.Report(Outcome{Result: health.OK, Latency: 2 * time.Second}) })
+				}
+			}
+			time.Sleep(100 * time.Millisecond)
+			if r.service("redis").reporting.sparse.Load() {
+				t.Fatalf("after %d resolutions most hand-outs count as unreported", n+1)
+			}
+		}
+		time.Sleep(2 * time.Second)
+	})
+}
+
 // TestFailuresAloneAreNoAvalanche: of a callee whose callers report failures only, it isn't known how much it delivers.
 func TestFailuresAloneAreNoAvalanche(t *testing.T) {
 	failures := func(n int) (health.Result, bool) { return health.ReadTimeout, n%5 == 0 }
