@@ -40,7 +40,8 @@ type conn struct {
 func (c *Client) track(inner net.Conn, given handout, took time.Duration) *conn {
 	t := &conn{Conn: inner, given: given, reports: c.reports, took: took, begun: time.Now()}
 	t.timer = time.AfterFunc(silence, func() {
-		if t.settled.CompareAndSwap(false, true) {
+		_, overdue := t.overdue() // then it is no success, whatever the program still waits for
+		if t.settled.CompareAndSwap(false, true) && !overdue {
 			t.reports.add(given.report(resultOK, took))
 		}
 	})
@@ -104,12 +105,17 @@ func (c *conn) ended(err error) {
 // giveUp settles a connection whose program doesn't wait any longer. Unless it has waited for as long as the callee may
 // take for what it was asked, that says nothing: a pool may close a connection that it never used.
 func (c *conn) giveUp() {
-	waited := c.waited()
-	if c.given.read > 0 && waited >= c.given.read && c.written.Load() != 0 {
+	if waited, overdue := c.overdue(); overdue {
 		c.settle(resultReadTimeout, c.took+waited)
 		return
 	}
 	c.settle("", 0)
+}
+
+// overdue tells for how long an answer is being waited for, and whether that is as long as the callee may take for what was written.
+func (c *conn) overdue() (waited time.Duration, overdue bool) {
+	waited = c.waited()
+	return waited, c.given.read > 0 && waited >= c.given.read && c.written.Load() != 0
 }
 
 // Write implements net.Conn.

@@ -161,8 +161,14 @@ func TestFirstExchange(t *testing.T) {
 	t.Run("nothing is to come", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {
 			time.AfterFunc(time.Hour, func() { conn.Close() })
-			ask(t, conn)
+			_, _ = conn.Read(make([]byte, 10))
 		}, "ok/0")
+	})
+	t.Run("no answer comes to a patient program", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			time.AfterFunc(time.Hour, func() { conn.Close() })
+			ask(t, conn)
+		})
 	})
 	t.Run("not taken within the program's deadline", func(t *testing.T) {
 		first(t, deaf, func(t *testing.T, conn net.Conn) {

@@ -22,7 +22,8 @@
 //	the program's read deadline passed         read_timeout
 //	a write before it failed                   write_error, write_timeout, or reset
 //	closed by the program without a Read,
-//	or nothing came for 30 s                   ok: it did connect, and perhaps the protocol is silent
+//	or nothing came for 30 s                   ok: it did connect, and perhaps the protocol is silent; nothing, if an answer is
+//	                                           overdue by the callee's time limit for reads
 //	closed by the program during its Read      read_timeout, if the Read took as long as the callee's time limit for reads;
 //	                                           else nothing: the program was no longer interested
 //
