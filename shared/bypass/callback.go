@@ -41,8 +41,8 @@ type report struct {
 // callback takes what programs report: a form, a JSON object, a list of them, or one a line (NDJSON). All of them are checked before
 // any counts, so that a sender that mends its mistake may send all of it again.
 func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values) *agent.Refusal {
-	if err := crossOrigin.Check(r); err != nil {
-		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser may not report: " + err.Error()}
+	if fromPage(r) {
+		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser may not report"}
 	}
 	reports, err := readReports(w, r)
 	if err == nil {
@@ -67,9 +67,13 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values)
 	return nil
 }
 
-// crossOrigin keeps web pages from having the browser of this machine ban instances for them. Programs send none of the
-// headers that it looks at.
-var crossOrigin = http.NewCrossOriginProtection()
+// fromPage tells whether a page in a browser makes the request: it could have the browser of this machine ban instances for it, also as one
+// whose own name leads here (DNS rebinding), for which all is of one origin. Browsers put the page's origin into each POST. A user who
+// types an address is no page ("none").
+func fromPage(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return r.Header["Origin"] != nil || site != "" && site != "none"
+}
 
 // byIDOnly tells why a request's reports must name ids; empty: they needn't. Only programs of this machine may report on a backend
 // that they found by DNS, where there is no id, unless that is switched off; others could ban what they like.
@@ -88,8 +92,8 @@ func (h *Handler) byIDOnly(r *http.Request) string {
 	return ""
 }
 
-// relayed are headers that programs don't send: browsers do, also for a page whose own name leads here, and proxies for others.
-var relayed = []string{"Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For"}
+// relayed are headers that programs don't send: browsers do, and proxies for others.
+var relayed = []string{"Sec-Fetch-Site", "Forwarded", "X-Forwarded-For"}
 
 func fromLoopback(r *http.Request) bool {
 	remote, err := netip.ParseAddrPort(r.RemoteAddr)

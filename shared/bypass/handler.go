@@ -119,7 +119,10 @@ func newTimeouts(set *model.TimeoutSet) Timeouts {
 }
 
 // get hands out backends: ?command=get&service=S[&from=C][&key=K][&n=N].
-func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Values) *agent.Refusal {
+func (h *Handler) get(w http.ResponseWriter, r *http.Request, parameters url.Values) *agent.Refusal {
+	if fromPage(r) {
+		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser gets no instances"}
+	}
 	n := 1
 	if text := parameters.Get("n"); text != "" {
 		var err error

@@ -298,6 +298,30 @@ func TestPagesInABrowserMayNotReport(t *testing.T) {
 	f("User-Agent", "curl", 204)
 }
 
+// TestPagesGetNothing: a page whose own name leads here (DNS rebinding) is of the same origin as we are, and could report by id what it has
+// been handed out.
+func TestPagesGetNothing(t *testing.T) {
+	h, _ := newHandler(t)
+	f := func(method, header, value string, status int) {
+		t.Helper()
+		body := "id=" + get(t, h, "service=redis")[0].ID + "&result=connect_error"
+		command := map[string]string{http.MethodGet: "get&service=redis", http.MethodPost: "callback"}[method]
+		r := httptest.NewRequest(method, "/bypass?command="+command, strings.NewReader(body))
+		r.Header.Set(header, value)
+		if w := do(h, r); w.Code != status {
+			t.Errorf("%s %s: %s: %d %s", method, header, value, w.Code, w.Body)
+		}
+	}
+	f(http.MethodPost, "Origin", "http://example.com", 403) // the request's own host
+	f(http.MethodPost, "Sec-Fetch-Site", "same-origin", 403)
+	f(http.MethodGet, "Origin", "http://example.com", 403)
+	f(http.MethodGet, "Sec-Fetch-Site", "same-origin", 403)
+	f(http.MethodGet, "Sec-Fetch-Site", "cross-site", 403)
+	f(http.MethodGet, "Sec-Fetch-Site", "none", 200) // typed
+	f(http.MethodGet, "Sec-Fetch-Mode", "cors", 200) // Node's fetch
+	f(http.MethodPost, "Sec-Fetch-Mode", "cors", 204)
+}
+
 // TestLongRequests: what is too long is refused, and a list is read no further than to its first fault.
 func TestLongRequests(t *testing.T) {
 	h, _ := newHandler(t)
