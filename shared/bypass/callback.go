@@ -36,6 +36,7 @@ type report struct {
 
 	result  health.Result
 	address netip.AddrPort
+	line    int // of an NDJSON body, from 1; 0: it isn't one
 }
 
 // callback takes what programs report: a form, a JSON object, a list of them, or one a line (NDJSON). All of them are checked before
@@ -109,7 +110,7 @@ func readReports(w http.ResponseWriter, r *http.Request) ([]report, error) {
 	trimmed := bytes.TrimLeft(body, " \t\r\n")
 	switch {
 	case ndjson[kind]:
-		return decodeLines(trimmed)
+		return decodeLines(body)
 	case kind == "application/json", len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '['):
 		return decodeJSON(trimmed)
 	case kind == "application/x-www-form-urlencoded", kind == "":
@@ -141,6 +142,7 @@ func decodeLines(body []byte) (reports []report, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", number, err)
 		}
+		one[0].line = number
 		reports = append(reports, one[0])
 	}
 	return reports, nil
@@ -219,9 +221,13 @@ func decodeForm(body string) (one report, err error) {
 // check completes reports, and refuses all of them for what is wrong with one.
 func (h *Handler) check(reports []report) error {
 	for n := range reports {
-		if err := h.checkOne(&reports[n]); err != nil && len(reports) > 1 {
+		switch err := h.checkOne(&reports[n]); {
+		case err == nil:
+		case reports[n].line > 0:
+			return fmt.Errorf("line %d: %w", reports[n].line, err)
+		case len(reports) > 1:
 			return fmt.Errorf("[%d].%w", n, err)
-		} else if err != nil {
+		default:
 			return err
 		}
 	}
