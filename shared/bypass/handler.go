@@ -99,7 +99,7 @@ func (h *Handler) only(r *http.Request, f command, w http.ResponseWriter, parame
 type Backend struct {
 	Backend  string   `json:"backend"` // IP:port
 	ID       string   `json:"id"`      // names this hand-out in its callback; good once, for 5 minutes
-	Weight   int      `json:"weight"`
+	Weight   int      `json:"weight"`  // in force now, which may be less than the document's
 	Timeouts Timeouts `json:"timeouts"`
 }
 
@@ -151,7 +151,7 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request, parameters url.Val
 			break // fewer instances than were asked for
 		}
 		backends = append(backends, Backend{
-			Backend: attempt.HostPort, ID: h.agent.HandOut(attempt), Weight: attempt.Weight(),
+			Backend: attempt.HostPort, ID: h.agent.HandOut(attempt), Weight: weightInForce(attempt),
 			Timeouts: newTimeouts(call.Timeouts()),
 		})
 		if attempt.Panic {
@@ -165,6 +165,11 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request, parameters url.Val
 	// The client may be gone; there is nobody else to tell.
 	_, _ = w.Write(appendBackends(make([]byte, 0, 256*len(backends)), backends))
 	return nil
+}
+
+// weightInForce is an instance's weight as slow start and slowness lower it; at least 1, since it was chosen.
+func weightInForce(attempt *agent.Attempt) int {
+	return max(int(float64(attempt.Weight())*attempt.Share()), 1)
 }
 
 // appendBackends writes the answer to a get as encoding/json would, without reflection: no text in it needs an escape.

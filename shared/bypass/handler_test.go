@@ -91,6 +91,29 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// TestWeightsInForce: who chooses among several by their weights spares the ones that slow start, or a bad code, spares.
+func TestWeightsInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		redis := model.DefaultService("redis")
+		redis.Ban.BadCodes = map[string]float64{"503": 0.5, "500": 0}
+		h, a := newHandler(t, model.Record{Kind: model.KindService, Name: "redis", Service: redis})
+		defer a.Close()
+		post(h, "", "service=redis&backend=127.0.0.2:6379&result=ok&code=503")
+		post(h, "", "service=redis&backend=127.0.0.3:6379&result=ok&code=500")
+		f := func(want map[string]int) {
+			t.Helper()
+			for _, backend := range get(t, h, "service=redis&n=3") {
+				if backend.Weight != want[backend.Backend] {
+					t.Errorf("%s has %d", backend.Backend, backend.Weight)
+				}
+			}
+		}
+		f(map[string]int{"127.0.0.2:6379": 50, "127.0.0.3:6379": 3, "127.0.0.4:6379": 100})
+		time.Sleep(10 * time.Minute)
+		f(map[string]int{"127.0.0.2:6379": 100, "127.0.0.3:6379": 100, "127.0.0.4:6379": 100})
+	})
+}
+
 // What is written without encoding/json is what it would write.
 func TestBackendsAreJSON(t *testing.T) {
 	h, _ := newHandler(t)
