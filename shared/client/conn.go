@@ -34,6 +34,7 @@ type conn struct {
 	written  atomic.Int64 // when the last Write ended: ns since begun, plus 1; 0: there was none
 	writing  atomic.Int32 // Writes under way
 	givingUp atomic.Bool  // the read deadline was set to the past: the program ends what it was doing
+	stopping atomic.Bool  // so was the write deadline
 }
 
 // track makes a connection that has just been made report.
@@ -137,7 +138,7 @@ func (c *conn) wrote(start int64, err error) {
 	switch {
 	case err == nil, errors.Is(err, net.ErrClosed):
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		if c.givingUp.Load() {
+		if c.stopping.Load() {
 			c.settle("", 0)
 			return
 		}
@@ -169,20 +170,27 @@ func (c *conn) Close() error {
 
 // SetDeadline implements net.Conn.
 func (c *conn) SetDeadline(t time.Time) error {
-	c.noteDeadline(t)
+	c.noteDeadline(&c.givingUp, t)
+	c.noteDeadline(&c.stopping, t)
 	return c.Conn.SetDeadline(t)
 }
 
 // SetReadDeadline implements net.Conn.
 func (c *conn) SetReadDeadline(t time.Time) error {
-	c.noteDeadline(t)
+	c.noteDeadline(&c.givingUp, t)
 	return c.Conn.SetReadDeadline(t)
 }
 
-// noteDeadline sees whether a deadline is one that was over when it was set: so programs interrupt a Read.
-func (c *conn) noteDeadline(t time.Time) {
+// SetWriteDeadline implements net.Conn.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.noteDeadline(&c.stopping, t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// noteDeadline sees whether a deadline is one that was over when it was set: so programs interrupt a Read or a Write.
+func (c *conn) noteDeadline(over *atomic.Bool, t time.Time) {
 	if !c.settled.Load() {
-		c.givingUp.Store(!t.IsZero() && !t.After(time.Now()))
+		over.Store(!t.IsZero() && !t.After(time.Now()))
 	}
 }
 

@@ -170,6 +170,21 @@ func TestFirstExchange(t *testing.T) {
 			ask(t, conn)
 		})
 	})
+	t.Run("the program interrupts its Write", func(t *testing.T) {
+		first(t, deaf, func(t *testing.T, conn net.Conn) {
+			time.AfterFunc(300*time.Millisecond, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
+			if _, err := conn.Write([]byte("ping")); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("not taken within the program's deadline, after it has interrupted its Read", func(t *testing.T) {
+		first(t, deaf, func(t *testing.T, conn net.Conn) {
+			_ = conn.SetReadDeadline(time.Unix(1, 0))
+			_ = conn.SetWriteDeadline(time.Now().Add(400 * time.Millisecond))
+			_, _ = conn.Write([]byte("ping"))
+		}, "write_timeout/400")
+	})
 	t.Run("not taken within the program's deadline", func(t *testing.T) {
 		first(t, deaf, func(t *testing.T, conn net.Conn) {
 			_ = conn.SetDeadline(time.Now().Add(400 * time.Millisecond))
