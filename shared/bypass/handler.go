@@ -118,7 +118,10 @@ func newTimeouts(set *model.TimeoutSet) Timeouts {
 	}
 }
 
-// get hands out backends: ?command=get&service=S[&from=C][&key=K][&n=N].
+// families are the values of get's parameter family: the IP version that the program's sockets are of.
+var families = map[string]agent.Family{"": agent.AnyFamily, "4": agent.IPv4, "6": agent.IPv6}
+
+// get hands out backends: ?command=get&service=S[&from=C][&key=K][&n=N][&family=4|6].
 func (h *Handler) get(w http.ResponseWriter, r *http.Request, parameters url.Values) *agent.Refusal {
 	if fromPage(r) {
 		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser gets no instances"}
@@ -133,10 +136,14 @@ func (h *Handler) get(w http.ResponseWriter, r *http.Request, parameters url.Val
 	if parameters.Get("service") == "" {
 		return &agent.Refusal{Reason: agent.ReasonNoCallee, Detail: "service: a get must name one"}
 	}
+	family, known := families[parameters.Get("family")]
+	if !known {
+		return badRequest("family: %q is not one of 4, 6", parameters.Get("family"))
+	}
 	call := &agent.Call{ // which a hand-out keeps for minutes, but not the request that these are parts of
 		Callee: strings.Clone(parameters.Get("service")), Caller: strings.Clone(parameters.Get("from")),
 		Key:   strings.Clone(parameters.Get("key")),
-		Class: agent.DefaultClass, HandOut: true,
+		Class: agent.DefaultClass, HandOut: true, Family: family,
 	}
 	if err := h.agent.Begin(call); err != nil {
 		return asRefusal(err)

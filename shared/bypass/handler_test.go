@@ -160,7 +160,30 @@ func TestRefused(t *testing.T) {
 	f("GET", "/bypass?command=get&service=redis&n=0", 400, "bad_request", `n: "0" is not`)
 	f("GET", "/bypass?command=get&service=redis&n=101", 400, "bad_request", `n: "101" is not`)
 	f("GET", "/bypass?command=get&service=redis&n=x", 400, "bad_request", `n: "x" is not`)
+	f("GET", "/bypass?command=get&service=redis&family=ipv4", 400, "bad_request", `family: "ipv4" is not`)
+	f("GET", "/bypass?command=get&service=redis&family=6", 503, "no_instance", "")
 	f("GET", "/bypass?command=query&ar=ban_info", 403, "forbidden", "token")
+}
+
+func TestGetOfAFamily(t *testing.T) {
+	six := model.DefaultInstance()
+	six.Address = netip.MustParseAddrPort("[2001:db8::1]:6379")
+	h, _ := newHandler(t, model.Record{Kind: model.KindInstances, Name: "redis", Address: six.Address.String(), Instance: &six})
+	f := func(family string, want int) {
+		t.Helper()
+		backends := get(t, h, "service=redis&n=10&family="+family)
+		if len(backends) != want {
+			t.Errorf("%d: %+v", len(backends), backends)
+		}
+		for _, backend := range backends {
+			if is6 := strings.HasPrefix(backend.Backend, "["); family != "" && is6 != (family == "6") {
+				t.Errorf("family %s: %s", family, backend.Backend)
+			}
+		}
+	}
+	f("", 4)
+	f("4", 3)
+	f("6", 1)
 }
 
 func TestCallback(t *testing.T) {

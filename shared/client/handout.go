@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -72,9 +73,12 @@ func WithKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, keyContext{}, key)
 }
 
-// ask gets up to n instances of a service, all different, from the first agent that answers.
-func (c *Client) ask(ctx context.Context, service string, n int) ([]handout, error) {
+// ask gets up to n instances of a service that a network reaches, all different, from the first agent that answers.
+func (c *Client) ask(ctx context.Context, service, network string, n int) ([]handout, error) {
 	query := url.Values{"command": {"get"}, "service": {service}}
+	if family := strings.TrimPrefix(network, "tcp"); family != "" {
+		query.Set("family", family)
+	}
 	if c.caller != "" {
 		query.Set("from", c.caller)
 	}
