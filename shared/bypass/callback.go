@@ -42,9 +42,6 @@ type report struct {
 // callback takes what programs report: a form, a JSON object, a list of them, or one a line (NDJSON). All of them are checked before
 // any counts, so that a sender that mends its mistake may send all of it again.
 func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values) *agent.Refusal {
-	if fromPage(r) {
-		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser may not report"}
-	}
 	reports, err := readReports(w, r)
 	if err == nil {
 		err = h.check(reports)

@@ -55,6 +55,11 @@ const maxQuery = 4 << 10
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if fromPage(r) {
+		refusal := &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser may ask and report nothing"}
+		refusal.ServeHTTP(w, r)
+		return
+	}
 	if length := len(r.URL.RawQuery); length > maxQuery {
 		badRequest("the query string has %d bytes, more than %d", length, maxQuery).ServeHTTP(w, r)
 		return
@@ -122,10 +127,7 @@ func newTimeouts(set *model.TimeoutSet) Timeouts {
 var families = map[string]agent.Family{"": agent.AnyFamily, "4": agent.IPv4, "6": agent.IPv6}
 
 // get hands out backends: ?command=get&service=S[&from=C][&key=K][&n=N][&family=4|6].
-func (h *Handler) get(w http.ResponseWriter, r *http.Request, parameters url.Values) *agent.Refusal {
-	if fromPage(r) {
-		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser gets no instances"}
-	}
+func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Values) *agent.Refusal {
 	n := 1
 	if text := parameters.Get("n"); text != "" {
 		var err error
