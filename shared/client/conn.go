@@ -19,6 +19,14 @@ const silence = 30 * time.Second
 // ones banned for their time limits.
 const unused = time.Second
 
+// patience is what a program's own time limit has to be for the instance to have failed when it is over, if the callee's is not shorter:
+// a program that takes 50 ms for too long says nothing of who may take five seconds. But the drivers' own limits, which are of
+// seconds, are all that tells an instance that hangs.
+const patience = time.Second
+
+// patient tells whether a program that gave up after its own time limit has waited long enough. 0: the callee's isn't known.
+func patient(waited, callee time.Duration) bool { return waited >= min(callee, patience) }
+
 // conn is a connection to an instance that reports its first exchange. From then on a Read and a Write cost an atomic load
 // more than the connection's own.
 type conn struct {
@@ -87,8 +95,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.ended(err)
 	case c.givingUp.Load(), c.writing.Load() > 0:
 		c.giveUp()
-	default:
+	case patient(latency-c.took, c.given.read):
 		c.settle(resultReadTimeout, latency)
+	default: // it may come back, or close
 	}
 	return n, err
 }
@@ -138,7 +147,7 @@ func (c *conn) wrote(start int64, err error) {
 	switch {
 	case err == nil, errors.Is(err, net.ErrClosed):
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		if c.stopping.Load() {
+		if c.stopping.Load() || !patient(time.Duration(now-start), c.given.write) {
 			c.settle("", 0)
 			return
 		}

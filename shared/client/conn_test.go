@@ -80,9 +80,38 @@ func TestFirstExchange(t *testing.T) {
 	})
 	t.Run("no answer within the program's deadline", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {
+			_ = conn.SetReadDeadline(time.Now().Add(1300 * time.Millisecond))
+			ask(t, conn)
+		}, "read_timeout/1300")
+	})
+	t.Run("no greeting within the program's deadline", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			_ = conn.SetReadDeadline(time.Now().Add(1300 * time.Millisecond))
+			_, _ = conn.Read(make([]byte, 10))
+		}, "read_timeout/1300")
+	})
+	t.Run("no answer within the program's deadline, which is shorter than the callee's", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
 			_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 			ask(t, conn)
-		}, "read_timeout/300")
+		})
+	})
+	t.Run("the program looks again", func(t *testing.T) {
+		first(t, echo(700*time.Millisecond), func(t *testing.T, conn net.Conn) {
+			_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+			ask(t, conn)
+			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+			_, _ = conn.Read(make([]byte, 10))
+		}, "ok/700")
+	})
+	t.Run("the program looks again until it is too late", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			_, _ = conn.Write([]byte("ping"))
+			for range 5 {
+				_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+				_, _ = conn.Read(make([]byte, 10))
+			}
+		}, "read_timeout/1200")
 	})
 	t.Run("the program interrupts its Read", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {
@@ -181,18 +210,53 @@ func TestFirstExchange(t *testing.T) {
 	t.Run("not taken within the program's deadline, after it has interrupted its Read", func(t *testing.T) {
 		first(t, deaf, func(t *testing.T, conn net.Conn) {
 			_ = conn.SetReadDeadline(time.Unix(1, 0))
-			_ = conn.SetWriteDeadline(time.Now().Add(400 * time.Millisecond))
+			_ = conn.SetWriteDeadline(time.Now().Add(1400 * time.Millisecond))
 			_, _ = conn.Write([]byte("ping"))
-		}, "write_timeout/400")
+		}, "write_timeout/1400")
+	})
+	t.Run("not taken within the program's deadline, which is shorter than the callee's", func(t *testing.T) {
+		first(t, deaf, func(t *testing.T, conn net.Conn) {
+			_ = conn.SetDeadline(time.Now().Add(400 * time.Millisecond))
+			_, _ = conn.Write([]byte("ping"))
+		})
 	})
 	t.Run("not taken within the program's deadline", func(t *testing.T) {
 		first(t, deaf, func(t *testing.T, conn net.Conn) {
-			_ = conn.SetDeadline(time.Now().Add(400 * time.Millisecond))
+			_ = conn.SetDeadline(time.Now().Add(1400 * time.Millisecond))
 			if _, err := conn.Write([]byte("ping")); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Error(err)
 			}
-		}, "write_timeout/400")
+		}, "write_timeout/1400")
 	})
+}
+
+// TestPatience: a program's own time limit is one of the callee's, too, if it is as long, or of a second.
+func TestPatience(t *testing.T) {
+	f := func(callee int, limit time.Duration, read bool, want ...string) {
+		t.Helper()
+		bubble(t, []string{"10.0.0.1:1"}, func(t *testing.T, r *rig) {
+			r.local.limits = callee
+			r.set("10.0.0.1:1", map[bool]*host{true: silent, false: deaf}[read])
+			conn := r.dialed(t, "tcp-main")
+			_ = conn.SetDeadline(time.Now().Add(limit))
+			_, err := conn.Write([]byte("ping"))
+			if read {
+				_, err = conn.Read(make([]byte, 10))
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error(err)
+			}
+			conn.Close()
+			r.reported(t, want...)
+		})
+	}
+	f(5000, 50*time.Millisecond, true)
+	f(5000, 50*time.Millisecond, false)
+	f(5000, 3*time.Second, true, "read_timeout/3000")
+	f(5000, 3*time.Second, false, "write_timeout/3000")
+	f(40, 50*time.Millisecond, true, "read_timeout/50")
+	f(40, 50*time.Millisecond, false, "write_timeout/50")
+	f(0, 50*time.Millisecond, true, "read_timeout/50")
 }
 
 func TestBrokenConnections(t *testing.T) {

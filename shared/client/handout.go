@@ -62,6 +62,7 @@ type handout struct {
 	address netip.AddrPort
 	id      string
 	connect time.Duration // time limits of the callee
+	write   time.Duration
 	read    time.Duration
 }
 
@@ -156,6 +157,7 @@ func parseHandouts(body []byte) ([]handout, error) {
 			ID       string
 			Timeouts struct {
 				Connect int64 `json:"connect_ms"`
+				Write   int64 `json:"write_ms"`
 				Read    int64 `json:"read_ms"`
 			}
 		}
@@ -175,7 +177,10 @@ func parseHandouts(body []byte) ([]handout, error) {
 		if b.ID == "" || len(b.ID) > maxID {
 			return nil, fmt.Errorf("backends[%d].id: %d characters are not 1 to %d", i, len(b.ID), maxID)
 		}
-		given[i] = handout{address: address, id: b.ID, connect: limit(b.Timeouts.Connect), read: limit(b.Timeouts.Read)}
+		given[i] = handout{
+			address: address, id: b.ID,
+			connect: limit(b.Timeouts.Connect), write: limit(b.Timeouts.Write), read: limit(b.Timeouts.Read),
+		}
 	}
 	return given, nil
 }

@@ -155,6 +155,7 @@ type brain struct {
 	posts    int
 	refusal  string // x-ufc-error of every get
 	ignorant bool   // of the parameter family
+	limits   int    // for writes and reads, in ms
 	blocked  chan struct{}
 }
 
@@ -187,7 +188,7 @@ func (b *brain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			b.turn++
 			list = append(list, map[string]any{
 				"backend": backends[b.turn%len(backends)], "id": fmt.Sprint("id-", b.turn), "weight": 100,
-				"timeouts": map[string]int{"connect_ms": 200, "write_ms": 1000, "read_ms": 1000, "total_ms": 2000},
+				"timeouts": map[string]int{"connect_ms": 200, "write_ms": b.limits, "read_ms": b.limits, "total_ms": 2 * b.limits},
 			})
 		}
 		_ = json.NewEncoder(w).Encode(map[string]any{"backends": list})
@@ -247,7 +248,7 @@ type rig struct {
 func bubble(t *testing.T, backends []string, test func(t *testing.T, r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{network: newNetwork(t), local: &brain{backends: backends}, backup: &brain{backends: backends}}
+		r := &rig{network: newNetwork(t), local: &brain{backends: backends, limits: 1000}, backup: &brain{backends: backends, limits: 1000}}
 		r.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}, limited{r.network, DefaultConnectTimeout}, r.network)
 		r.stopLocal = r.serve(local, r.local)
 		r.serve(backup, r.backup)
