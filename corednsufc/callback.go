@@ -68,6 +68,10 @@ func (p *callbackPool) acquire(address string, handler *bypass.Handler) (*callba
 
 func (p *callbackPool) listen(address string) (*callbackListener, error) {
 	listener, err := net.Listen("tcp", address)
+	if own := p.covering(address); err != nil && own != "" {
+		return nil, fmt.Errorf("callback %q: %w: by this process, at %q; name the same address in all blocks, and restart CoreDNS to change "+
+			"from one to the other", address, err, own)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("callback %q: %w; free the address, or give the option callback another one", address, err)
 	}
@@ -87,6 +91,22 @@ func (p *callbackPool) listen(address string) (*callbackListener, error) {
 		}
 	})
 	return l, nil
+}
+
+// covering returns the address of a listener of ours that is in the way of another one, by another name: of the same port, and at all
+// addresses or at localhost, which is one of them. Empty: there is none. The lock is held.
+func (p *callbackPool) covering(address string) string {
+	host, port, _ := net.SplitHostPort(address)
+	for own := range p.listeners {
+		if ownHost, ownPort, _ := net.SplitHostPort(own); ownPort == port && (wide(host) || wide(ownHost)) {
+			return own
+		}
+	}
+	return ""
+}
+
+func wide(host string) bool {
+	return host == "" || host == "localhost" || net.ParseIP(host).IsUnspecified()
 }
 
 func (l *callbackListener) serve(w http.ResponseWriter, r *http.Request) {

@@ -129,6 +129,30 @@ func TestCallbackAddressTaken(t *testing.T) {
 	}
 }
 
+// TestCallbackAddressIsOurs: CoreDNS starts the new configuration before it stops the old one, whose address may cover the new one's.
+func TestCallbackAddressIsOurs(t *testing.T) {
+	pool, address := newPool(), freeAddress(t)
+	l, err := pool.acquire(address, handler(t, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.release()
+	_, port, _ := net.SplitHostPort(address)
+	for _, other := range []string{":" + port, "0.0.0.0:" + port, "localhost:" + port} {
+		if _, err := pool.acquire(other, nil); err == nil || !strings.Contains(err.Error(), "by this process, at \""+address) || !strings.Contains(err.Error(), "restart") {
+			t.Errorf("%s beside %s: %v", other, address, err)
+		}
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	if _, err := pool.acquire(taken.Addr().String(), nil); err == nil || !strings.Contains(err.Error(), "free the address") {
+		t.Errorf("another one's: %v", err)
+	}
+}
+
 func TestCallbackHeaderIsBounded(t *testing.T) {
 	pool, address := newPool(), freeAddress(t)
 	l, err := pool.acquire(address, handler(t, ""))

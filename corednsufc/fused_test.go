@@ -84,6 +84,11 @@ func testFused(t *testing.T, u *UFC, rcode int, owner bool) {
 	if msg, _ := ask(t, u, "", question("cut.ufc.internal.", dns.TypeA)); len(msg.Answer) != 1 {
 		t.Errorf("got %v for another caller", msg)
 	}
+	for range 20 { // nor is what no instance answers, each time that a resolver asks for both IP versions
+		if msg, _ := ask(t, u, "", question("redis.ufc.internal.", dns.TypeAAAA)); msg.Rcode != dns.RcodeSuccess || len(msg.Answer) != 0 || len(msg.Ns) != 1 {
+			t.Errorf("got %v for the other IP version", msg)
+		}
+	}
 	if msg, _ := ask(t, u, "", question("redis.ufc.internal.", dns.TypeMX)); msg.Rcode != dns.RcodeSuccess {
 		t.Errorf("got %v for a type that hands nothing out", msg)
 	}

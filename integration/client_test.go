@@ -32,7 +32,7 @@ func TestClientRedis(t *testing.T) {
 	t.Parallel()
 	port := freePort(t, redisAddresses...)
 	servers := startRedises(t, redisAddresses, port)
-	m := startAgent(t, documents("redis-main", "protocol: tcp\nban: {duration: 30s}", at(redisAddresses, port)...))
+	m := startAgent(t, documents("redis-main", "protocol: tcp\nban: {duration: 30s}\ntimeouts: {normal: {read: 100ms}}", at(redisAddresses, port)...))
 	mesh := newClient(t, m.agent)
 	db := redis.NewClient(&redis.Options{Addr: "redis-main", Dialer: mesh.DialContext, PoolSize: 8, ReadTimeout: 300 * time.Millisecond})
 	defer db.Close()

@@ -104,6 +104,7 @@ func (a *Agent) Close() {
 		s.endTicking()
 	}
 	a.mu.Unlock()
+	a.handouts.close()
 	a.monitor.Close()
 }
 

@@ -133,13 +133,27 @@ func (t *Attempt) Report(outcome Outcome) {
 	if t.settled.Load() != 0 {
 		return
 	}
-	if t.from == nil { // the program chose the instance by itself, and when isn't known but by this
-		t.begun = max(t.begun-max(outcome.Latency, 0), 0)
-	}
+	t.date(&outcome)
 	t.noteReport(outcome.Result)
 	t.call.service.keepTicking()
 	if t.Done(outcome) {
 		t.call.line.count(t.call.stripe, t.call.agent.now(), requestKey{t.IDC, outcome.Code}, outcome.Latency)
+	}
+}
+
+// date says when a reported attempt began, and bounds its latency: what a program tells must not end in the future.
+func (t *Attempt) date(outcome *Outcome) {
+	latency := max(outcome.Latency, 0)
+	if t.from != nil {
+		outcome.Latency = min(latency, t.call.agent.now()-t.begun)
+		return
+	}
+	// The program chose the instance by itself, and when isn't known but by this.
+	outcome.Latency = min(latency, t.begun)
+	t.begun -= outcome.Latency
+	t.generation = t.instance.health.GenerationBefore(latency)
+	if t.generation == t.instance.pulse.Generation() {
+		t.trial = t.instance.pulse.EndTrial() // it is the trial's outcome: others aren't sent to an instance that is half open
 	}
 }
 

@@ -169,6 +169,9 @@ func (a *Agent) Begin(call *Call) error {
 	if call.Timeout < 0 {
 		return a.Refuse(call, ReasonDeadline, "the time that the caller had left was over before an instance was asked")
 	}
+	if call.plan.lacks[call.Family] { // resolvers ask for both IP versions: a question that nothing answers is no call
+		return &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: call.noneLeft()}
+	}
 	if !call.Unfused {
 		if call.dropped() {
 			return a.Refuse(call, ReasonDropped, "the callee's document drops this caller's requests, or a share of them")

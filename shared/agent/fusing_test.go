@@ -281,6 +281,58 @@ func TestFusedIsToldToWait(t *testing.T) {
 }
 
 // A request that its program repeats weighs less than the first one.
+// TestQuestionsThatNothingAnswers: resolvers ask for both IP versions of a callee that has one. That takes no admission, and isn't
+// counted as a call that arrives.
+func TestQuestionsThatNothingAnswers(t *testing.T) {
+	f := func(other Family) (admitted int, ratio float64) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, instances("redis", "10.0.0.1:6379", "10.0.0.2:6379")...)
+			defer r.Close()
+			ask := func(family Family) error {
+				return r.Begin(&Call{Callee: "redis", Class: DefaultClass, HandOut: true, Family: family})
+			}
+			r.overload(t, "redis")
+			for range 2000 {
+				if other != AnyFamily {
+					var refusal *Refusal
+					if err := ask(other); !errors.As(err, &refusal) || refusal.Reason != ReasonNoInstance {
+						t.Fatalf("family %d: %v", other, err)
+					}
+				}
+				if ask(IPv4) == nil {
+					admitted++
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			ratio = r.service("redis").fuse.Info().AdmittedRatio
+		})
+		return admitted, ratio
+	}
+	admitted, ratio := f(AnyFamily)
+	if both, share := f(IPv6); admitted < 5 || admitted > 1000 || both != admitted || share != ratio {
+		t.Errorf("%d admitted, a share of %.4f, but %d, %.4f, with a question for the other IP version beside each", admitted, ratio, both, share)
+	}
+}
+
+func TestServingFamilies(t *testing.T) {
+	r := newRig(t, instances("shop", "10.0.0.1:80", "10.0.0.2:80")...)
+	f := func(family Family, want bool) {
+		t.Helper()
+		if err := r.Begin(&Call{Callee: "shop", HandOut: true, Family: family}); (err == nil) != want {
+			t.Errorf("family %d: %v", family, err)
+		}
+	}
+	f(AnyFamily, true)
+	f(IPv4, true)
+	f(IPv6, false)
+	records := instances("shop", "10.0.0.1:80", "[2001:db8::1]:80")
+	records[0].Instance.State = model.Drain
+	r.catalog.Replace(2, records)
+	f(AnyFamily, true)
+	f(IPv4, false)
+	f(IPv6, true)
+}
+
 func TestKind(t *testing.T) {
 	if (&Call{}).kind() != fuse.First || (&Call{Repeated: true}).kind() != fuse.Retry {
 		t.Error("what is repeated isn't a retry")

@@ -15,6 +15,8 @@ const (
 	// maxHandouts bounds the table, a power of two. Beyond it the oldest hand-outs can no longer be reported. They count for
 	// nothing then, as if the program hadn't called back.
 	maxHandouts = 1 << 16
+	// handoutSweep is how often the table is rid of what is over while nothing is handed out.
+	handoutSweep = time.Minute
 	// leastHandouts is what there is room for at first, a power of two.
 	leastHandouts = 1 << 6
 )
@@ -35,6 +37,8 @@ type handouts struct {
 	// have expired.
 	ring              []handout
 	first, live, next uint64
+	sweeping          *time.Timer // nil: the table is empty
+	closed            bool
 }
 
 type handout struct {
@@ -61,23 +65,62 @@ func (t *handouts) put(attempt *Attempt) string {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for ; t.live < t.next && !t.at(t.live).expires.After(now); t.live++ {
-		t.at(t.live).attempt = nil
-	}
-	for t.first < t.next && (t.next-t.first == maxHandouts || !t.at(t.first).expires.Add(handoutMemory-handoutLife).After(now)) {
-		oldest := t.at(t.first)
-		delete(t.byID, oldest.id)
-		*oldest = handout{}
-		t.first++
-		t.live = max(t.live, t.first)
+	t.expire(now)
+	if t.next-t.first == maxHandouts {
+		t.forget()
 	}
 	if t.next-t.first == uint64(len(t.ring)) {
 		t.grow()
+	}
+	if t.sweeping == nil && !t.closed {
+		t.sweeping = time.AfterFunc(handoutSweep, t.sweep)
 	}
 	*t.at(t.next) = handout{id: id, callee: attempt.Callee(), attempt: attempt, expires: now.Add(handoutLife)}
 	t.byID[id] = t.next
 	t.next++
 	return id
+}
+
+// expire drops the attempts that can't be reported any more, and then their ids. The lock is held.
+func (t *handouts) expire(now time.Time) {
+	for ; t.live < t.next && !t.at(t.live).expires.After(now); t.live++ {
+		t.at(t.live).attempt = nil
+	}
+	for t.first < t.next && !t.at(t.first).expires.Add(handoutMemory-handoutLife).After(now) {
+		t.forget()
+	}
+}
+
+// forget drops the oldest hand-out. The lock is held.
+func (t *handouts) forget() {
+	oldest := t.at(t.first)
+	delete(t.byID, oldest.id)
+	*oldest = handout{}
+	t.first++
+	t.live = max(t.live, t.first)
+}
+
+// sweep is the timer's: an attempt holds its call's plan, and with it the instances of its time. An empty table is let go.
+func (t *handouts) sweep() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch t.expire(time.Now()); {
+	case t.closed:
+	case t.first < t.next:
+		t.sweeping.Reset(handoutSweep)
+	default:
+		t.byID, t.ring, t.sweeping = nil, nil, nil
+	}
+}
+
+// close ends the sweeping.
+func (t *handouts) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	if t.sweeping != nil {
+		t.sweeping.Stop()
+	}
 }
 
 func (t *handouts) grow() {

@@ -42,6 +42,43 @@ func TestHandOuts(t *testing.T) {
 	})
 }
 
+// TestHandOutsEndByThemselves: when nothing is handed out any more, what was is let go all the same.
+func TestHandOutsEndByThemselves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("shop", "10.0.0.1:80")...)
+		defer r.Close()
+		hand := func() string { return r.HandOut(r.pick(t, r.begin(t, &Call{Callee: "shop", HandOut: true}))) }
+		first := hand()
+		for range 999 {
+			hand()
+		}
+		f := func(after time.Duration, attempts, ids int) {
+			t.Helper()
+			time.Sleep(after)
+			r.handouts.mu.Lock()
+			defer r.handouts.mu.Unlock()
+			held := 0
+			for n := range r.handouts.ring {
+				if r.handouts.ring[n].attempt != nil {
+					held++
+				}
+			}
+			if held != attempts || len(r.handouts.byID) != ids || (r.handouts.ring == nil) != (ids == 0) {
+				t.Errorf("%d attempts and %d ids are held", held, len(r.handouts.byID))
+			}
+		}
+		f(handoutLife-time.Second, 1000, 1000)
+		f(time.Second+handoutSweep, 0, 1000)
+		if _, why := r.HandedOut(first, ""); why != Late {
+			t.Errorf("the id of one that is let go is %q", why)
+		}
+		f(handoutMemory-handoutLife, 0, 0)
+		if attempt, why := r.HandedOut(hand(), ""); attempt == nil {
+			t.Errorf("a hand-out after the table was empty: %s", why)
+		}
+	})
+}
+
 func TestTheTableOfHandOutsIsBounded(t *testing.T) {
 	r := newRig(t, instances("shop", "10.0.0.1:80")...)
 	attempt := r.pick(t, r.begin(t, &Call{Callee: "shop", HandOut: true}))

@@ -30,6 +30,8 @@ type plan struct {
 	learns bool  // the policy goes by latency
 	checks bool  // the agent checks the instances by itself
 	only   *path // of the only view: there are no routes; nil: there are several paths
+	// lacks tells of which families there is no instance that serves; AnyFamily is none of them.
+	lacks [families]bool
 	// straight are the candidates of all calls from the agent's own IDC, by family, if there is one path, and one group for that IDC.
 	// nil: there isn't, or they aren't needed yet.
 	straight [families]atomic.Pointer[candidates]
@@ -145,6 +147,7 @@ func (s *service) compile(now *state, here *place) *plan {
 	if len(p.views) == 1 && len(p.views[0].paths) == 1 {
 		p.only = &p.views[0].paths[0]
 	}
+	p.lacks = lacking(c.subset(nil).everywhere.groups[0].instances)
 	s.memories.keep(document.Balance.Policy, c.subsets)
 	p.made = s.agent.now()
 	p.cost.Store(int64(p.made - begun))
@@ -158,6 +161,14 @@ func compileBadCodes(factors map[string]float64) (codes []badCode) {
 		}
 	}
 	return codes
+}
+
+// lacking tells of which families there is no instance among those that serve.
+func lacking(serving []*instance) (lacks [families]bool) {
+	for family := IPv4; family < families; family++ {
+		lacks[family] = !slices.ContainsFunc(serving, family.has)
+	}
+	return lacks
 }
 
 // viewOf returns the index of a caller's view.

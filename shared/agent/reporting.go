@@ -31,8 +31,9 @@ const (
 	reportSpans = 4 // the window: the one that goes on, and those before it
 	// leastHandedOut is how many hand-outs there must be in the window to say that most are unreported.
 	leastHandedOut = 20
-	// sparseOver is the share of unreported hand-outs over which they are most.
-	sparseOver = 0.5
+	// sparseOver is the share of unreported hand-outs over which they are most. It is well over a half: a program that resolves the name of a
+	// callee with instances of both IP versions is handed out two, and reports the one that it uses.
+	sparseOver = 2.0 / 3
 	// knownSuccesses is how many successes a caller must have reported for its failures to tell how the callee is: one that only
 	// reports failures would make every callee look dead.
 	knownSuccesses = 10

@@ -99,6 +99,28 @@ func TestUnreportedHandOutsGoInTurn(t *testing.T) {
 	}
 }
 
+// TestBothFamiliesAreReportedOnce: who resolves a name of both IP versions reports one of two hand-outs, which is all that there is to
+// report, even if a report comes late.
+func TestBothFamiliesAreReportedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, instances("redis", "10.0.0.1:6379", "[2001:db8::1]:6379")...)
+		defer r.Close()
+		for n := range 1000 {
+			for _, family := range []Family{IPv4, IPv6} {
+				attempt := r.pick(t, r.begin(t, &Call{Callee: "redis", HandOut: true, Family: family}))
+				if family == IPv4 {
+					time.AfterFunc(2*time.Second, func() { attempt.Report(Outcome{Result: health.OK, Latency: 2 * time.Second}) })
+				}
+			}
+			time.Sleep(100 * time.Millisecond)
+			if r.service("redis").reporting.sparse.Load() {
+				t.Fatalf("after %d resolutions most hand-outs count as unreported", n+1)
+			}
+		}
+		time.Sleep(2 * time.Second)
+	})
+}
+
 // TestFailuresAloneAreNoAvalanche: of a callee whose callers report failures only, it isn't known how much it delivers.
 func TestFailuresAloneAreNoAvalanche(t *testing.T) {
 	failures := func(n int) (health.Result, bool) { return health.ReadTimeout, n%5 == 0 }
@@ -187,5 +209,116 @@ func TestReportsByAddressBeganBefore(t *testing.T) {
 		f(0, time.Minute)
 		f(20*time.Second, 40*time.Second)
 		f(time.Hour, 0)
+	})
+}
+
+// halfOpen returns a rig whose first instance was banned, and whose port answers again. Nobody has been handed out it since.
+func halfOpen(t *testing.T) (r *rig, back netip.AddrPort) {
+	t.Helper()
+	r = newRig(t, instances("redis", "10.0.0.1:6379", "10.0.0.2:6379", "10.0.0.3:6379")...)
+	back = netip.MustParseAddrPort("10.0.0.1:6379")
+	r.kill(t, "redis", back.String())
+	r.dead.Delete(back)
+	for r.stateOf(back) != health.Trying {
+		time.Sleep(100 * time.Millisecond)
+	}
+	return r, back
+}
+
+func (r *rig) stateOf(address netip.AddrPort) health.State {
+	now := r.service("redis").state.Load()
+	index, _ := now.view.Find(address)
+	return now.instances[index].pulse.State()
+}
+
+// TestReportsByAddressOfBeforeTheBan: an attempt that began before the ban says nothing about how the instance is after it.
+func TestReportsByAddressOfBeforeTheBan(t *testing.T) {
+	for _, result := range []health.Result{health.OK, health.ReadTimeout} {
+		synctest.Test(t, func(t *testing.T) {
+			r, back := halfOpen(t)
+			defer r.Close()
+			f := func(latency time.Duration, result health.Result, want health.State) {
+				t.Helper()
+				time.Sleep(10 * time.Millisecond)
+				call := r.begin(t, &Call{Callee: "redis", HandOut: true, Unfused: true})
+				r.PickAddress(call, back).Report(Outcome{Result: result, Latency: latency})
+				r.service("redis").health.CatchUp()
+				if state := r.stateOf(back); state != want {
+					t.Errorf("%s after %s: %v, want %v", result, latency, state, want)
+				}
+			}
+			for range 5 {
+				f(12*time.Second, result, health.Trying)
+			}
+			f(5*time.Millisecond, health.OK, health.Trying)
+			f(5*time.Millisecond, health.OK, health.Trying)
+			f(5*time.Millisecond, health.OK, health.Up)
+		})
+	}
+}
+
+// TestReportsDontEndInTheFuture: a latency that a program got wrong doesn't put the instance's penalty, or the percentile that hedges go
+// by, off until then.
+func TestReportsDontEndInTheFuture(t *testing.T) {
+	f := func(name string, attempt func(r *rig) *Attempt) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, append(instances("redis", "10.0.0.1:6379"), documented("redis", func(s *model.Service) {
+					s.Ban.BadCodes = map[string]float64{"503": 0.5}
+					s.Hedge = &model.Hedge{Percentile: 0.5, Budget: 1}
+				}))...)
+				defer r.Close()
+				time.Sleep(time.Minute)
+				bad := attempt(r)
+				time.Sleep(time.Second)
+				bad.Report(Outcome{Result: health.OK, Code: 503, Latency: 24 * time.Hour})
+				time.Sleep(10 * time.Minute)
+				for range 2 * latencyNeeds {
+					call := r.begin(t, &Call{Callee: "redis"})
+					next := r.pick(t, call)
+					if share := next.Share(); share < 0.99 {
+						t.Fatalf("ten minutes after one bad code, %.2f of the weight is in force", share)
+					}
+					next.Done(Outcome{Result: health.OK, Code: 200, Latency: 10 * time.Millisecond})
+					time.Sleep(time.Second)
+				}
+				if begun := r.service("redis").hedging.latencies.windows[0].Load().begun; begun > r.now() {
+					t.Errorf("latencies are gathered for %s", begun-r.now())
+				}
+			})
+		})
+	}
+	f("by id", func(r *rig) *Attempt { return r.pick(t, r.begin(t, &Call{Callee: "redis", HandOut: true})) })
+	f("by address", func(r *rig) *Attempt {
+		return r.PickAddress(r.begin(t, &Call{Callee: "redis", HandOut: true}), netip.MustParseAddrPort("10.0.0.1:6379"))
+	})
+}
+
+// TestReportsByAddressEndTrials: of an instance that is half open each report makes room for the next trial, however it names the instance.
+func TestReportsByAddressEndTrials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, back := halfOpen(t)
+		defer r.Close()
+		hand := func() bool {
+			return r.pick(t, r.begin(t, &Call{Callee: "redis", HandOut: true})).Address() == back
+		}
+		report := func(result health.Result, latency time.Duration) {
+			call := r.begin(t, &Call{Callee: "redis", HandOut: true, Unfused: true})
+			r.PickAddress(call, back).Report(Outcome{Result: result, Latency: latency})
+		}
+		for n := range 3 {
+			if !hand() || hand() {
+				t.Fatalf("trial %d: there isn't one at a time", n)
+			}
+			time.Sleep(2 * time.Millisecond)
+			report(health.OK, time.Hour) // of before the ban
+			if hand() {
+				t.Fatalf("trial %d: another one, though it isn't over", n)
+			}
+			report(health.OK, 2*time.Millisecond)
+		}
+		if state := r.stateOf(back); state != health.Up {
+			t.Errorf("after three trials: %v", state)
+		}
 	})
 }

@@ -36,15 +36,13 @@ type report struct {
 
 	result  health.Result
 	address netip.AddrPort
+	line    int  // of an NDJSON body, from 1; 0: it isn't one
 	unknown bool // no document names the service
 }
 
 // callback takes what programs report: a form, a JSON object, a list of them, or one a line (NDJSON). All of them are checked before
 // any counts, so that a sender that mends its mistake may send all of it again.
 func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values) *agent.Refusal {
-	if err := crossOrigin.Check(r); err != nil {
-		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser may not report: " + err.Error()}
-	}
 	reports, err := readReports(w, r)
 	if err == nil {
 		err = h.check(reports)
@@ -71,9 +69,13 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values)
 	return nil
 }
 
-// crossOrigin keeps web pages from having the browser of this machine ban instances for them. Programs send none of the
-// headers that it looks at.
-var crossOrigin = http.NewCrossOriginProtection()
+// fromPage tells whether a page in a browser makes the request: it could have the browser of this machine ban instances for it, also as one
+// whose own name leads here (DNS rebinding), for which all is of one origin. Browsers put the page's origin into each POST. A user who
+// types an address is no page ("none").
+func fromPage(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return r.Header["Origin"] != nil || site != "" && site != "none"
+}
 
 // byIDOnly tells why a request's reports must name ids; empty: they needn't. Only programs of this machine may report on a backend
 // that they found by DNS, where there is no id, unless that is switched off; others could ban what they like.
@@ -92,8 +94,8 @@ func (h *Handler) byIDOnly(r *http.Request) string {
 	return ""
 }
 
-// relayed are headers that programs don't send: browsers do, also for a page whose own name leads here, and proxies for others.
-var relayed = []string{"Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For"}
+// relayed are headers that programs don't send: browsers do, and proxies for others.
+var relayed = []string{"Sec-Fetch-Site", "Forwarded", "X-Forwarded-For"}
 
 func fromLoopback(r *http.Request) bool {
 	remote, err := netip.ParseAddrPort(r.RemoteAddr)
@@ -109,7 +111,7 @@ func readReports(w http.ResponseWriter, r *http.Request) ([]report, error) {
 	trimmed := bytes.TrimLeft(body, " \t\r\n")
 	switch {
 	case ndjson[kind]:
-		return decodeLines(trimmed)
+		return decodeLines(body)
 	case kind == "application/json", len(trimmed) > 0 && (trimmed[0] == '{' || trimmed[0] == '['):
 		return decodeJSON(trimmed)
 	case kind == "application/x-www-form-urlencoded", kind == "":
@@ -141,6 +143,7 @@ func decodeLines(body []byte) (reports []report, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", number, err)
 		}
+		one[0].line = number
 		reports = append(reports, one[0])
 	}
 	return reports, nil
@@ -224,9 +227,13 @@ func (h *Handler) check(reports []report) error {
 		if refusal := h.find(&reports[n], agent.MaxPatience-time.Since(begun)); refusal != nil {
 			return refusal
 		}
-		if err := h.checkOne(&reports[n]); err != nil && len(reports) > 1 {
+		switch err := h.checkOne(&reports[n]); {
+		case err == nil:
+		case reports[n].line > 0:
+			return fmt.Errorf("line %d: %w", reports[n].line, err)
+		case len(reports) > 1:
 			return fmt.Errorf("[%d].%w", n, err)
-		} else if err != nil {
+		default:
 			return err
 		}
 	}
@@ -265,8 +272,6 @@ func (h *Handler) checkOne(r *report) error {
 		return errors.New("backend: missing; a callback names a backend (IP:port) or the id of a hand-out")
 	case r.Service == "":
 		return errors.New("service: missing")
-	case r.unknown:
-		return fmt.Errorf("service: no document names %q", r.Service)
 	}
 	address, err := netip.ParseAddrPort(r.Backend)
 	if err != nil || address.Port() == 0 {
@@ -277,7 +282,7 @@ func (h *Handler) checkOne(r *report) error {
 }
 
 // apply lets a report count. One that matches nothing, since its id was used, has expired or never was, or its instance has left
-// the list, is counted as such and changes nothing.
+// the list, or the service is gone, is counted as such and changes nothing.
 func (h *Handler) apply(r *report) {
 	attempt, why := h.attempt(r)
 	if attempt == nil {
@@ -294,6 +299,9 @@ func (h *Handler) apply(r *report) {
 func (h *Handler) attempt(r *report) (attempt *agent.Attempt, why string) {
 	if r.ID != "" {
 		return h.agent.HandedOut(r.ID, r.Service)
+	}
+	if r.unknown {
+		return nil, agent.Unmatched
 	}
 	// What has been done already is no request to refuse.
 	call := &agent.Call{Callee: r.Service, Caller: r.From, Class: agent.DefaultClass, HandOut: true, Unfused: true}

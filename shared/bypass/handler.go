@@ -55,6 +55,11 @@ const maxQuery = 4 << 10
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if fromPage(r) {
+		refusal := &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser may ask and report nothing"}
+		refusal.ServeHTTP(w, r)
+		return
+	}
 	if length := len(r.URL.RawQuery); length > maxQuery {
 		badRequest("the query string has %d bytes, more than %d", length, maxQuery).ServeHTTP(w, r)
 		return
@@ -99,7 +104,7 @@ func (h *Handler) only(r *http.Request, f command, w http.ResponseWriter, parame
 type Backend struct {
 	Backend  string   `json:"backend"` // IP:port
 	ID       string   `json:"id"`      // names this hand-out in its callback; good once, for 5 minutes
-	Weight   int      `json:"weight"`
+	Weight   int      `json:"weight"`  // in force now, which may be less than the document's
 	Timeouts Timeouts `json:"timeouts"`
 }
 
@@ -118,7 +123,10 @@ func newTimeouts(set *model.TimeoutSet) Timeouts {
 	}
 }
 
-// get hands out backends: ?command=get&service=S[&from=C][&key=K][&n=N].
+// families are the values of get's parameter family: the IP version that the program's sockets are of.
+var families = map[string]agent.Family{"": agent.AnyFamily, "4": agent.IPv4, "6": agent.IPv6}
+
+// get hands out backends: ?command=get&service=S[&from=C][&key=K][&n=N][&family=4|6].
 func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Values) *agent.Refusal {
 	n := 1
 	if text := parameters.Get("n"); text != "" {
@@ -130,10 +138,14 @@ func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Val
 	if parameters.Get("service") == "" {
 		return &agent.Refusal{Reason: agent.ReasonNoCallee, Detail: "service: a get must name one"}
 	}
+	family, known := families[parameters.Get("family")]
+	if !known {
+		return badRequest("family: %q is not one of 4, 6", parameters.Get("family"))
+	}
 	call := &agent.Call{ // which a hand-out keeps for minutes, but not the request that these are parts of
 		Callee: strings.Clone(parameters.Get("service")), Caller: strings.Clone(parameters.Get("from")),
 		Key:   strings.Clone(parameters.Get("key")),
-		Class: agent.DefaultClass, HandOut: true,
+		Class: agent.DefaultClass, HandOut: true, Family: family,
 	}
 	if err := h.agent.Begin(call); err != nil {
 		return asRefusal(err)
@@ -148,7 +160,7 @@ func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Val
 			break // fewer instances than were asked for
 		}
 		backends = append(backends, Backend{
-			Backend: attempt.HostPort, ID: h.agent.HandOut(attempt), Weight: attempt.Weight(),
+			Backend: attempt.HostPort, ID: h.agent.HandOut(attempt), Weight: weightInForce(attempt),
 			Timeouts: newTimeouts(call.Timeouts()),
 		})
 		if attempt.Panic {
@@ -162,6 +174,11 @@ func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Val
 	// The client may be gone; there is nobody else to tell.
 	_, _ = w.Write(appendBackends(make([]byte, 0, 256*len(backends)), backends))
 	return nil
+}
+
+// weightInForce is an instance's weight as slow start and slowness lower it; at least 1, since it was chosen.
+func weightInForce(attempt *agent.Attempt) int {
+	return max(int(float64(attempt.Weight())*attempt.Share()), 1)
 }
 
 // appendBackends writes the answer to a get as encoding/json would, without reflection: no text in it needs an escape.

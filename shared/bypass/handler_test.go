@@ -91,6 +91,29 @@ func TestGet(t *testing.T) {
 	}
 }
 
+// TestWeightsInForce: who chooses among several by their weights spares the ones that slow start, or a bad code, spares.
+func TestWeightsInForce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		redis := model.DefaultService("redis")
+		redis.Ban.BadCodes = map[string]float64{"503": 0.5, "500": 0}
+		h, a := newHandler(t, model.Record{Kind: model.KindService, Name: "redis", Service: redis})
+		defer a.Close()
+		post(h, "", "service=redis&backend=127.0.0.2:6379&result=ok&code=503")
+		post(h, "", "service=redis&backend=127.0.0.3:6379&result=ok&code=500")
+		f := func(want map[string]int) {
+			t.Helper()
+			for _, backend := range get(t, h, "service=redis&n=3") {
+				if backend.Weight != want[backend.Backend] {
+					t.Errorf("%s has %d", backend.Backend, backend.Weight)
+				}
+			}
+		}
+		f(map[string]int{"127.0.0.2:6379": 50, "127.0.0.3:6379": 3, "127.0.0.4:6379": 100})
+		time.Sleep(10 * time.Minute)
+		f(map[string]int{"127.0.0.2:6379": 100, "127.0.0.3:6379": 100, "127.0.0.4:6379": 100})
+	})
+}
+
 // What is written without encoding/json is what it would write.
 func TestBackendsAreJSON(t *testing.T) {
 	h, _ := newHandler(t)
@@ -137,7 +160,30 @@ func TestRefused(t *testing.T) {
 	f("GET", "/bypass?command=get&service=redis&n=0", 400, "bad_request", `n: "0" is not`)
 	f("GET", "/bypass?command=get&service=redis&n=101", 400, "bad_request", `n: "101" is not`)
 	f("GET", "/bypass?command=get&service=redis&n=x", 400, "bad_request", `n: "x" is not`)
+	f("GET", "/bypass?command=get&service=redis&family=ipv4", 400, "bad_request", `family: "ipv4" is not`)
+	f("GET", "/bypass?command=get&service=redis&family=6", 503, "no_instance", "")
 	f("GET", "/bypass?command=query&ar=ban_info", 403, "forbidden", "token")
+}
+
+func TestGetOfAFamily(t *testing.T) {
+	six := model.DefaultInstance()
+	six.Address = netip.MustParseAddrPort("[2001:db8::1]:6379")
+	h, _ := newHandler(t, model.Record{Kind: model.KindInstances, Name: "redis", Address: six.Address.String(), Instance: &six})
+	f := func(family string, want int) {
+		t.Helper()
+		backends := get(t, h, "service=redis&n=10&family="+family)
+		if len(backends) != want {
+			t.Errorf("%d: %+v", len(backends), backends)
+		}
+		for _, backend := range backends {
+			if is6 := strings.HasPrefix(backend.Backend, "["); family != "" && is6 != (family == "6") {
+				t.Errorf("family %s: %s", family, backend.Backend)
+			}
+		}
+	}
+	f("", 4)
+	f("4", 3)
+	f("6", 1)
 }
 
 func TestCallback(t *testing.T) {
@@ -158,6 +204,7 @@ func TestCallback(t *testing.T) {
 	f(object, `[]`, 204, "")
 	f(object, `[{"service":"redis","backend":"127.0.0.2:6379","result":"ok"},{"id":"long-gone","result":"ok"}]`, 204, "")
 	f(form, "service=redis&backend=10.9.9.9:1&result=ok", 204, "") // has left the list
+	f(form, "service=gone&backend=127.0.0.2:6379&result=ok", 204, "")
 
 	f(form, "", 400, "result:")
 	f(form, "service=redis&backend=127.0.0.2:6379&result=fine", 400, `result: \"fine\"`)
@@ -167,7 +214,6 @@ func TestCallback(t *testing.T) {
 	f(object, `[1]`, 400, "an element of its list: a JSON number")
 	f(form, "service=redis&result=ok", 400, "backend: missing")
 	f(form, "backend=127.0.0.2:6379&result=ok", 400, "service: missing")
-	f(form, "service=nobody&backend=127.0.0.2:6379&result=ok", 400, `service: no document names \"nobody\"`)
 	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=-1", 400, "latency_ms:")
 	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=NaN", 400, "latency_ms:")
 	f(form, "service=redis&backend=127.0.0.2:6379&result=ok&latency_ms=soon", 400, "latency_ms:")
@@ -191,7 +237,8 @@ func TestCallback(t *testing.T) {
 	f(lines, "{\"id\":\"a\",\"result\":\"ok\"} {}", 400, "line 1: the JSON body goes on")
 	f(lines, `[{"id":"a","result":"ok"}]`, 400, "line 1: a list")
 	f(lines, `[]`, 400, "line 1: a list")
-	f(lines, "{\"id\":\"a\",\"result\":\"ok\"}\n{\"id\":\"b\",\"result\":\"no\"}", 400, "[1].result:")
+	f(lines, "{\"id\":\"a\",\"result\":\"ok\"}\n\n{\"id\":\"b\",\"result\":\"no\"}", 400, "line 3: result:")
+	f(lines, "\n{\"id\":\"b\",\"result\":\"no\"}", 400, "line 2: result:")
 	f(lines, strings.Repeat("{}\n", maxReports+1), 400, fmt.Sprintf("line %d: more than", maxReports+1))
 	f("text/plain", "result=ok", 400, "content-type:")
 	f(form, "service="+strings.Repeat("x", maxBody), 400, "reading the body")
@@ -234,6 +281,7 @@ func TestWhatCallbacksMiss(t *testing.T) {
 		post(h, "", "id="+id+"&service=redis&result=error")
 		post(h, "", "id=forged&service=redis&result=error")
 		post(h, "", "backend=10.9.9.9:1&service=redis&result=error")
+		post(h, "", `[{"service":"redis","backend":"127.0.0.2:6379","result":"ok"},{"service":"gone","backend":"127.0.0.2:6379","result":"error"}]`)
 		post(h, "", "service=redis&result=error")
 		time.Sleep(5 * time.Minute)
 		post(h, "", "id="+late+"&service=redis&result=error")
@@ -241,17 +289,21 @@ func TestWhatCallbacksMiss(t *testing.T) {
 # HELP ufc_callbacks_total Results reported by programs.
 # TYPE ufc_callbacks_total counter
 ufc_callbacks_total{callee="redis",result="late"} 1
-ufc_callbacks_total{callee="redis",result="ok"} 1
+ufc_callbacks_total{callee="redis",result="ok"} 2
 ufc_callbacks_total{callee="redis",result="repeated"} 1
 ufc_callbacks_total{callee="redis",result="unmatched"} 2
 ufc_callbacks_total{callee="unknown",result="malformed"} 1
+ufc_callbacks_total{callee="unknown",result="unmatched"} 1
 `
 		if err := testutil.CollectAndCompare(a, strings.NewReader(want), "ufc_callbacks_total"); err != nil {
 			t.Error(err)
 		}
 		info, err := a.Query([]string{"request_info", "redis"})
-		if err != nil || info.(agent.RequestInfo).Requests != 1 {
+		if err != nil || info.(agent.RequestInfo).Requests != 2 {
 			t.Errorf("%+v, %v", info, err)
+		}
+		if n := testutil.CollectAndCount(a, "ufc_refused_total"); n != 0 {
+			t.Error("a report is counted as a refused call")
 		}
 		for _, backend := range a.Backends("redis") {
 			if backend.Failures != 0 || backend.Banned != nil {
@@ -291,6 +343,30 @@ func TestPagesInABrowserMayNotReport(t *testing.T) {
 	f("Origin", "http://example.com", 403) // the request's own host: a page whose name leads here
 	f("X-Forwarded-For", "192.0.2.7", 403)
 	f("User-Agent", "curl", 204)
+}
+
+// TestPagesGetNothing: a page whose own name leads here (DNS rebinding) is of the same origin as we are, and could report by id what it has
+// been handed out.
+func TestPagesGetNothing(t *testing.T) {
+	h, _ := newHandler(t)
+	f := func(method, header, value string, status int) {
+		t.Helper()
+		body := "id=" + get(t, h, "service=redis")[0].ID + "&result=connect_error"
+		command := map[string]string{http.MethodGet: "get&service=redis", http.MethodPost: "callback"}[method]
+		r := httptest.NewRequest(method, "/bypass?command="+command, strings.NewReader(body))
+		r.Header.Set(header, value)
+		if w := do(h, r); w.Code != status {
+			t.Errorf("%s %s: %s: %d %s", method, header, value, w.Code, w.Body)
+		}
+	}
+	f(http.MethodPost, "Origin", "http://example.com", 403) // the request's own host
+	f(http.MethodPost, "Sec-Fetch-Site", "same-origin", 403)
+	f(http.MethodGet, "Origin", "http://example.com", 403)
+	f(http.MethodGet, "Sec-Fetch-Site", "same-origin", 403)
+	f(http.MethodGet, "Sec-Fetch-Site", "cross-site", 403)
+	f(http.MethodGet, "Sec-Fetch-Site", "none", 200) // typed
+	f(http.MethodGet, "Sec-Fetch-Mode", "cors", 200) // Node's fetch
+	f(http.MethodPost, "Sec-Fetch-Mode", "cors", 204)
 }
 
 // TestLongRequests: what is too long is refused, and a list is read no further than to its first fault.

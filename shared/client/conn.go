@@ -14,6 +14,19 @@ import (
 // lasts for 5 minutes.
 const silence = 30 * time.Second
 
+// unused is after how long the end of a connection on which nothing was written says nothing: transports connect ahead, and servers
+// end what isn't used. A server that is to speak first, and can't, ends it sooner; the few that take longer aren't worth healthy
+// ones banned for their time limits.
+const unused = time.Second
+
+// patience is what a program's own time limit has to be for the instance to have failed when it is over, if the callee's is not shorter:
+// a program that takes 50 ms for too long says nothing of who may take five seconds. But the drivers' own limits, which are of
+// seconds, are all that tells an instance that hangs.
+const patience = time.Second
+
+// patient tells whether a program that gave up after its own time limit has waited long enough. 0: the callee's isn't known.
+func patient(waited, callee time.Duration) bool { return waited >= min(callee, patience) }
+
 // conn is a connection to an instance that reports its first exchange. From then on a Read and a Write cost an atomic load
 // more than the connection's own.
 type conn struct {
@@ -27,14 +40,17 @@ type conn struct {
 	settled  atomic.Bool
 	asked    atomic.Int64 // when the first Read began, and
 	written  atomic.Int64 // when the last Write ended: ns since begun, plus 1; 0: there was none
+	writing  atomic.Int32 // Writes under way
 	givingUp atomic.Bool  // the read deadline was set to the past: the program ends what it was doing
+	stopping atomic.Bool  // so was the write deadline
 }
 
 // track makes a connection that has just been made report.
 func (c *Client) track(inner net.Conn, given handout, took time.Duration) *conn {
 	t := &conn{Conn: inner, given: given, reports: c.reports, took: took, begun: time.Now()}
 	t.timer = time.AfterFunc(silence, func() {
-		if t.settled.CompareAndSwap(false, true) {
+		_, overdue := t.overdue() // then it is no success, whatever the program still waits for
+		if t.settled.CompareAndSwap(false, true) && !overdue {
 			t.reports.add(given.report(resultOK, took))
 		}
 	})
@@ -54,10 +70,10 @@ func (c *conn) settle(result string, latency time.Duration) {
 
 func (c *conn) now() int64 { return int64(time.Since(c.begun)) + 1 }
 
-// waited is for how long an answer is being waited for; 0 if nobody waits.
+// waited is for how long an answer is being waited for; 0 if nobody waits, or if the program is still writing what is to be answered.
 func (c *conn) waited() time.Duration {
 	asked := c.asked.Load()
-	if asked == 0 {
+	if asked == 0 || c.writing.Load() > 0 {
 		return 0
 	}
 	return time.Duration(c.now() - max(asked, c.written.Load()))
@@ -76,24 +92,40 @@ func (c *conn) Read(p []byte) (int, error) {
 		c.settle(resultOK, latency)
 	case err == nil, errors.Is(err, net.ErrClosed): // Close has settled it
 	case !errors.Is(err, os.ErrDeadlineExceeded):
-		c.settle(broken(err, resultReadError), latency)
-	case c.givingUp.Load():
+		c.ended(err)
+	case c.givingUp.Load(), c.writing.Load() > 0:
 		c.giveUp()
-	default:
+	case patient(latency-c.took, c.given.read):
 		c.settle(resultReadTimeout, latency)
+	default: // it may come back, or close
 	}
 	return n, err
+}
+
+// ended settles a connection that the other side has ended during a Read.
+func (c *conn) ended(err error) {
+	waited := c.waited()
+	if c.written.Load() == 0 && waited >= unused {
+		c.settle("", 0)
+		return
+	}
+	c.settle(broken(err, resultReadError), c.took+waited)
 }
 
 // giveUp settles a connection whose program doesn't wait any longer. Unless it has waited for as long as the callee may
 // take for what it was asked, that says nothing: a pool may close a connection that it never used.
 func (c *conn) giveUp() {
-	waited := c.waited()
-	if c.given.read > 0 && waited >= c.given.read && c.written.Load() != 0 {
+	if waited, overdue := c.overdue(); overdue {
 		c.settle(resultReadTimeout, c.took+waited)
 		return
 	}
 	c.settle("", 0)
+}
+
+// overdue tells for how long an answer is being waited for, and whether that is as long as the callee may take for what was written.
+func (c *conn) overdue() (waited time.Duration, overdue bool) {
+	waited = c.waited()
+	return waited, c.given.read > 0 && waited >= c.given.read && c.written.Load() != 0
 }
 
 // Write implements net.Conn.
@@ -102,6 +134,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	start := c.now()
+	c.writing.Add(1)
 	n, err := c.Conn.Write(p)
 	c.wrote(start, err)
 	return n, err
@@ -110,10 +143,11 @@ func (c *conn) Write(p []byte) (int, error) {
 func (c *conn) wrote(start int64, err error) {
 	now := c.now()
 	c.written.Store(now)
+	c.writing.Add(-1)
 	switch {
 	case err == nil, errors.Is(err, net.ErrClosed):
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		if c.givingUp.Load() {
+		if c.stopping.Load() || !patient(time.Duration(now-start), c.given.write) {
 			c.settle("", 0)
 			return
 		}
@@ -145,20 +179,27 @@ func (c *conn) Close() error {
 
 // SetDeadline implements net.Conn.
 func (c *conn) SetDeadline(t time.Time) error {
-	c.noteDeadline(t)
+	c.noteDeadline(&c.givingUp, t)
+	c.noteDeadline(&c.stopping, t)
 	return c.Conn.SetDeadline(t)
 }
 
 // SetReadDeadline implements net.Conn.
 func (c *conn) SetReadDeadline(t time.Time) error {
-	c.noteDeadline(t)
+	c.noteDeadline(&c.givingUp, t)
 	return c.Conn.SetReadDeadline(t)
 }
 
-// noteDeadline sees whether a deadline is one that was over when it was set: so programs interrupt a Read.
-func (c *conn) noteDeadline(t time.Time) {
+// SetWriteDeadline implements net.Conn.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.noteDeadline(&c.stopping, t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// noteDeadline sees whether a deadline is one that was over when it was set: so programs interrupt a Read or a Write.
+func (c *conn) noteDeadline(over *atomic.Bool, t time.Time) {
 	if !c.settled.Load() {
-		c.givingUp.Store(!t.IsZero() && !t.After(time.Now()))
+		over.Store(!t.IsZero() && !t.After(time.Now()))
 	}
 }
 
@@ -183,10 +224,15 @@ func (c *conn) NetConn() net.Conn { return c.Conn }
 
 // ReadFrom implements io.ReaderFrom, for the kernel to copy large bodies. Its error may be the source's, and settles nothing.
 func (c *conn) ReadFrom(r io.Reader) (int64, error) {
+	if c.settled.Load() {
+		return io.Copy(c.Conn, r)
+	}
+	c.writing.Add(1)
 	n, err := io.Copy(c.Conn, r)
-	if n > 0 && !c.settled.Load() {
+	if n > 0 {
 		c.written.Store(c.now())
 	}
+	c.writing.Add(-1)
 	return n, err
 }
 

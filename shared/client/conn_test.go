@@ -32,6 +32,22 @@ var (
 	deaf   = &host{accept: func(net.Conn) {}}
 )
 
+// endlessly is a body that never ends, at 10 bytes a second.
+type endlessly struct{}
+
+func (endlessly) Read(p []byte) (int, error) {
+	time.Sleep(100 * time.Millisecond)
+	return copy(p, "x"), nil
+}
+
+// ending is a server that ends its connections after a while.
+func ending(after time.Duration) *host {
+	return &host{accept: func(conn net.Conn) {
+		time.AfterFunc(after, func() { conn.Close() })
+		_, _ = io.Copy(io.Discard, conn)
+	}}
+}
+
 // breaking is a server whose connections fail with an error at the program's end.
 type breaking struct {
 	net.Conn
@@ -64,9 +80,38 @@ func TestFirstExchange(t *testing.T) {
 	})
 	t.Run("no answer within the program's deadline", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {
+			_ = conn.SetReadDeadline(time.Now().Add(1300 * time.Millisecond))
+			ask(t, conn)
+		}, "read_timeout/1300")
+	})
+	t.Run("no greeting within the program's deadline", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			_ = conn.SetReadDeadline(time.Now().Add(1300 * time.Millisecond))
+			_, _ = conn.Read(make([]byte, 10))
+		}, "read_timeout/1300")
+	})
+	t.Run("no answer within the program's deadline, which is shorter than the callee's", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
 			_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 			ask(t, conn)
-		}, "read_timeout/300")
+		})
+	})
+	t.Run("the program looks again", func(t *testing.T) {
+		first(t, echo(700*time.Millisecond), func(t *testing.T, conn net.Conn) {
+			_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+			ask(t, conn)
+			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+			_, _ = conn.Read(make([]byte, 10))
+		}, "ok/700")
+	})
+	t.Run("the program looks again until it is too late", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			_, _ = conn.Write([]byte("ping"))
+			for range 5 {
+				_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+				_, _ = conn.Read(make([]byte, 10))
+			}
+		}, "read_timeout/1200")
 	})
 	t.Run("the program interrupts its Read", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {
@@ -100,6 +145,42 @@ func TestFirstExchange(t *testing.T) {
 			_, _ = conn.Read(make([]byte, 10))
 		})
 	})
+	t.Run("ended by the server, since it wasn't used", func(t *testing.T) {
+		first(t, ending(2*time.Second), func(t *testing.T, conn net.Conn) {
+			_, _ = conn.Read(make([]byte, 10))
+		})
+	})
+	t.Run("ended by a server that was to speak first", func(t *testing.T) {
+		first(t, ending(900*time.Millisecond), func(t *testing.T, conn net.Conn) {
+			_, _ = conn.Read(make([]byte, 10))
+		}, "read_error/900")
+	})
+	t.Run("ended by the server long after a request", func(t *testing.T) {
+		first(t, ending(2*time.Second), ask, "read_error/2000")
+	})
+	t.Run("closed while it sends a body", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			time.AfterFunc(4*time.Second, func() { conn.Close() })
+			_, _ = conn.Write([]byte("PUT"))
+			go func() { _, _ = io.Copy(conn, endlessly{}) }()
+			_, _ = conn.Read(make([]byte, 10))
+		})
+	})
+	t.Run("closed while it writes", func(t *testing.T) {
+		first(t, &host{accept: func(conn net.Conn) { _, _ = conn.Read(make([]byte, 10)) }}, func(t *testing.T, conn net.Conn) {
+			time.AfterFunc(4*time.Second, func() { conn.Close() })
+			_, _ = conn.Write([]byte("PUT"))
+			time.AfterFunc(time.Second, func() { _, _ = conn.Write([]byte("what is not taken")) })
+			_, _ = conn.Read(make([]byte, 10))
+		})
+	})
+	t.Run("closed long after it has sent a body", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			time.AfterFunc(6*time.Second, func() { conn.Close() })
+			go func() { _, _ = io.Copy(conn, io.LimitReader(endlessly{}, 30)) }() // for 3 s
+			_, _ = conn.Read(make([]byte, 10))
+		}, "read_timeout/3000")
+	})
 	t.Run("closed without a Read", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {
 			time.Sleep(10 * time.Second)
@@ -109,17 +190,73 @@ func TestFirstExchange(t *testing.T) {
 	t.Run("nothing is to come", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {
 			time.AfterFunc(time.Hour, func() { conn.Close() })
-			ask(t, conn)
+			_, _ = conn.Read(make([]byte, 10))
 		}, "ok/0")
 	})
-	t.Run("not taken within the program's deadline", func(t *testing.T) {
+	t.Run("no answer comes to a patient program", func(t *testing.T) {
+		first(t, silent, func(t *testing.T, conn net.Conn) {
+			time.AfterFunc(time.Hour, func() { conn.Close() })
+			ask(t, conn)
+		})
+	})
+	t.Run("the program interrupts its Write", func(t *testing.T) {
 		first(t, deaf, func(t *testing.T, conn net.Conn) {
-			_ = conn.SetDeadline(time.Now().Add(400 * time.Millisecond))
+			time.AfterFunc(300*time.Millisecond, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
 			if _, err := conn.Write([]byte("ping")); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Error(err)
 			}
-		}, "write_timeout/400")
+		})
 	})
+	t.Run("not taken within the program's deadline, after it has interrupted its Read", func(t *testing.T) {
+		first(t, deaf, func(t *testing.T, conn net.Conn) {
+			_ = conn.SetReadDeadline(time.Unix(1, 0))
+			_ = conn.SetWriteDeadline(time.Now().Add(1400 * time.Millisecond))
+			_, _ = conn.Write([]byte("ping"))
+		}, "write_timeout/1400")
+	})
+	t.Run("not taken within the program's deadline, which is shorter than the callee's", func(t *testing.T) {
+		first(t, deaf, func(t *testing.T, conn net.Conn) {
+			_ = conn.SetDeadline(time.Now().Add(400 * time.Millisecond))
+			_, _ = conn.Write([]byte("ping"))
+		})
+	})
+	t.Run("not taken within the program's deadline", func(t *testing.T) {
+		first(t, deaf, func(t *testing.T, conn net.Conn) {
+			_ = conn.SetDeadline(time.Now().Add(1400 * time.Millisecond))
+			if _, err := conn.Write([]byte("ping")); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error(err)
+			}
+		}, "write_timeout/1400")
+	})
+}
+
+// TestPatience: a program's own time limit is one of the callee's, too, if it is as long, or of a second.
+func TestPatience(t *testing.T) {
+	f := func(callee int, limit time.Duration, read bool, want ...string) {
+		t.Helper()
+		bubble(t, []string{"10.0.0.1:1"}, func(t *testing.T, r *rig) {
+			r.local.limits = callee
+			r.set("10.0.0.1:1", map[bool]*host{true: silent, false: deaf}[read])
+			conn := r.dialed(t, "tcp-main")
+			_ = conn.SetDeadline(time.Now().Add(limit))
+			_, err := conn.Write([]byte("ping"))
+			if read {
+				_, err = conn.Read(make([]byte, 10))
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error(err)
+			}
+			conn.Close()
+			r.reported(t, want...)
+		})
+	}
+	f(5000, 50*time.Millisecond, true)
+	f(5000, 50*time.Millisecond, false)
+	f(5000, 3*time.Second, true, "read_timeout/3000")
+	f(5000, 3*time.Second, false, "write_timeout/3000")
+	f(40, 50*time.Millisecond, true, "read_timeout/50")
+	f(40, 50*time.Millisecond, false, "write_timeout/50")
+	f(0, 50*time.Millisecond, true, "read_timeout/50")
 }
 
 func TestBrokenConnections(t *testing.T) {

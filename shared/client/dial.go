@@ -77,7 +77,7 @@ func (c *Client) LookupHost(ctx context.Context, host string) ([]string, error) 
 // choose gets an instance that wasn't tried yet. Asked for one more than were tried, the agent names one that is new even if it
 // still thinks well of the others.
 func (c *Client) choose(ctx context.Context, service, network string, tried []netip.AddrPort) (handout, error) {
-	given, err := c.ask(ctx, service, len(tried)+1)
+	given, err := c.ask(ctx, service, network, len(tried)+1)
 	if err != nil {
 		return handout{}, err
 	}
@@ -89,7 +89,7 @@ func (c *Client) choose(ctx context.Context, service, network string, tried []ne
 	return handout{}, fmt.Errorf("service %q: %w left to try by %s", service, ErrNoInstance, network)
 }
 
-// fits tells whether a network's sockets reach an address.
+// fits tells whether a network's sockets reach an address: older agents hand out any.
 func fits(network string, address netip.Addr) bool {
 	switch network {
 	case "tcp4":

@@ -159,6 +159,25 @@ func TestFamilies(t *testing.T) {
 	bubble(t, []string{"10.0.0.1:6379", "[2001:db8::1]:6379"}, func(t *testing.T, r *rig) {
 		r.set("10.0.0.1:6379", echo(0))
 		r.set("[2001:db8::1]:6379", echo(0))
+		for _, network := range []string{"tcp4", "tcp4", "tcp6", "tcp6"} {
+			conn, err := r.client.DialContext(t.Context(), network, "redis-main")
+			if err != nil {
+				t.Fatalf("%s: %v", network, err)
+			}
+			conn.Close()
+		}
+		if dialed := r.dials(); !slices.Equal(dialed, []string{local, "10.0.0.1:6379", "10.0.0.1:6379", "[2001:db8::1]:6379", "[2001:db8::1]:6379"}) {
+			t.Errorf("dialed %q", dialed)
+		}
+	})
+}
+
+// TestFamiliesOfOlderAgents: one that doesn't know the parameter hands out instances of any IP version.
+func TestFamiliesOfOlderAgents(t *testing.T) {
+	bubble(t, []string{"10.0.0.1:6379", "[2001:db8::1]:6379"}, func(t *testing.T, r *rig) {
+		r.local.ignorant = true
+		r.set("10.0.0.1:6379", echo(0))
+		r.set("[2001:db8::1]:6379", echo(0))
 		_, err := r.client.DialContext(t.Context(), "tcp4", "redis-main")
 		if !errors.Is(err, ErrNoInstance) {
 			t.Errorf("the first hand-out is of IPv6: %v", err)

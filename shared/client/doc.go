@@ -17,11 +17,14 @@
 // refuses them:
 //
 //	first byte received                        ok
-//	closed by the instance before it           read_error, or reset
-//	the program's read deadline passed         read_timeout
-//	a write before it failed                   write_error, write_timeout, or reset
+//	closed by the instance before it           read_error, or reset; nothing, if the Read took a second or more and the program
+//	                                           had written nothing: the instance ends what is not used
+//	the program's read deadline passed         read_timeout, if the Read took as long as the callee's time limit for reads, or a
+//	                                           second; else nothing yet: that the program is in a hurry is no failure of the instance
+//	a write before it failed                   write_error, write_timeout (likewise), or reset
 //	closed by the program without a Read,
-//	or nothing came for 30 s                   ok: it did connect, and perhaps the protocol is silent
+//	or nothing came for 30 s                   ok: it did connect, and perhaps the protocol is silent; nothing, if an answer is
+//	                                           overdue by the callee's time limit for reads
 //	closed by the program during its Read      read_timeout, if the Read took as long as the callee's time limit for reads;
 //	                                           else nothing: the program was no longer interested
 //

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -61,6 +62,7 @@ type handout struct {
 	address netip.AddrPort
 	id      string
 	connect time.Duration // time limits of the callee
+	write   time.Duration
 	read    time.Duration
 }
 
@@ -72,9 +74,12 @@ func WithKey(ctx context.Context, key string) context.Context {
 	return context.WithValue(ctx, keyContext{}, key)
 }
 
-// ask gets up to n instances of a service, all different, from the first agent that answers.
-func (c *Client) ask(ctx context.Context, service string, n int) ([]handout, error) {
+// ask gets up to n instances of a service that a network reaches, all different, from the first agent that answers.
+func (c *Client) ask(ctx context.Context, service, network string, n int) ([]handout, error) {
 	query := url.Values{"command": {"get"}, "service": {service}}
+	if family := strings.TrimPrefix(network, "tcp"); family != "" {
+		query.Set("family", family)
+	}
 	if c.caller != "" {
 		query.Set("from", c.caller)
 	}
@@ -152,6 +157,7 @@ func parseHandouts(body []byte) ([]handout, error) {
 			ID       string
 			Timeouts struct {
 				Connect int64 `json:"connect_ms"`
+				Write   int64 `json:"write_ms"`
 				Read    int64 `json:"read_ms"`
 			}
 		}
@@ -171,7 +177,10 @@ func parseHandouts(body []byte) ([]handout, error) {
 		if b.ID == "" || len(b.ID) > maxID {
 			return nil, fmt.Errorf("backends[%d].id: %d characters are not 1 to %d", i, len(b.ID), maxID)
 		}
-		given[i] = handout{address: address, id: b.ID, connect: limit(b.Timeouts.Connect), read: limit(b.Timeouts.Read)}
+		given[i] = handout{
+			address: address, id: b.ID,
+			connect: limit(b.Timeouts.Connect), write: limit(b.Timeouts.Write), read: limit(b.Timeouts.Read),
+		}
 	}
 	return given, nil
 }

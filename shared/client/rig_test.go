@@ -154,6 +154,8 @@ type brain struct {
 	reports  []report
 	posts    int
 	refusal  string // x-ufc-error of every get
+	ignorant bool   // of the parameter family
+	limits   int    // for writes and reads, in ms
 	blocked  chan struct{}
 }
 
@@ -181,11 +183,12 @@ func (b *brain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		n := 1
 		fmt.Sscan(query.Get("n"), &n)
 		var list []map[string]any
-		for range min(n, len(b.backends)) {
+		backends := b.ofFamily(query.Get("family"))
+		for range min(n, len(backends)) {
 			b.turn++
 			list = append(list, map[string]any{
-				"backend": b.backends[b.turn%len(b.backends)], "id": fmt.Sprint("id-", b.turn), "weight": 100,
-				"timeouts": map[string]int{"connect_ms": 200, "write_ms": 1000, "read_ms": 1000, "total_ms": 2000},
+				"backend": backends[b.turn%len(backends)], "id": fmt.Sprint("id-", b.turn), "weight": 100,
+				"timeouts": map[string]int{"connect_ms": 200, "write_ms": b.limits, "read_ms": b.limits, "total_ms": 2 * b.limits},
 			})
 		}
 		_ = json.NewEncoder(w).Encode(map[string]any{"backends": list})
@@ -203,6 +206,14 @@ func (b *brain) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(headerError, "bad_request")
 		w.WriteHeader(http.StatusBadRequest)
 	}
+}
+
+// ofFamily are the instances of an IP version: "4", "6", or "" for any.
+func (b *brain) ofFamily(family string) []string {
+	if family == "" || b.ignorant {
+		return b.backends
+	}
+	return slices.DeleteFunc(slices.Clone(b.backends), func(address string) bool { return (address[0] == '[') != (family == "6") })
 }
 
 // results are the reports so far, as result/latency in ms.
@@ -237,7 +248,7 @@ type rig struct {
 func bubble(t *testing.T, backends []string, test func(t *testing.T, r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{network: newNetwork(t), local: &brain{backends: backends}, backup: &brain{backends: backends}}
+		r := &rig{network: newNetwork(t), local: &brain{backends: backends, limits: 1000}, backup: &brain{backends: backends, limits: 1000}}
 		r.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}, limited{r.network, DefaultConnectTimeout}, r.network)
 		r.stopLocal = r.serve(local, r.local)
 		r.serve(backup, r.backup)

@@ -15,6 +15,7 @@ type sending struct {
 
 	mu       sync.Mutex
 	used     bool // something may have been read of it
+	faulty   bool // the request itself is what failed: its body, or a form that nothing can be sent in
 	final    bool // a Close is no longer held back
 	unclosed bool // a Close was held back
 }
@@ -32,7 +33,24 @@ func (s *sending) Read(p []byte) (int, error) {
 	s.mu.Lock()
 	s.used = true
 	s.mu.Unlock()
-	return s.body.Read(p)
+	n, err := s.body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.blame()
+	}
+	return n, err
+}
+
+// blame notes that the request is what failed, whichever agent it is sent to.
+func (s *sending) blame() {
+	s.mu.Lock()
+	s.faulty = true
+	s.mu.Unlock()
+}
+
+func (s *sending) blamed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.faulty
 }
 
 // Close implements io.Closer.
@@ -70,7 +88,7 @@ func (s *sending) release() {
 // sent again, or must not.
 func (s *sending) renew(err error) *sending {
 	unreached := errors.As(err, new(*unreachable))
-	if !unreached && !mayRepeat(s.req) {
+	if !unreached && !mayRepeat(s.req) || s.blamed() {
 		return nil
 	}
 	s.mu.Lock()

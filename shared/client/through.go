@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -66,27 +70,37 @@ func (c *Client) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // attempt sends a request to one agent, and notes when that can't be reached.
 func (c *Client) attempt(req *http.Request, body *sending, a *agent, repeats int) (*http.Response, error) {
-	out, err := c.outgoing(req, body, a, repeats)
+	out, sent, err := c.outgoing(req, body, a, repeats)
 	if err != nil {
 		body.abandon()
 		return nil, err
 	}
 	resp, err := c.transport.RoundTrip(out)
+	if err != nil && !*sent {
+		body.blame()
+	}
 	switch {
 	case err == nil:
 		resp.Request = req
 		if resp.Header.Get(headerError) == reasonNotSynced {
 			c.through.failed(a)
 		}
-	case errors.Is(req.Context().Err(), context.Canceled), ownFault(err): // says nothing about the agent
+	case errors.Is(req.Context().Err(), context.Canceled), ownFault(err), body.blamed(): // says nothing about the agent
 	case errors.As(err, new(*unreachable)):
 		c.through.failed(a)
 	case ended(req.Context()):
 		c.through.suspect(a)
-	default:
+	case isBroken(err):
 		c.through.broke(a)
+	default: // a body of another length than the request says, for one
+		c.through.suspect(a)
 	}
 	return resp, err
+}
+
+// isBroken tells whether a connection was ended by the other side, or by the network.
+func isBroken(err error) bool {
+	return errors.As(err, new(net.Error)) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 func check(req *http.Request) error {
@@ -102,9 +116,11 @@ func check(req *http.Request) error {
 	}
 }
 
-// outgoing makes the request as the agent gets it.
-func (c *Client) outgoing(req *http.Request, body *sending, a *agent, repeats int) (*http.Request, error) {
-	out := req.Clone(req.Context())
+// outgoing makes the request as the agent gets it. Sent becomes true when the transport has found nothing wrong with it, and looks for a
+// connection.
+func (c *Client) outgoing(req *http.Request, body *sending, a *agent, repeats int) (out *http.Request, sent *bool, err error) {
+	sent = new(bool)
+	out = req.Clone(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GetConn: func(string) { *sent = true }}))
 	if body.body != nil {
 		out.Body = body
 	}
@@ -127,11 +143,11 @@ func (c *Client) outgoing(req *http.Request, body *sending, a *agent, repeats in
 	if deadline, ok := req.Context().Deadline(); ok {
 		left := time.Until(deadline)
 		if left <= 0 {
-			return nil, context.DeadlineExceeded
+			return nil, nil, context.DeadlineExceeded
 		}
 		out.Header[headerTimeout] = []string{strconv.FormatInt(max(left.Milliseconds(), 1), 10)}
 	}
-	return out, nil
+	return out, sent, nil
 }
 
 // mayRepeat tells whether a request whose bytes were sent may be sent again (RFC 9110 §9.2.2). The list is the agent's.

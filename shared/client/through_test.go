@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -303,6 +304,41 @@ func TestConnectionBreaks(t *testing.T) {
 	f(http.MethodPatch, "", again, false, "")
 	f(http.MethodPost, "k", again, true, "again")
 	f(http.MethodPost, "k", once, false, "")
+}
+
+// TestRequestsThatCantBeSent: what is wrong with a request is held against no agent, and isn't tried on the next one.
+func TestRequestsThatCantBeSent(t *testing.T) {
+	f := func(name string, most int, broken func(req *http.Request)) {
+		t.Run(name, func(t *testing.T) {
+			through(t, func(t *testing.T, p *proxied) {
+				body := &closing{Reader: strings.NewReader("a body")}
+				req := request(t, http.MethodPut, "http://pcs-upload/", body)
+				req.GetBody = func() (io.ReadCloser, error) { return &closing{Reader: strings.NewReader("a body")}, nil }
+				broken(req)
+				resp, err := p.client.RoundTrip(req)
+				if err == nil {
+					t.Error(resp.Status)
+				}
+				for _, a := range p.client.through.list {
+					if a.down.Load() {
+						t.Errorf("%s is down after: %v", a.address, err)
+					}
+				}
+				if len(p.dials()) > most {
+					t.Errorf("dialed %v", p.dials())
+				}
+				if time.Sleep(time.Second); !body.isClosed() {
+					t.Error("the body is open")
+				}
+			})
+		})
+	}
+	f("its body can't be read", 1, func(req *http.Request) {
+		req.Body.(*closing).Reader = io.MultiReader(strings.NewReader("a b"), iotest.ErrReader(errors.New("the disk is gone")))
+	})
+	f("a header of two lines", 0, func(req *http.Request) { req.Header.Set("X-Trace", "a\nb") })
+	f("no method", 0, func(req *http.Request) { req.Method = "P U T" })
+	f("a body shorter than it says", 4, func(req *http.Request) { req.ContentLength = 1000 })
 }
 
 // TestBodyIsClosedWhenTheConnectionBreaks while the transport may still be reading it.

@@ -12,6 +12,7 @@ type Instance struct {
 	Address netip.AddrPort
 	service *Service
 	*Pulse
+	changed atomic.Int64 // when the state last did, by the monitor's clock; 0: it never has
 
 	// What follows is under the service's lock.
 	idc     string
@@ -90,11 +91,37 @@ func (p *Pulse) Try(now, patience time.Duration) bool {
 // Tried ends the trial that Try began at that time. If it had counted as ended and another one has begun since, it does nothing.
 func (p *Pulse) Tried(began time.Duration) { p.trial.CompareAndSwap(max(int64(began), 1), 0) }
 
+// EndTrial ends the trial under way, if there is one, and tells whether the instance is half open: for an outcome of which it isn't
+// known when its trial began.
+func (p *Pulse) EndTrial() bool {
+	if state := p.State(); state != Trying && state != Rarely {
+		return false
+	}
+	p.trial.CompareAndSwap(p.trial.Load(), 0)
+	return true
+}
+
 // set changes the state, and the generation with it.
 func (p *Pulse) set(state State) {
 	p.generation.Add(1)
 	p.trial.Store(0)
 	p.state.Store(uint32(state))
+}
+
+// set changes the state, and notes when.
+func (i *Instance) set(state State) {
+	i.changed.Store(max(int64(i.service.monitor.now()), 1)) // first: who reads the new generation must not find the old time
+	i.Pulse.set(state)
+}
+
+// GenerationBefore is the generation for an attempt that is only told of at its end, and began so long ago: an older one than the
+// present, if the state has changed since.
+func (i *Instance) GenerationBefore(ago time.Duration) uint32 {
+	generation := i.Generation()
+	if changed := i.changed.Load(); changed != 0 && i.service.monitor.now()-ago < time.Duration(changed) {
+		generation--
+	}
+	return generation
 }
 
 // Ban returns the ban in force, also while half open.

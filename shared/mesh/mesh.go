@@ -112,7 +112,7 @@ func attach(config Config) (*attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &attachment{Catalog: views, key: config.key(), follower: follower, begun: time.Now()}
+	a := &attachment{Catalog: views, key: config.key(), guard: guard, follower: follower, begun: time.Now()}
 	follower.Follow(a.scope(config.Follow)) // of the snapshot, too
 	// A snapshot that can't be used must not keep the agent from serving what etcd will say.
 	if err := follower.LoadSnapshot(); err != nil && !errors.Is(err, fs.ErrNotExist) {
