@@ -183,7 +183,8 @@ type SyncInfo struct {
 	LastError   string              `json:"last_error,omitempty"`
 	Services    int                 `json:"services"`
 	Instances   int                 `json:"instances"`
-	Rejected    []catalog.Rejection `json:"rejected"`
+	Refused     int                 `json:"rejected_count"` // records that are refused now
+	Rejected    []catalog.Rejection `json:"rejected"`       // a thousand of them at most
 	Bans        store.BoardStatus   `json:"bans"`
 }
 
@@ -194,7 +195,7 @@ func (m *Mesh) syncInfo() SyncInfo {
 	info := SyncInfo{
 		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC, Endpoints: config.Store.Endpoints, Prefix: config.Store.Prefix,
 		Source: status.Source, Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
-		Services: services, Instances: instances, Rejected: m.Catalog.Rejected(),
+		Services: services, Instances: instances, Refused: m.Catalog.RejectedCount(), Rejected: m.Catalog.Rejected(),
 		Bans: m.board.Status(),
 	}
 	if !status.LastContact.IsZero() {
