@@ -53,6 +53,7 @@ type App struct {
 	// back. Not in force yet.
 	Protect float64 `json:"protect,omitempty"`
 
+	ctx        caddy.Context
 	stopEvents func() // nil: not started
 	server     EtcdServer
 	mesh       *mesh.Mesh
@@ -114,7 +115,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision attaches to the mesh and loads its snapshot. It does no network I/O: validating a configuration runs it too.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Slogger()
+	a.ctx, a.logger = ctx, ctx.Slogger()
 	if err := a.replacePlaceholders(); err != nil {
 		return err
 	}
@@ -230,6 +231,7 @@ func (a *App) Start() error {
 	if idle := settings.NotInForce(); idle != nil {
 		a.logger.Warn("not in force in this version", "options", idle)
 	}
+	a.warnExposed()
 	return nil
 }
 

@@ -37,11 +37,13 @@ func (g *guarded) endpoint() string { return fmt.Sprintf("https://127.0.0.1:%d",
 
 func (g *guarded) file(name string) string { return g.authority.folder + "/" + name }
 
-// script runs examples/etcd-rbac.sh as root.
-func (g *guarded) script(arguments ...string) {
+// script runs examples/etcd-rbac.sh as root; a password makes users have that one.
+func (g *guarded) script(arguments ...string) { g.scriptWith("", arguments...) }
+
+func (g *guarded) scriptWith(password string, arguments ...string) {
 	g.t.Helper()
 	mustRun(g.t, []string{
-		"ETCDCTL_API=3", "ETCDCTL_ENDPOINTS=" + g.endpoint(), "ETCDCTL_CACERT=" + g.file("ca.pem"),
+		"PASSWORD=" + password, "ETCDCTL_API=3", "ETCDCTL_ENDPOINTS=" + g.endpoint(), "ETCDCTL_CACERT=" + g.file("ca.pem"),
 		"ETCDCTL_CERT=" + g.file("root.pem"), "ETCDCTL_KEY=" + g.file("root.key"),
 	}, "", append([]string{"examples/etcd-rbac.sh"}, arguments...)...)
 }
