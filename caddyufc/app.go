@@ -60,6 +60,7 @@ type App struct {
 	// hold ordinary deployments. Default: nothing is held back.
 	Protect float64 `json:"protect,omitempty"`
 
+	ctx        caddy.Context
 	stopEvents func() // nil: not started
 	server     EtcdServer
 	mesh       *mesh.Mesh
@@ -125,7 +126,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision attaches to the mesh and loads its snapshot. It does no network I/O: validating a configuration runs it too.
 func (a *App) Provision(ctx caddy.Context) error {
-	a.logger = ctx.Slogger()
+	a.ctx, a.logger = ctx, ctx.Slogger()
 	if err := a.replacePlaceholders(); err != nil {
 		return err
 	}
@@ -237,6 +238,7 @@ func (a *App) Start() error {
 		}
 	}
 	a.mesh.Start()
+	a.warnExposed()
 	return nil
 }
 

@@ -32,8 +32,9 @@ input, and a directory stands for its *.yaml, *.yml and *.json files.`,
 
 // The environment's defaults for flags.
 const (
-	envEtcd = "UFC_ETCD"      // --etcd
-	envUser = "UFC_ETCD_USER" // --user
+	envEtcd     = "UFC_ETCD"          // --etcd
+	envUser     = "UFC_ETCD_USER"     // --user
+	envPassword = "UFC_ETCD_PASSWORD" // of a user without one; arguments are seen by whoever lists processes
 )
 
 // command is one run of a subcommand.
@@ -55,7 +56,7 @@ func addCommands(cmd *cobra.Command) {
 	flags.StringSliceVar(&c.endpoints, "etcd", nil,
 		"etcd's endpoints, the first that works is used; repeat it or separate by commas (default $"+envEtcd+", or "+store.DefaultEndpoint+")")
 	flags.StringVar(&c.prefix, "prefix", "", "what the keys begin with (default "+store.DefaultPrefix+")")
-	flags.StringVar(&c.user, "user", "", "etcd's user, as USER:PASSWORD (default $"+envUser+")")
+	flags.StringVar(&c.user, "user", "", "etcd's user, as USER with the password in $"+envPassword+", or as USER:PASSWORD (default $"+envUser+")")
 	flags.StringVar(&c.cert, "cert", "", "PEM file of the client certificate; goes with --key")
 	flags.StringVar(&c.key, "key", "", "PEM file of the client certificate's key")
 	flags.StringVar(&c.ca, "cacert", "", "PEM file of the authorities that etcd is trusted by (default the system's)")
@@ -97,7 +98,10 @@ func (c *command) connect() (*store.Client, error) {
 	if user != "" {
 		var ok bool
 		if config.Username, config.Password, ok = strings.Cut(user, ":"); !ok {
-			return nil, errors.New("etcd user: the password is missing; the form is USER:PASSWORD")
+			config.Password = os.Getenv(envPassword)
+		}
+		if config.Password == "" {
+			return nil, errors.New("etcd user: the password is missing; set $" + envPassword + ", or write USER:PASSWORD")
 		}
 	}
 	if err := config.Validate(); err != nil {

@@ -336,6 +336,10 @@ func TestUser(t *testing.T) {
 	if _, stderr, err := cli(t, document, "apply", "-f", "-", "--etcd", server.Endpoint()); err != nil {
 		t.Error(stderr)
 	}
+	t.Setenv("UFC_ETCD_PASSWORD", "hunter2") // so that no argument shows it
+	if out, stderr, err := cli(t, "", "get", "instances", "--etcd", server.Endpoint(), "--user", "root"); err != nil || !strings.Contains(out, "web") {
+		t.Error(out, stderr)
+	}
 	for _, user := range []string{"root:hunter3", "ruth:hunter2"} {
 		_, stderr, err := cli(t, "", "get", "services", "--etcd", server.Endpoint(), "--user", user)
 		if err == nil || !strings.Contains(stderr, "authentication failed") || strings.Contains(stderr, "hunter") {

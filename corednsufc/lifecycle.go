@@ -3,6 +3,8 @@ package corednsufc
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -201,6 +203,17 @@ func (cfg *config) warn() {
 	if cfg.token != "" && cfg.callback == "" {
 		log.Warningf("%s: the token has no use without callback", cfg.where)
 	}
+	if cfg.callback != "" && !isLoopback(cfg.callback) {
+		log.Warningf("%s: callback %q listens for other machines: whoever reaches it gets backends and may report on what it was "+
+			"handed out; bind it to 127.0.0.1, or let only those in who may", cfg.where, cfg.callback)
+	}
+}
+
+// isLoopback tells whether only programs of this machine reach a HOST:PORT.
+func isLoopback(hostPort string) bool {
+	host, _, err := net.SplitHostPort(hostPort)
+	address, _ := netip.ParseAddr(host)
+	return err == nil && (host == "localhost" || address.Unmap().IsLoopback())
 }
 
 // restore is OnRestartFailed: the settings that a new generation has put in force before it failed are this block's again.

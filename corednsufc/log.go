@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 )
@@ -89,5 +91,7 @@ func writeAttr(b *strings.Builder, prefix string, attr slog.Attr) {
 	b.WriteString(text)
 }
 
-// needsQuotes keeps a value from running into the next one, or onto the next line.
-func needsQuotes(r rune) bool { return r <= ' ' || r == '"' || r == '=' || r == 0x7f }
+// needsQuotes keeps a value from running into the next one, or onto the next line, and from steering a terminal.
+func needsQuotes(r rune) bool {
+	return r <= ' ' || r == '"' || r == '=' || r == utf8.RuneError || !unicode.IsPrint(r)
+}

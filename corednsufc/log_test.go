@@ -43,6 +43,9 @@ func TestLogHandler(t *testing.T) {
 	f("[ERROR] plugin/ufc: lost a=1 g.b=2 g.c.d=\"x\\ny\"\n", func(l *slog.Logger) {
 		l.With("a", 1).WithGroup("g").With("b", 2).Error("lost", slog.Group("c", "d", "x\ny"))
 	})
+	f("[INFO] plugin/ufc: odd a=\"\\x1b[2J\" b=\"\\u009b2J\" c=\"\\xff\" d=é\n", func(l *slog.Logger) {
+		l.Info("odd", "a", "\x1b[2J", "b", "\u009b2J", "c", "\xff", "d", "é")
+	})
 	f("", func(l *slog.Logger) { l.Debug("not heard", "a", 1) })
 	clog.D.Set()
 	defer clog.D.Clear()

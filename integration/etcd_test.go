@@ -6,11 +6,13 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
@@ -18,6 +20,7 @@ import (
 const (
 	etcdFolder = "UFC_TEST_ETCD_FOLDER"
 	etcdPort   = "UFC_TEST_ETCD_PORT"
+	etcdCerts  = "UFC_TEST_ETCD_CERTS" // folder of server.pem, server.key and ca.pem; empty: no TLS
 )
 
 // serveEtcd runs etcd's server until SIGTERM.
@@ -26,6 +29,13 @@ func serveEtcd(folder, port string) int {
 	cfg.Dir = folder
 	cfg.LogLevel = "warn"
 	client := url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", port)}
+	if certs := os.Getenv(etcdCerts); certs != "" {
+		client.Scheme = "https"
+		cfg.ClientTLSInfo = transport.TLSInfo{
+			CertFile: filepath.Join(certs, "server.pem"), KeyFile: filepath.Join(certs, "server.key"),
+			TrustedCAFile: filepath.Join(certs, "ca.pem"), ClientCertAuth: true,
+		}
+	}
 	peer := url.URL{Scheme: "http", Host: "127.0.0.1:0"} // a single member: nobody dials it
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
@@ -48,6 +58,7 @@ type etcd struct {
 	t      testing.TB
 	folder string
 	port   int
+	certs  string // folder of its certificates; empty: no TLS
 }
 
 func newEtcd(t testing.TB) *etcd {
@@ -58,7 +69,7 @@ func newEtcd(t testing.TB) *etcd {
 func (e *etcd) start() {
 	e.t.Helper()
 	e.process = startProcess(e.t, "etcd", []string{
-		etcdFolder + "=" + e.folder, etcdPort + "=" + strconv.Itoa(e.port),
+		etcdFolder + "=" + e.folder, etcdPort + "=" + strconv.Itoa(e.port), etcdCerts + "=" + e.certs,
 	}, os.Args[0])
 	eventually(e.t, 20*time.Second, func() error { return dial(e.port) })
 }

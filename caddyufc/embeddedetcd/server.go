@@ -63,6 +63,10 @@ func (s *Server) Open() error {
 			s.Dir, at, s.address), err)
 	}
 	s.opened = true
+	if !s.address.Addr().IsLoopback() {
+		currentlog.Slog("ufc.etcd.embedded").Warn("the embedded etcd has neither users nor TLS, and listens for other machines: whoever "+
+			"reaches it may change the mesh; bind it to 127.0.0.1, or let only those in who may", "address", s.address.String())
+	}
 	return nil
 }
 

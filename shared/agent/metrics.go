@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -96,7 +97,7 @@ func (a *Agent) Collect(metrics chan<- prometheus.Metric) {
 		emit.gauge(configAgeDesc, a.catalog.Age().Seconds())
 	}
 	for kind, count := range a.catalog.RejectedTotals() {
-		emit.counter(configRejectedDesc, count, string(kind))
+		emit.counter(configRejectedDesc, count, cmp.Or(string(kind), "unknown")) // of keys that are none of ours
 	}
 	services, instances := a.catalog.Counts()
 	emit.gauge(servicesDesc, float64(services))

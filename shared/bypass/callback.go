@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	maxBody    = 1 << 20            // bytes of a callback
-	maxReports = 10_000             // in one list
-	maxLatency = 24 * 3600 * 1000.0 // milliseconds
+	maxBody     = 1 << 20            // bytes of a callback
+	maxReports  = 10_000             // in one list
+	bodyTimeout = 15 * time.Second   // until all of a callback's body is there
+	maxLatency  = 24 * 3600 * 1000.0 // milliseconds
 )
 
 // report is one callback as its sender writes it.
@@ -103,7 +104,14 @@ func fromLoopback(r *http.Request) bool {
 }
 
 func readReports(w http.ResponseWriter, r *http.Request) ([]report, error) {
+	// Some bytes now and then keep a server's idle limits from cutting a slow client. Where no limit can be set, the server's own
+	// holds.
+	control := http.NewResponseController(w)
+	limited := control.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if limited && err == nil {
+		_ = control.SetReadDeadline(time.Time{}) // else it would end the request while it is answered
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the body (at most %d bytes): %w", maxBody, err)
 	}

@@ -31,15 +31,6 @@ func (v *View) Find(address netip.AddrPort) (int, bool) {
 	})
 }
 
-// Rejection is a record whose value was refused.
-type Rejection struct {
-	Kind     model.Kind `json:"kind"`
-	Name     string     `json:"name,omitempty"`
-	Address  string     `json:"address,omitempty"`
-	Revision int64      `json:"revision"`
-	Error    string     `json:"error"`
-}
-
 // Listener is told of changes: the new views of services that changed, and the names of those that are gone. It is
 // called from the writer's goroutine, one call at a time, after readers can see the change.
 type Listener func(changed []*View, removed []string)
@@ -53,8 +44,6 @@ func keyOf(record *model.Record) key { return key{record.Kind, record.Name, reco
 
 // Catalog holds the views. Its readers may be many; Replace, Apply, Forget and Confirm come from one goroutine at a time.
 type Catalog struct {
-	logger *slog.Logger
-
 	views     atomic.Pointer[map[string]*atomic.Pointer[View]] // the map is immutable, the pointers in it are not
 	bans      atomic.Pointer[bans]                             // immutable
 	topology  atomic.Pointer[model.Topology]
@@ -64,13 +53,12 @@ type Catalog struct {
 
 	mu         sync.Mutex // of what follows
 	listeners  []Listener
-	rejections map[key]Rejection
-	rejected   map[model.Kind]uint64 // refusals so far
+	rejections rejections
 }
 
 // New returns a catalog that was never synced.
 func New(logger *slog.Logger) *Catalog {
-	c := &Catalog{logger: logger, rejections: map[key]Rejection{}, rejected: map[model.Kind]uint64{}}
+	c := &Catalog{rejections: newRejections(logger)}
 	c.views.Store(&map[string]*atomic.Pointer[View]{})
 	c.bans.Store(&bans{})
 	c.topology.Store(&model.Topology{})
@@ -148,20 +136,4 @@ func (c *Catalog) Subscribe(listener Listener) {
 		all = append(all, view.Load())
 	}
 	listener(all, nil)
-}
-
-// Rejected returns the records that are refused now, sorted by kind, name and address.
-func (c *Catalog) Rejected() []Rejection {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.SortedFunc(maps.Values(c.rejections), func(a, b Rejection) int {
-		return slices.Compare([]string{string(a.Kind), a.Name, a.Address}, []string{string(b.Kind), b.Name, b.Address})
-	})
-}
-
-// RejectedTotals returns how many values were refused so far, by kind.
-func (c *Catalog) RejectedTotals() map[model.Kind]uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.rejected)
 }

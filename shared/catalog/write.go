@@ -33,6 +33,7 @@ func (c *Catalog) Apply(revision int64, records []model.Record) {
 	for n := range records {
 		c.gather(changes, &records[n])
 	}
+	c.rejections.summarize()
 	c.commit(changes)
 	c.Confirm(revision)
 }
@@ -44,15 +45,12 @@ func (c *Catalog) Replace(revision int64, records []model.Record) {
 	defer c.mu.Unlock()
 	changes := map[string]*change{}
 	topology := false
-	refused := map[key]bool{}
 	for n := range records {
 		topology = topology || records[n].Kind == model.KindTopology
-		if records[n].Err != nil {
-			refused[keyOf(&records[n])] = true
-		}
 		c.gather(changes, &records[n])
 	}
-	maps.DeleteFunc(c.rejections, func(k key, _ Rejection) bool { return !refused[k] }) // keys that are gone
+	c.rejections.retain(records) // keys that are gone
+	c.rejections.summarize()
 	if !topology {
 		c.topology.Store(&model.Topology{})
 	}
@@ -79,17 +77,22 @@ func (c *Catalog) Forget(services []string) {
 		}
 		changes[name] = service
 	}
-	maps.DeleteFunc(c.rejections, func(k key, _ Rejection) bool { return changes[k.name] != nil })
+	c.rejections.forget(services)
 	c.commit(changes)
 }
 
 // gather notes one record, in changes or among the refused.
 func (c *Catalog) gather(changes map[string]*change, record *model.Record) {
 	if record.Err != nil {
-		c.reject(record)
+		c.rejections.add(record)
 		return
 	}
-	delete(c.rejections, keyOf(record))
+	c.rejections.remove(keyOf(record))
+	c.collect(changes, record)
+}
+
+// collect notes what a record that isn't refused changes.
+func (c *Catalog) collect(changes map[string]*change, record *model.Record) {
 	if record.Kind == model.KindConfirm { // whoever holds something back has heard it
 		return
 	}
@@ -132,19 +135,6 @@ func addressOf(record *model.Record) (netip.AddrPort, bool) {
 	return address, err == nil && address.String() == record.Address
 }
 
-// reject notes a refusal. One that is met again, as when everything is read anew, is neither counted nor logged twice.
-func (c *Catalog) reject(record *model.Record) {
-	if known, again := c.rejections[keyOf(record)]; again && known.Revision == record.Revision {
-		return
-	}
-	c.rejected[record.Kind]++
-	c.rejections[keyOf(record)] = Rejection{
-		Kind: record.Kind, Name: record.Name, Address: record.Address, Revision: record.Revision, Error: record.Err.Error(),
-	}
-	c.logger.Warn("configuration record refused, the last good version stays", "kind", string(record.Kind),
-		"name", record.Name, "address", record.Address, "revision", record.Revision, "error", record.Err)
-}
-
 // keepRefused carries the last good version of refused records over a Replace.
 func (c *Catalog) keepRefused(changes map[string]*change, records []model.Record) {
 	for n := range records {
@@ -153,9 +143,7 @@ func (c *Catalog) keepRefused(changes map[string]*change, records []model.Record
 			continue
 		}
 		if kept, ok := c.lastGood(record); ok {
-			rejection := c.rejections[keyOf(record)]
-			c.gather(changes, &kept)
-			c.rejections[keyOf(record)] = rejection
+			c.collect(changes, &kept)
 		}
 	}
 }

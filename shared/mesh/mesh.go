@@ -199,8 +199,9 @@ type SyncInfo struct {
 	LastError   string              `json:"last_error,omitempty"`
 	Services    int                 `json:"services"`
 	Instances   int                 `json:"instances"`
-	Rejected    []catalog.Rejection `json:"rejected"`
-	Held        protect.Status      `json:"held"` // removals that are held back
+	Refused     int                 `json:"rejected_count"` // records that are refused now
+	Rejected    []catalog.Rejection `json:"rejected"`       // a thousand of them at most
+	Held        protect.Status      `json:"held"`           // removals that are held back
 	Bans        store.BoardStatus   `json:"bans"`
 	// Presence is how others see this agent in etcd.
 	Presence store.PresenceStatus `json:"presence"`
@@ -214,7 +215,7 @@ func (m *Mesh) syncInfo() SyncInfo {
 		AgentID: config.AgentID, Host: config.Host, IDC: config.IDC,
 		Endpoints: config.Store.Endpoints, Endpoint: status.Endpoint, Prefix: config.Store.Prefix, Follow: config.follows(),
 		Source: status.Source, Synced: status.Synced, Revision: status.Revision, LastError: status.LastError,
-		Services: services, Instances: instances, Rejected: m.Catalog.Rejected(),
+		Services: services, Instances: instances, Refused: m.Catalog.RejectedCount(), Rejected: m.Catalog.Rejected(),
 		Held: m.guard.Status(), Bans: m.board.Status(), Presence: m.presence.Status(),
 	}
 	if !status.LastContact.IsZero() {

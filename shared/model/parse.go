@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -29,6 +30,21 @@ func ParseService(name string, value []byte) (*Service, []Problem, error) {
 		return nil, warnings, err
 	}
 	return service, warnings, nil
+}
+
+// WithoutWebhook returns a service's value without its ban.webhook. The value must be one that ParseService reads; all
+// else in it stays, what this version doesn't know too.
+func WithoutWebhook(value []byte) []byte {
+	root, err := readJSON(value, 1)
+	if err != nil {
+		return nil
+	}
+	if ban := root.member("ban"); ban != nil {
+		ban.value.members = slices.DeleteFunc(ban.value.members, func(m member) bool { return m.key == "webhook" })
+	}
+	var b bytes.Buffer
+	root.appendJSON(&b)
+	return b.Bytes()
 }
 
 // ParseInstance reads the value of an instance's key in etcd; address is the key's last segment, and the value's must be

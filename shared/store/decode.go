@@ -1,8 +1,15 @@
 package store
 
 import (
+	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/time/rate"
 
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -38,11 +45,11 @@ func (d *decoder) put(key, value []byte, revision int64) model.Record {
 	}
 	if record.Err != nil {
 		record.Service, record.Instance, record.Topology, record.Ban, record.Confirm = nil, nil, nil, nil, nil
-		record.Err = fmt.Errorf("key %q: %w", key, record.Err)
+		record.Err = brief(fmt.Errorf("key %q: %w", key, record.Err))
 		return record
 	}
 	if len(problems) > 0 {
-		d.warned.report(string(key), revision, model.Problems(problems))
+		d.warned.report(string(key), revision, brief(model.Problems(problems)))
 	}
 	return record
 }
@@ -55,32 +62,73 @@ func (d *decoder) deleted(key []byte, revision int64) model.Record {
 	return record
 }
 
+// locate returns what a key is of. Names and addresses that can't be any are cut: etcd takes keys of 1.5 MiB.
 func (d *decoder) locate(key []byte, revision int64) model.Record {
 	kind, name, address, err := d.parser.parse(key)
+	if err != nil {
+		name, address, err = shorten(name), shorten(address), brief(err)
+	}
 	return model.Record{Kind: kind, Name: name, Address: address, Revision: revision, Err: err}
+}
+
+// The longest names and errors that an agent holds of what is refused, in bytes: there may be 200,000.
+const (
+	maxShown = 256
+	maxBrief = 768
+)
+
+// shorten cuts a name that is too long to be one, so that it still differs from all others.
+func shorten(name string) string {
+	if len(name) <= maxShown {
+		return name
+	}
+	return fmt.Sprintf("%s… (%d bytes, SHA-256 %.8x)", cut(name, maxShown/2), len(name), sha256.Sum256([]byte(name)))
+}
+
+// brief returns an error whose text is short: a value of a megabyte may have a hundred faults. The command line tells all.
+func brief(err error) error {
+	text := err.Error()
+	if len(text) <= maxBrief {
+		return errors.New(text) // without what the error holds
+	}
+	return fmt.Errorf("%s… (%d more bytes of it are left out)", cut(text, maxBrief), len(text)-maxBrief)
+}
+
+// cut returns the beginning of a text, of so many bytes at most, and whole letters.
+func cut(text string, most int) string {
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return strings.Clone(text[:most])
 }
 
 const (
 	// maxWarned bounds what is remembered of keys that were warned of. Beyond, a line may come twice.
 	maxWarned = 4096
-	// maxWarnings bounds the lines of one list or change; a field unknown to this version may be in 200,000 instances.
+	// maxWarnings is how many lines come at once, one a second from then on; a field unknown to this version may be in 200,000
+	// instances.
 	maxWarnings = 20
+	// summaryEvery is the time between two lines that tell how many were left out.
+	summaryEvery = 10 * time.Second
 )
 
 // warnings logs the values that this version doesn't wholly understand, once for each revision of a key, and not again
 // when everything is read again. Values that are refused are the Sink's to log.
 type warnings struct {
-	logger *slog.Logger
-	seen   map[string]int64 // revision by key
-	lines  int              // since the last flush
-	hidden int
+	logger           *slog.Logger
+	seen             map[string]int64 // revision by key
+	lines, summaries *rate.Limiter
+	hidden           int // lines that were left out since the last summary
 }
 
 func newWarnings(logger *slog.Logger) *warnings {
-	return &warnings{logger: logger, seen: map[string]int64{}}
+	return &warnings{
+		logger: logger, seen: map[string]int64{},
+		lines: rate.NewLimiter(1, maxWarnings), summaries: rate.NewLimiter(rate.Every(summaryEvery), 1),
+	}
 }
 
-func (w *warnings) report(key string, revision int64, problems model.Problems) {
+func (w *warnings) report(key string, revision int64, problems error) {
 	if w.seen[key] == revision {
 		return
 	}
@@ -88,7 +136,7 @@ func (w *warnings) report(key string, revision int64, problems model.Problems) {
 		clear(w.seen)
 	}
 	w.seen[key] = revision
-	if w.lines++; w.lines > maxWarnings {
+	if !w.lines.Allow() {
 		w.hidden++
 		return
 	}
@@ -100,8 +148,8 @@ func (w *warnings) forget(key string) { delete(w.seen, key) }
 
 // flush ends a list or a change: it tells how many lines were left out.
 func (w *warnings) flush() {
-	if w.hidden > 0 {
+	if w.hidden > 0 && w.summaries.Allow() {
 		w.logger.Warn("more configuration records taken, but not all of them is understood", "records", w.hidden)
+		w.hidden = 0
 	}
-	w.lines, w.hidden = 0, 0
 }

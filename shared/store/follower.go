@@ -90,6 +90,7 @@ type Follower struct {
 	revision int64
 	cluster  uint64
 	complain complaints
+	took     time.Duration // of the last change by the sink
 
 	mu     sync.Mutex
 	status Status

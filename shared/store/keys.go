@@ -79,7 +79,7 @@ func (k keyspace) parseTold(key []byte) (host, service, address string, err erro
 	rest, ok := bytes.CutPrefix(key, []byte(k.told))
 	parts := strings.SplitN(string(rest), "/", 3)
 	if !ok || len(parts) < 3 {
-		return "", string(key), "", fmt.Errorf("key %q: is not %s<host>/<service>/<host:port>", key, k.told)
+		return "", string(key), "", fmt.Errorf("key %.140q: is not %s<host>/<service>/<host:port>", key, k.told)
 	}
 	host, service, address = parts[0], parts[1], parts[2]
 	err = CheckHost(host)
@@ -87,7 +87,7 @@ func (k keyspace) parseTold(key []byte) (host, service, address string, err erro
 		err = model.CheckName(service)
 	}
 	if err != nil {
-		return host, service, address, fmt.Errorf("key %q: %w", key, err)
+		return host, service, address, fmt.Errorf("key %.140q: %w", key, err)
 	}
 	return host, service, address, checkAddress(key, address)
 }
@@ -137,7 +137,7 @@ type keyParser struct {
 func (p *keyParser) parse(key []byte) (kind model.Kind, name, address string, err error) {
 	rest, ok := bytes.CutPrefix(key, []byte(p.root))
 	if !ok {
-		return "", string(key), "", fmt.Errorf("key %q: is not below %q", key, p.root)
+		return "", string(key), "", fmt.Errorf("key %.140q: is not below %q", key, p.root)
 	}
 	switch string(rest) {
 	case topologyKey:
@@ -161,7 +161,7 @@ func (p *keyParser) parse(key []byte) (kind model.Kind, name, address string, er
 			return folder.kind, name, address, err
 		}
 	}
-	return "", string(rest), "", fmt.Errorf("key %q: is neither %s<name>, %s<service>/<host:port>, %s<service>/<host:port>, %s nor %s",
+	return "", string(rest), "", fmt.Errorf("key %.140q: is neither %s<name>, %s<service>/<host:port>, %s<service>/<host:port>, %s nor %s",
 		key, servicesFolder, instancesFolder, bansFolder, topologyKey, confirmKey)
 }
 
@@ -183,7 +183,7 @@ func (p *keyParser) service(key, name []byte) (string, error) {
 	}
 	text := string(name)
 	if err := model.CheckName(text); err != nil {
-		return text, fmt.Errorf("key %q: %w", key, err)
+		return text, fmt.Errorf("key %.140q: %w", key, err)
 	}
 	p.name = text
 	return text, nil
@@ -193,7 +193,7 @@ func (p *keyParser) service(key, name []byte) (string, error) {
 func checkAddress(key []byte, address string) error {
 	parsed, err := netip.ParseAddrPort(address)
 	if err != nil {
-		return fmt.Errorf("key %q: %q is not an address of the form IP:PORT", key, address)
+		return fmt.Errorf("key %.140q: %.140q is not an address of the form IP:PORT", key, address)
 	}
 	var scratch [64]byte
 	if canonical := parsed.AppendTo(scratch[:0]); string(canonical) != address {

@@ -301,6 +301,29 @@ func TestSnapshotDocuments(t *testing.T) {
 	f()
 }
 
+// The URL of a webhook is a secret, and stays off the disk; all else of the document is on it.
+func TestSnapshotHasNoWebhook(t *testing.T) {
+	const value = `{"kind":"Service","name":"shop","new":[1.50],"ban":{"x":1,"webhook":{"url":"https://a.test/T0/path-secret"},"duration":"20s"}}`
+	const want = `{"kind":"Service","name":"shop","new":[1.50],"ban":{"x":1,"duration":"20s"}}`
+	s := newTestSnapshotter(t)
+	record := newDecoder(newKeyspace(DefaultPrefix), newWarnings(quiet)).put([]byte(DefaultPrefix+"/config/services/shop"), []byte(value), 9)
+	if record.Err != nil || record.Service.Ban.Webhook == nil {
+		t.Fatal(record.Err)
+	}
+	f := func(how string) {
+		t.Helper()
+		if got := string(s.documents["services/shop"].value); got != want {
+			t.Errorf("%s: %s", how, got)
+		}
+	}
+	s.document(&record, []byte(value))
+	f("changed")
+	documents := map[string]document{}
+	keep(documents, &record, []byte(value))
+	s.replaced(9, documents)
+	f("listed")
+}
+
 func TestFollowerSnapshot(t *testing.T) {
 	e := startEtcd(t)
 	w := newWriter(t, e, DefaultPrefix)

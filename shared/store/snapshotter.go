@@ -36,8 +36,20 @@ type document struct {
 // keep notes the value of a record in documents, by its key below PREFIX/config/, if it is one of theirs.
 func keep(documents map[string]document, record *model.Record, value []byte) {
 	if key := documentKey(record); key != "" {
-		documents[key] = document{revision: record.Revision, value: bytes.Clone(value), refused: record.Err != nil}
+		documents[key] = document{revision: record.Revision, value: onDisk(record, value), refused: record.Err != nil}
 	}
+}
+
+// onDisk returns what the snapshot may hold of a document: nothing that was refused, and no webhook, since its URL is a
+// secret with many receivers. So an agent that starts from its snapshot sends no webhooks until etcd is heard.
+func onDisk(record *model.Record, value []byte) []byte {
+	switch {
+	case record.Err != nil:
+		return nil
+	case record.Service != nil && record.Service.Ban.Webhook != nil:
+		return model.WithoutWebhook(value)
+	}
+	return bytes.Clone(value)
 }
 
 // keepRefused puts the last good value in the place of each that was refused.
@@ -124,7 +136,7 @@ func (s *snapshotter) document(record *model.Record, value []byte) {
 		known.gone = true
 		s.documents[key] = known
 	} else if !record.Deleted {
-		s.documents[key] = document{revision: record.Revision, value: value}
+		s.documents[key] = document{revision: record.Revision, value: onDisk(record, value)}
 	}
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -61,7 +62,8 @@ func (f *Follower) watch(ctx context.Context) error {
 				return f.explainWatch(err)
 			}
 			silence.Reset(f.timing.silence)
-			if err := f.take(&response); err != nil {
+			ended := f.gather(&response, responses)
+			if err := cmp.Or(f.take(&response), ended); err != nil {
 				return f.explainWatch(err)
 			}
 		}
@@ -124,7 +126,9 @@ func (f *Follower) apply(events []*clientv3.Event) {
 		f.confirm(revision)
 		return
 	}
+	began := time.Now()
 	f.sink.Apply(revision, records)
+	f.took = time.Since(began)
 	f.heard(revision)
 	f.snapshot.changed(revision)
 }
