@@ -112,7 +112,7 @@ func (f *Follower) list(ctx context.Context) error {
 		for _, kv := range next.keys {
 			record := f.decoder.put(kv.Key, kv.Value, kv.ModRevision)
 			records = append(records, record)
-			if last := len(records) - 2; record.Name != "" && (last < 0 || records[last].Name != record.Name) {
+			if record.Name != "" && record.Kind != model.KindConfirm {
 				found[record.Name] = true
 			}
 			keep(documents, &record, kv.Value)
@@ -131,19 +131,21 @@ func (f *Follower) list(ctx context.Context) error {
 	return nil
 }
 
-// readList reads all keys, or the topology and the keys of some services, at one revision.
+// readList reads all keys, or those of no service (the topology, confirmations) and those of some services, at one revision.
 func (f *Follower) readList(ctx context.Context, services []string, all bool, take func(page)) error {
 	if all {
 		return f.link.readAhead(ctx, f.keys.root, f.timing.page, take)
 	}
-	topology, err := call(ctx, f.link, "read the topology", func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return f.link.Get(ctx, f.keys.topology())
+	answer, err := call(ctx, f.link, "read the topology", func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return f.link.Txn(ctx).Then(clientv3.OpGet(f.keys.topology()), clientv3.OpGet(f.keys.confirm("")),
+			clientv3.OpGet(f.keys.allConfirms(), clientv3.WithRange(rangeEnd(f.keys.allConfirms())))).Commit()
 	})
 	if err != nil {
 		return err
 	}
-	first := page{
-		revision: topology.Header.Revision, cluster: topology.Header.ClusterId, total: int64(len(services)), keys: topology.Kvs,
+	first := page{revision: answer.Header.Revision, cluster: answer.Header.ClusterId, total: int64(len(services))}
+	for _, response := range answer.Responses {
+		first.keys = append(first.keys, response.GetResponseRange().GetKvs()...)
 	}
 	take(first)
 	_, err = f.link.readServices(ctx, f.keys, services, first, f.timing.page, take)

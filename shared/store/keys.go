@@ -45,6 +45,12 @@ func (k keyspace) confirm(service string) string {
 }
 func (k keyspace) allConfirms() string { return k.root + confirmFolder }
 
+// confirms tells whether a key is a confirmation's.
+func (k keyspace) confirms(key []byte) bool {
+	rest, ok := bytes.CutPrefix(key, []byte(k.root))
+	return ok && (string(rest) == confirmKey || bytes.HasPrefix(rest, []byte(confirmFolder)))
+}
+
 // allInstances is the folder of all services' instances, instances that of one service's.
 func (k keyspace) allInstances() string                 { return k.root + instancesFolder }
 func (k keyspace) instances(service string) string      { return k.root + instancesFolder + service + "/" }

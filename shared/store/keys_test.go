@@ -88,7 +88,8 @@ func FuzzKeys(f *testing.F) {
 	parser := keyParser{keyspace: keys}
 	f.Fuzz(func(t *testing.T, key string) {
 		kind, name, address, err := parser.parse([]byte(key))
-		if of, ok := keys.serviceOf([]byte(key)); err == nil && (ok != (kind != model.KindTopology) || string(of) != name) {
+		about := kind == model.KindService || kind == model.KindInstances || kind == model.KindBan
+		if of, ok := keys.serviceOf([]byte(key)); err == nil && (ok != about || ok && string(of) != name) {
 			t.Errorf("key %q is of %q, %v, and of %q", key, of, ok, name)
 		}
 		switch {

@@ -318,7 +318,7 @@ func (e *extent) takes(keys keyspace, key []byte, revision int64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !ofService {
-		return e.complete || string(key) == keys.topology()
+		return e.complete || string(key) == keys.topology() || keys.confirms(key)
 	}
 	if one := e.followed[string(service)]; one != nil {
 		return revision > one.since
