@@ -51,3 +51,21 @@ func TestNotInForce(t *testing.T) {
 		t.Errorf("idle are %v", idle)
 	}
 }
+
+func TestScope(t *testing.T) {
+	f := func(follow string, names []string, used bool, shown string) {
+		t.Helper()
+		config := Config{Follow: strings.Fields(follow)}
+		scope := (&attachment{}).scope(config.Follow)
+		if !slices.Equal(scope.Names, names) || scope.Used != used || used != (scope.Uses != nil) {
+			t.Errorf("%q: %+v", follow, scope)
+		}
+		if got := strings.Join(config.follows(), " "); got != shown {
+			t.Errorf("%q is shown as %q", follow, got)
+		}
+	}
+	f("", nil, false, "all")
+	f("all", nil, false, "all")
+	f("used", nil, true, "used")
+	f("shop cart", []string{"shop", "cart"}, false, "shop cart")
+}
