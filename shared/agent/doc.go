@@ -13,7 +13,8 @@
 //
 //   - A callee's documents, the topology and the bans are compiled into a plan (plan.go), when the first call needs it. A plan
 //     never changes; after the next ban or document another one is made.
-//   - Begin looks up in the plan, once per call, the view that holds for the caller, then a route and one of its splits
+//   - Begin looks its callee up in what the agent follows. One that isn't followed yet is waited for (find.go).
+//   - It looks up in the plan, once per call, the view that holds for the caller, then a route and one of its splits
 //     (package route).
 //   - Pick chooses a group of instances within the split by the IDC table of the caller, and an instance of the group by the
 //     policy (package balance). A call that finds none goes on to the table's other IDCs, then to the route's other splits;

@@ -32,7 +32,7 @@ func (a *Agent) Find(service string, patience time.Duration) *Refusal {
 	case errors.Is(err, ErrNotFollowed):
 		return refuse(ReasonUnknownService, "this agent follows the services that its option follow names, and not this one")
 	case err != nil:
-		return refuse(ReasonNotSynced, "this agent follows the services in use, and could not ask etcd in time whether there is this one")
+		return refuse(ReasonNotSynced, "etcd has yet to tell this agent whether there is this service")
 	case a.service(service) == nil:
 		return refuse(ReasonUnknownService, noDocument)
 	}

@@ -92,8 +92,14 @@ func TestUnreportedHandOutsGoInTurn(t *testing.T) {
 			r.hand(t, "", 1000, always(health.OK))
 			time.Sleep(reportSpan)
 			r.hand(t, "", 1, always(health.OK))
-			if counts := r.hand(t, "", 60, always(health.OK)); even(counts) {
-				t.Errorf("%s: reported: %v", policy, counts)
+			turns := 0
+			for range 5 { // by chance they are even now and then
+				if even(r.hand(t, "", 60, always(health.OK))) {
+					turns++
+				}
+			}
+			if turns == 5 {
+				t.Errorf("%s: reported ones go in turn, too", policy)
 			}
 		})
 	}

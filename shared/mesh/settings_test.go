@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -38,4 +39,22 @@ func TestParseProtect(t *testing.T) {
 	f("-1%", 0, false)
 	f("NaN%", 0, false)
 	f("%", 0, false)
+}
+
+func TestScope(t *testing.T) {
+	f := func(follow string, names []string, used bool, shown string) {
+		t.Helper()
+		config := Config{Follow: strings.Fields(follow)}
+		scope := (&attachment{}).scope(config.Follow)
+		if !slices.Equal(scope.Names, names) || scope.Used != used || used != (scope.Uses != nil) {
+			t.Errorf("%q: %+v", follow, scope)
+		}
+		if got := strings.Join(config.follows(), " "); got != shown {
+			t.Errorf("%q is shown as %q", follow, got)
+		}
+	}
+	f("", nil, false, "all")
+	f("all", nil, false, "all")
+	f("used", nil, true, "used")
+	f("shop cart", []string{"shop", "cart"}, false, "shop cart")
 }

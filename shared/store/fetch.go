@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -105,77 +103,4 @@ func (f *Follower) forget(services []string) {
 		f.snapshot.changed(f.revision)
 	}
 	f.cfg.Logger.Info("services not followed any more", "services", len(services), "one", services[0])
-}
-
-// rescope returns what isn't followed any more, and asks for what is missing. all: everything has to be read.
-func (e *extent) rescope() (gone []string, all bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.changed {
-		return nil, false
-	}
-	e.changed = false
-	if e.scope.all() {
-		return nil, !e.complete
-	}
-	knewAll := e.complete
-	e.completed(false)
-	for service := range e.followed {
-		keep := e.named[service]
-		if e.scope.Used {
-			keep = !knewAll || e.scope.uses(service) > 0
-		}
-		if !keep {
-			delete(e.followed, service)
-			gone = append(gone, service)
-		}
-	}
-	for service := range e.asked {
-		if len(e.named) > 0 && !e.named[service] {
-			e.settle(service, ErrNotFollowed)
-		}
-	}
-	for _, service := range e.scope.Names {
-		_, unknown := e.unknown[service]
-		switch {
-		case e.followed[service] != nil || unknown || e.asked[service] != nil:
-		case knewAll:
-			e.miss(service, 0)
-		default:
-			e.ask(service) // beyond maxAsked, too: it is the operator's wish
-		}
-	}
-	slices.Sort(gone)
-	return gone, false
-}
-
-// sweep returns the services that have been unused for long, and follows them no more.
-func (e *extent) sweep(now time.Time, every, unused time.Duration) (gone []string) {
-	e.mu.Lock()
-	if !e.scope.Used || now.Sub(e.swept) < every {
-		e.mu.Unlock()
-		return nil
-	}
-	e.swept = now
-	scope, services := e.scope, slices.Collect(maps.Keys(e.followed))
-	e.mu.Unlock()
-	uses := make(map[string]uint64, len(services)) // which takes a while
-	for _, service := range services {
-		uses[service] = scope.uses(service)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.scope.Used {
-		return nil
-	}
-	for service, one := range e.followed { // nobody else changes them
-		if uses[service] != one.uses {
-			one.uses, one.used = uses[service], now
-		} else if now.Sub(one.used) >= unused {
-			delete(e.followed, service)
-			gone = append(gone, service)
-		}
-	}
-	slices.Sort(gone)
-	return gone
 }
