@@ -31,7 +31,10 @@ func TestHandOuts(t *testing.T) {
 		second := hand()
 		take(late, "", Late)
 		take(id, "", Repeated)
-		if r.handouts.at(1).attempt != nil {
+		r.handouts.mu.Lock()
+		kept := r.handouts.at(1).attempt
+		r.handouts.mu.Unlock()
+		if kept != nil {
 			t.Error("an attempt that can't be reported any more is kept")
 		}
 		time.Sleep(handoutMemory - handoutLife)

@@ -93,11 +93,11 @@ func (c *conn) Read(p []byte) (int, error) {
 	case err == nil, errors.Is(err, net.ErrClosed): // Close has settled it
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		c.ended(err)
-	case c.givingUp.Load(), c.writing.Load() > 0:
+	case c.givingUp.Load():
 		c.giveUp()
 	case patient(latency-c.took, c.given.read):
 		c.settle(resultReadTimeout, latency)
-	default: // it may come back, or close
+	default: // it may come back, or close; or it still writes, which tells more
 	}
 	return n, err
 }

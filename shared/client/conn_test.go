@@ -207,6 +207,14 @@ func TestFirstExchange(t *testing.T) {
 			}
 		})
 	})
+	t.Run("not taken within the program's deadline, while it waits for an answer", func(t *testing.T) {
+		first(t, deaf, func(t *testing.T, conn net.Conn) {
+			_ = conn.SetReadDeadline(time.Now().Add(1300 * time.Millisecond))
+			_ = conn.SetWriteDeadline(time.Now().Add(1400 * time.Millisecond))
+			go func() { _, _ = conn.Read(make([]byte, 10)) }()
+			_, _ = conn.Write([]byte("ping"))
+		}, "write_timeout/1400")
+	})
 	t.Run("not taken within the program's deadline, after it has interrupted its Read", func(t *testing.T) {
 		first(t, deaf, func(t *testing.T, conn net.Conn) {
 			_ = conn.SetReadDeadline(time.Unix(1, 0))
