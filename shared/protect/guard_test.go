@@ -106,6 +106,25 @@ func TestMassRemoval(t *testing.T) {
 		r.inForce("shop", 10)
 		r.same()
 	})
+	timed("back for less than a minute", t, func(r *rig) {
+		begin(r)
+		r.tell(r.gone(some("shop", 1, 20)...)...)
+		for range 5 {
+			r.tell(r.put(some("shop", 1, 10)...)...)
+			r.wait(50 * time.Second)
+			r.tell(r.gone("shop/1")...)
+			r.wait(10 * time.Second)
+		}
+		r.holds(11)
+	})
+	timed("instances back, documents not", t, func(r *rig) {
+		begin(r)
+		r.tell(r.gone(everything...)...)
+		r.tell(r.put(append(some("shop", 1, 20), some("bag", 1, 4)...)...)...)
+		r.holds(3) // the documents, and the topology with them
+		r.tell(r.put("shop", "bag")...)
+		r.same()
+	})
 	timed("all back", t, func(r *rig) {
 		begin(r)
 		r.tell(r.gone(some("shop", 1, 20)...)...)
@@ -251,6 +270,17 @@ func TestConfirmation(t *testing.T) {
 		r.tell(r.confirm("bag"))
 		r.same()
 	})
+	timed("and the rest is judged by what is left", t, func(r *rig) {
+		r.put(append(append(some("big", 1, 100), some("bag", 1, 10)...), append(some("rest", 1, 12), "lone/1")...)...)
+		r.list()
+		r.tell(r.gone(append(some("big", 1, 100), some("bag", 1, 10)...)...)...)
+		r.holds(110)
+		r.tell(r.confirm("big"))
+		r.wait(2 * time.Minute)
+		r.tell(r.gone("lone/1")...) // the mesh has 12 of 23
+		r.inForce("lone", -1)
+		r.holds(10)
+	})
 	timed("of what went before only", t, func(r *rig) {
 		begin(r)
 		confirmed := r.confirm("")
@@ -287,6 +317,16 @@ func TestConfirmation(t *testing.T) {
 		r.guard.Apply(2001, []model.Record{r.confirm("")})
 		r.inForce("bag", -1)
 	})
+	timed("while the watch was lost", t, func(r *rig) {
+		r.put(append(some("shop", 1, 20), "lone/1")...)
+		r.list()
+		r.gone(some("shop", 1, 20)...)
+		confirmed := r.confirm("")
+		r.guard.Replace(r.revision, []model.Record{r.etcd["lone/1"], confirmed})
+		r.inForce("shop", -1)
+		r.guard.Apply(r.revision, r.gone("lone/1")) // what was confirmed is no loss any more
+		r.inForce("lone", -1)
+	})
 	timed("while the agent was down", t, func(r *rig) {
 		r.put(append(some("shop", 1, 20), some("bag", 1, 10)...)...)
 		r.list()
@@ -316,6 +356,9 @@ func TestConfirmation(t *testing.T) {
 		listWith(confirmed) // the only key of an emptied etcd
 		r.holds(0)
 		r.inForce("shop", -1)
+		r.guard.Apply(r.revision+1, r.put(some("new", 1, 4)...))
+		r.guard.Apply(r.revision, r.gone("new/1"))
+		r.holds(0)
 
 		// Here something else is missing that there was when it was confirmed.
 		r.put(some("bag", 1, 10)...)
@@ -331,6 +374,15 @@ func TestConfirmation(t *testing.T) {
 		listWith(confirmed)
 		r.inForce("shop", -1)
 		r.inForce("bag", 10)
+		r.guard.Apply(r.revision, r.gone("bag/1")) // by what was confirmed the mesh has lost nothing
+		r.inForce("bag", 9)
+
+		r.put(some("shop", 1, 20)...)
+		confirmed = r.confirm("shop")
+		r.gone(some("shop", 1, 20)...)
+		restart()
+		listWith(confirmed)
+		r.inForce("shop", 20)
 	})
 }
 
@@ -424,6 +476,20 @@ func TestRestartInTheMiddle(t *testing.T) {
 		r.list()
 		r.same()
 
+		// Some went before, but nothing is missing now.
+		for n := 2; n <= 12; n++ {
+			r.tell(r.gone(some("bag", n, n)...)...)
+		}
+		r.holds(2)
+		r.put("bag/11", "bag/12")
+		restart()
+		r.list()
+		if s := r.guard.services["bag"]; s != nil && s.hold != nil {
+			t.Error("a hold of nothing")
+		}
+		r.tell(r.put(some("bag", 2, 10)...)...)
+		r.wait(2 * time.Minute)
+
 		// Meanwhile they may have come back.
 		r.tell(r.gone(some("bag", 2, 20)...)...)
 		held := r.guard.Held()
@@ -437,6 +503,34 @@ func TestRestartInTheMiddle(t *testing.T) {
 		}
 		r.tell(r.gone("bag/2")...)
 		r.same()
+	})
+}
+
+// The same in a mesh of which only the whole is too small.
+func TestRestartOfSmallServices(t *testing.T) {
+	timed("all", t, func(r *rig) {
+		var all []string
+		for n := range 20 {
+			all = append(all, some("s"+string(rune('a'+n)), 1, 1)...)
+		}
+		r.put(all...)
+		r.list()
+		for _, name := range all[:13] {
+			r.tell(r.gone(name)...)
+		}
+		r.holds(3)
+		var records []model.Record
+		r.guard.Records(func(record model.Record) bool {
+			records = append(records, record)
+			return true
+		})
+		held := r.guard.Held()
+		held.Services = nil // the mesh's alone
+		r.restart(0.5)
+		r.guard.Replace(r.revision, records)
+		r.guard.Resume(held)
+		r.list()
+		r.holds(3)
 	})
 }
 
