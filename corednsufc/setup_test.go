@@ -65,7 +65,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("client %s: got IDC %q, want %q", client, idc, want)
 		}
 	}
-	if idle := got.mesh.NotInForce(); !reflect.DeepEqual(idle, []string{"follow redis-main mysql", "protect"}) {
+	if idle := got.mesh.NotInForce(); !reflect.DeepEqual(idle, []string{"follow redis-main mysql"}) {
 		t.Errorf("not in force: %q", idle)
 	}
 }
