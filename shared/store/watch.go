@@ -83,6 +83,7 @@ func (f *Follower) take(response *clientv3.WatchResponse) error {
 func (f *Follower) confirm(revision int64) {
 	f.sink.Confirm(revision)
 	f.heard(revision)
+	f.snapshot.confirmed(revision)
 }
 
 // apply takes the events of a response. Their last revision counts, not the header's: after a pause more may follow.
