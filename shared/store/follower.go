@@ -80,6 +80,7 @@ type Follower struct {
 	revision int64
 	cluster  uint64
 	complain complaints
+	silent   string // the endpoint whose watch has just fallen silent
 
 	mu     sync.Mutex
 	status Status
@@ -95,11 +96,12 @@ type timing struct {
 	call     time.Duration // for one call
 	progress time.Duration // between requests for a sign of life, ±10 %
 	silence  time.Duration // without a sign of life the watch is given up and etcd asked anew
+	deafness time.Duration // the same where calls stand for signs of life
 }
 
 // Under 10,000 agents a cluster, as etcd is meant for, a request each 10 s makes 1,000 small messages a second. Two may be
 // lost before a watch is given up.
-var defaultTiming = timing{page: pageSize, call: callTimeout, progress: 10 * time.Second, silence: 25 * time.Second}
+var defaultTiming = timing{page: pageSize, call: callTimeout, progress: 10 * time.Second, silence: 25 * time.Second, deafness: 5 * time.Minute}
 
 // NewFollower checks the configuration and its TLS files. It doesn't ask etcd, nor wait for anything. With a snapshot
 // file, the sink must be a Source as well.

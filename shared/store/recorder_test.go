@@ -101,6 +101,13 @@ func (r *recorder) Apply(revision int64, records []model.Record) {
 	})
 }
 
+// confirmed returns how often Confirm was called.
+func (r *recorder) confirmed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.confirms
+}
+
 func (r *recorder) Confirm(revision int64) {
 	r.call(revision, nil, func() {
 		if revision < r.revision {

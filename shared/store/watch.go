@@ -14,14 +14,15 @@ import (
 
 // watch follows the changes after f.revision until the watch fails. The client reconnects by itself for as long as
 // timing.silence; then the watch is given up, since nothing tells a lost one from a quiet one but signs of life.
-func (f *Follower) watch(ctx context.Context) error {
-	ctx, cancel := f.link.pilot.stream(clientv3.WithRequireLeader(ctx))
+func (f *Follower) watch(whole context.Context) error {
+	ctx, cancel := f.link.pilot.stream(clientv3.WithRequireLeader(whole))
 	defer cancel()
 	endpoint := f.link.pilot.endpoint()
 	silence := time.AfterFunc(f.timing.silence, cancel) // Watch itself waits where etcd is away
 	defer silence.Stop()
 	progress := time.NewTimer(f.untilProgress())
 	defer progress.Stop()
+	heard := time.Now()
 
 	// It begins at the revision that was read and not after it, and what is known is skipped: etcd gives no sign of life to
 	// a watch that begins in the future, which in an idle mesh would be until somebody writes.
@@ -30,21 +31,45 @@ func (f *Follower) watch(ctx context.Context) error {
 	for {
 		select {
 		case <-progress.C:
-			f.requestProgress(ctx)
 			progress.Reset(f.untilProgress())
-		case response, ok := <-responses:
-			if !ok {
-				return f.explainWatch(f.link.pilot.ended(ctx, endpoint))
+			if !f.link.isDeaf(endpoint) {
+				f.requestProgress(ctx)
+			} else if err := f.callForLife(whole); err != nil { // by whole, which no silence ends
+				return err
+			} else if time.Since(heard) < f.timing.deafness {
+				silence.Reset(f.timing.silence)
 			}
-			if err := response.Err(); err != nil {
+		case response, ok := <-responses:
+			err := response.Err()
+			switch {
+			case !ok, err != nil && ctx.Err() != nil:
+				f.silent = endpoint
+				return f.explainWatch(ended(ctx))
+			case err != nil:
 				return f.explainWatch(err)
 			}
 			silence.Reset(f.timing.silence)
+			heard = time.Now()
 			if err := f.take(&response); err != nil {
 				return f.explainWatch(err)
 			}
 		}
 	}
+}
+
+// callForLife is a call in the place of a request for a sign of life, which etcd's gRPC proxy doesn't pass on but logs as an
+// error. It says that etcd is heard. That the watch is, it doesn't say: so that is made anew when nothing has come by it for
+// timing.deafness.
+func (f *Follower) callForLife(ctx context.Context) error {
+	same, err := f.remembered(ctx)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return f.explainWatch(errBehind)
+	}
+	f.confirm(f.revision)
+	return nil
 }
 
 func (f *Follower) explainWatch(err error) error {
@@ -57,10 +82,10 @@ func (f *Follower) untilProgress() time.Duration {
 
 // requestProgress asks the watch for a sign of life. That fails only while there is no stream to ask on; the watch then
 // goes on trying, and the silence tells when to stop.
-func (f *Follower) requestProgress(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+func (f *Follower) requestProgress(watch context.Context) {
+	ctx, cancel := context.WithTimeout(watch, time.Second)
 	defer cancel()
-	if err := f.link.RequestProgress(ctx); err != nil {
+	if err := f.link.RequestProgress(ctx); err != nil && watch.Err() == nil {
 		f.failed(f.explainWatch(err))
 	}
 }
