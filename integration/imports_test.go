@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"shared/statistics": {},
 	"shared/store":      {"shared/model"},
 	"shared/catalog":    {"shared/model"},
+	"shared/protect":    {"shared/model", "shared/catalog"},
 
 	"shared/route":   {"shared/model", "shared/catalog"},
 	"shared/balance": {"shared/model", "shared/catalog"},
@@ -33,7 +34,7 @@ var allowed = map[string][]string{
 	"shared/bypass":  brain,
 	"shared/client":  {}, // programs link it: the standard library alone
 	"shared/notify":  {"shared/model", "shared/health"},
-	"shared/mesh":    append([]string{"shared/store", "shared/notify"}, brain...),
+	"shared/mesh":    append([]string{"shared/store", "shared/protect", "shared/notify"}, brain...),
 
 	"caddyufc":                     append([]string{"caddyufc/internal/currentlog"}, face...),
 	"caddyufc/internal/currentlog": {},
@@ -56,7 +57,8 @@ var (
 
 // allowedInTests is what tests may import beyond it: real servers instead of mocks.
 var allowedInTests = map[string][]string{
-	"caddyufc": {"caddyufc/embeddedetcd"},
+	"caddyufc":     {"caddyufc/embeddedetcd"},
+	"shared/store": {"shared/catalog", "shared/protect"},
 }
 
 // forbidden are other modules, by prefix, and the packages that may import them nevertheless, in their tests too.

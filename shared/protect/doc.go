@@ -37,8 +37,8 @@
 // A confirmation whose revision isn't before its own key's was copied from another etcd, and is ignored. After an etcd was
 // restored, what is held counts as removed at the revision that it was missed at, so that an old confirmation doesn't
 // meet it. An agent that was away when something was removed and confirmed can't tell which of both was first: it takes the
-// confirmation for good if etcd has about what it had then (Confirmation.Services and Instances, by the same share), and else holds what
-// is missing.
+// confirmation for good if etcd has about what it had then (Confirmation.Services and Instances, by the same share), and
+// else holds what is missing. A snapshot has what is held, and how many there were before, so that a restart lets nothing go.
 //
 // The decisions are made in the calls of the store alone, the last of them with its signs of life, each 10 s: an etcd that
 // isn't heard removes nothing, and a configuration that is tried for a moment, and fails, lets nothing go.

@@ -1,12 +1,9 @@
 package protect
 
 import (
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/ufc-mesh/ufc/shared/model"
 )
@@ -104,6 +101,25 @@ func TestMassRemoval(t *testing.T) {
 		r.holds(10)
 		r.wait(20 * time.Second)
 		r.inForce("shop", 10)
+		r.same()
+	})
+	timed("back for less than a minute", t, func(r *rig) {
+		begin(r)
+		r.tell(r.gone(some("shop", 1, 20)...)...)
+		for range 5 {
+			r.tell(r.put(some("shop", 1, 10)...)...)
+			r.wait(50 * time.Second)
+			r.tell(r.gone("shop/1")...)
+			r.wait(10 * time.Second)
+		}
+		r.holds(11)
+	})
+	timed("instances back, documents not", t, func(r *rig) {
+		begin(r)
+		r.tell(r.gone(everything...)...)
+		r.tell(r.put(append(some("shop", 1, 20), some("bag", 1, 4)...)...)...)
+		r.holds(3) // the documents, and the topology with them
+		r.tell(r.put("shop", "bag")...)
 		r.same()
 	})
 	timed("all back", t, func(r *rig) {
@@ -234,212 +250,6 @@ func TestMeshOfSmallServices(t *testing.T) {
 	})
 }
 
-func TestConfirmation(t *testing.T) {
-	begin := func(r *rig) {
-		r.put(append(some("shop", 1, 20), some("bag", 1, 10)...)...)
-		r.list()
-		r.tell(r.gone(append(some("shop", 1, 20), some("bag", 1, 10)...)...)...)
-		r.holds(30)
-	}
-	timed("of one service", t, func(r *rig) {
-		begin(r)
-		r.tell(r.confirm("shop"))
-		r.inForce("shop", -1)
-		r.inForce("bag", 10)
-		r.tell(r.confirm("nobody"))
-		r.holds(10)
-		r.tell(r.confirm("bag"))
-		r.same()
-	})
-	timed("of what went before only", t, func(r *rig) {
-		begin(r)
-		confirmed := r.confirm("")
-		r.tell(r.put(some("shop", 1, 20)...)...)
-		r.tell(r.gone(some("shop", 1, 20)...)...)
-		r.tell(confirmed)
-		r.inForce("shop", 20)
-		r.inForce("bag", -1)
-	})
-	timed("of another etcd", t, func(r *rig) {
-		begin(r)
-		copied := r.confirm("")
-		copied.Confirm.Revision = 4000
-		r.tell(copied)
-		r.holds(30)
-		if !strings.Contains(r.log.String(), "of another etcd") {
-			t.Errorf("the log says %s", r.log.String())
-		}
-	})
-	timed("from before a restored etcd's", t, func(r *rig) {
-		begin(r)
-		r.revision = 1000
-		old := r.confirm("") // of another removal
-		r.revision = 5000
-		r.tell(r.put(some("bag", 1, 10)...)...)
-		r.tell(r.gone(some("bag", 1, 10)...)...)
-		r.revision = 2000
-		r.guard.Replace(r.revision, []model.Record{old})
-		r.inForce("shop", -1) // that was before
-		r.inForce("bag", 10)
-		if status := r.guard.Status(); status.Revision != 2000 {
-			t.Errorf("%+v", status)
-		}
-		r.guard.Apply(2001, []model.Record{r.confirm("")})
-		r.inForce("bag", -1)
-	})
-	timed("while the agent was down", t, func(r *rig) {
-		r.put(append(some("shop", 1, 20), some("bag", 1, 10)...)...)
-		r.list()
-		snapshot := contents(r.views)
-		asOf := r.revision
-		restart := func() {
-			r.restart(0.5)
-			var records []model.Record
-			for _, record := range snapshot {
-				record.Revision = 1
-				records = append(records, record)
-			}
-			r.guard.Replace(asOf, records)
-		}
-		listWith := func(extra ...model.Record) {
-			for _, record := range r.etcd {
-				extra = append(extra, record)
-			}
-			r.guard.Replace(r.revision, extra)
-		}
-		r.gone(append(some("shop", 1, 20), some("bag", 1, 10)...)...)
-		restart()
-		listWith()
-		r.holds(30)
-		confirmed := r.confirm("")
-		restart()
-		listWith(confirmed) // the only key of an emptied etcd
-		r.holds(0)
-		r.inForce("shop", -1)
-
-		// Here something else is missing that there was when it was confirmed.
-		r.put(some("bag", 1, 10)...)
-		confirmed = r.confirm("")
-		r.gone(some("bag", 1, 10)...)
-		restart()
-		listWith(confirmed)
-		r.holds(30)
-
-		r.put(some("bag", 1, 10)...)
-		confirmed = r.confirm("shop")
-		restart()
-		listWith(confirmed)
-		r.inForce("shop", -1)
-		r.inForce("bag", 10)
-	})
-}
-
-func TestSettingsChange(t *testing.T) {
-	timed("off", t, func(r *rig) {
-		r.put(some("shop", 1, 20)...)
-		r.list()
-		r.tell(r.gone(some("shop", 1, 20)...)...)
-		r.guard.SetShare(0)
-		r.inForce("shop", 20) // not before etcd says something
-		r.guard.SetShare(0.5)
-		r.quiet()
-		r.inForce("shop", 20)
-		r.guard.SetShare(0)
-		r.quiet()
-		r.same()
-	})
-	timed("on", t, func(r *rig) {
-		r.guard.SetShare(0)
-		r.put(some("shop", 1, 20)...)
-		r.list()
-		r.guard.SetShare(0.5)
-		r.tell(r.gone(some("shop", 1, 20)...)...)
-		r.holds(20)
-	})
-	timed("higher", t, func(r *rig) {
-		r.put(some("shop", 1, 20)...)
-		r.list()
-		r.tell(r.gone(some("shop", 1, 12)...)...)
-		r.holds(12)
-		r.guard.SetShare(0.7)
-		r.wait(80 * time.Second)
-		r.same()
-	})
-}
-
-// A snapshot holds what is held, and so does an agent that starts from it.
-func TestRestart(t *testing.T) {
-	timed("all", t, func(r *rig) {
-		r.put(append(some("shop", 1, 20), "shop", "~")...)
-		r.list()
-		r.gone(append(some("shop", 1, 20), "shop", "~")...)
-		r.list()
-		var records []model.Record
-		r.guard.Records(func(record model.Record) bool {
-			records = append(records, record)
-			return true
-		})
-		r.restart(0.5)
-		r.guard.Replace(1, records)
-		r.guard.AsOf(time.Now())
-		r.list()
-		r.holds(22)
-	})
-}
-
-// What went one by one before the hold counts after a restart, too.
-func TestRestartInTheMiddle(t *testing.T) {
-	timed("all", t, func(r *rig) {
-		r.put(append(some("shop", 1, 20), some("bag", 1, 20)...)...)
-		r.list()
-		for n := 1; n <= 13; n++ {
-			r.tell(r.gone(some("shop", n, n)...)...)
-		}
-		r.inForce("shop", 10)
-		restart := func() {
-			var records []model.Record
-			r.guard.Records(func(record model.Record) bool {
-				records = append(records, record)
-				return true
-			})
-			held := r.guard.Held()
-			r.restart(0.5)
-			r.guard.Replace(r.revision, records)
-			r.guard.Resume(held)
-		}
-		restart()
-		r.list()
-		r.holds(3)
-		r.wait(time.Hour)
-		r.tell(r.gone("bag/1")...)
-		r.holds(3)
-		restart()
-		r.list()
-		r.inForce("shop", 10)
-		r.tell(r.confirm(""))
-		if r.holds(0); r.guard.Held() != nil {
-			t.Error("something is held after the confirmation")
-		}
-		restart()
-		r.list()
-		r.same()
-
-		// Meanwhile they may have come back.
-		r.tell(r.gone(some("bag", 2, 20)...)...)
-		held := r.guard.Held()
-		r.put(some("bag", 2, 20)...)
-		r.restart(0.5)
-		r.list()
-		r.guard.Resume(held)
-		r.list()
-		if r.guard.Held() != nil {
-			t.Error("something is held")
-		}
-		r.tell(r.gone("bag/2")...)
-		r.same()
-	})
-}
-
 // Refused values count as there where a good one is in force, and leave what is held as it is.
 func TestRefused(t *testing.T) {
 	timed("all", t, func(r *rig) {
@@ -465,54 +275,5 @@ func TestRefused(t *testing.T) {
 		}
 		r.guard.Apply(r.revision, []model.Record{r.confirm("")})
 		r.inForce("shop", -1)
-	})
-}
-
-func TestAlarm(t *testing.T) {
-	timed("all", t, func(r *rig) {
-		r.put(append(some("shop", 1, 100), some("bag", 1, 100)...)...)
-		r.list()
-		lines := func(want int) {
-			t.Helper()
-			if got := strings.Count(r.log.String(), "removal held back"); got != want {
-				t.Errorf("%d warnings, want %d", got, want)
-			}
-		}
-		r.tell(r.gone(some("shop", 1, 60)...)...)
-		lines(1)
-		for n := 61; n <= 80; n++ {
-			r.tell(r.gone(some("shop", n, n)...)...)
-		}
-		lines(1)
-		time.Sleep(10 * time.Second)
-		r.tell(r.gone(some("shop", 81, 90)...)...)
-		lines(2)
-		r.wait(50 * time.Second)
-		lines(2)
-		r.wait(10 * time.Second)
-		lines(3)
-		r.wait(10 * time.Minute)
-		lines(13)
-		status := r.guard.Status()
-		if len(status.Of) != 1 || status.Of[0].Service != "shop" || status.Of[0].Instances != 90 || status.Of[0].Of != 100 || status.Since == nil {
-			t.Errorf("%+v", status)
-		}
-		want := `
-# HELP ufc_config_held Configuration records that etcd has no more and that are held in force, by kind.
-# TYPE ufc_config_held gauge
-ufc_config_held{kind="Ban"} 0
-ufc_config_held{kind="Instances"} 90
-ufc_config_held{kind="Service"} 0
-ufc_config_held{kind="Topology"} 0
-`
-		if err := testutil.CollectAndCompare(r.guard, strings.NewReader(want)); err != nil {
-			t.Error(err)
-		}
-		r.tell(r.confirm(""))
-		r.wait(10 * time.Second)
-		lines(13)
-		if !strings.Contains(r.log.String(), "no removal is held back any more") {
-			t.Error("nobody said that it is over")
-		}
 	})
 }

@@ -116,7 +116,8 @@ func (g *Guard) Collect(metrics chan<- prometheus.Metric) {
 		topology = 1
 	}
 	for kind, count := range map[model.Kind]int{
-		model.KindInstances: status.Instances, model.KindService: status.Services, model.KindBan: status.Bans, model.KindTopology: topology,
+		model.KindInstances: status.Instances, model.KindService: status.Services,
+		model.KindBan: status.Bans, model.KindTopology: topology,
 	} {
 		metrics <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(count), string(kind))
 	}

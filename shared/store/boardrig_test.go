@@ -77,6 +77,16 @@ func (r *boardRig) told(want ...string) {
 	})
 }
 
+// has waits until so many bans of others are known.
+func (r *boardRig) has(count int) {
+	r.t.Helper()
+	eventually(r.t, "what is told", 20*time.Second, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.bans) == count
+	})
+}
+
 func (r *boardRig) ban(n int, detail string) { r.Publish("shop", instance(n), banned(detail)) }
 func (r *boardRig) back(n int)               { r.Withdraw("shop", instance(n)) }
 

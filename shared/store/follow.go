@@ -40,11 +40,15 @@ func (f *Follower) run(ctx context.Context) {
 		if errors.Is(err, errElsewhere) || errors.Is(err, errRescoped) {
 			continue
 		}
+		if errors.Is(err, errSilent) { // the next session tells whether somebody is there
+			sleep(ctx, pause(0, true, rand.Float64()))
+			continue
+		}
 		f.failed(err)
 		if failures == 0 && errors.Is(err, rpctypes.ErrCompacted) {
 			continue // etcd is there and has more to tell: read it at once
 		}
-		sleep(ctx, pause(failures, away(err) || errors.Is(err, errSilent) || errors.Is(err, errBehind), rand.Float64()))
+		sleep(ctx, pause(failures, away(err) || errors.Is(err, errBehind), rand.Float64()))
 	}
 }
 
@@ -63,9 +67,12 @@ func (f *Follower) session(ctx context.Context) (err error) {
 		close(f.opened)
 	}
 	if f.listed {
+		silent := f.silent
+		f.silent = ""
 		if f.listed, err = f.remembered(ctx); err != nil {
 			return err
 		}
+		f.link.deaf.Store(&silent)
 	}
 	if !f.listed {
 		if err := f.list(ctx); err != nil {

@@ -91,6 +91,7 @@ type Follower struct {
 	cluster  uint64
 	complain complaints
 	took     time.Duration // of the last change by the sink
+	silent   string        // the endpoint whose watch has just fallen silent
 
 	mu     sync.Mutex
 	status Status
@@ -109,12 +110,13 @@ type timing struct {
 	fetch    time.Duration // for one read of single services
 	sweep    time.Duration // between looks for services that aren't used
 	unused   time.Duration // after which a service isn't followed any more
+	deafness time.Duration // the same where calls stand for signs of life
 }
 
 // Under 10,000 agents a cluster, as etcd is meant for, a request each 10 s makes 1,000 small messages a second. Two may be
 // lost before a watch is given up.
 var defaultTiming = timing{
-	page: pageSize, call: callTimeout, progress: 10 * time.Second, silence: 25 * time.Second,
+	page: pageSize, call: callTimeout, progress: 10 * time.Second, silence: 25 * time.Second, deafness: 5 * time.Minute,
 	fetch: fetchTimeout, sweep: sweepEvery, unused: keepUnused,
 }
 

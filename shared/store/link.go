@@ -48,6 +48,8 @@ type link struct {
 	timeout   time.Duration          // of each call
 	reason    atomic.Pointer[string] // the last failure of a call, in gRPC's words
 	token     atomic.Pointer[string] // of the last sign-in; nil: it may be no good
+	// deaf is the endpoint that answers calls but no requests for a sign of life, as etcd's gRPC proxy does; nil: none.
+	deaf atomic.Pointer[string]
 }
 
 // signedIn marks the context of a stream that the last sign-in is good enough for. The client signs in anew for each stream,
@@ -135,6 +137,12 @@ func (l *link) remember(ctx context.Context, method string, req, reply any, conn
 		l.token.Store(&signIn.Token)
 	}
 	return err
+}
+
+// isDeaf tells whether an endpoint is to be asked for no sign of life.
+func (l *link) isDeaf(endpoint string) bool {
+	deaf := l.deaf.Load()
+	return deaf != nil && *deaf == endpoint
 }
 
 // explain adds to an error of etcd's client what was being done, the endpoints, and why no endpoint answered.

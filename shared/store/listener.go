@@ -57,6 +57,10 @@ func (l *listener) run(ctx context.Context) {
 		if errors.Is(err, errMoved) || errors.Is(err, errElsewhere) {
 			continue
 		}
+		if errors.Is(err, errSilent) && l.heard { // the next session tells whether somebody is there
+			sleep(ctx, pause(0, true, rand.Float64()))
+			continue
+		}
 		if l.heard {
 			failures = 0
 		}
@@ -156,14 +160,17 @@ func (l *listener) watch(ctx context.Context, folder string) error {
 		case <-l.board.asked:
 			l.remind()
 		case <-progress.C:
-			if err := l.ask(ctx); err != nil {
+			if l.link.isDeaf(endpoint) { // the bans are read again when the silence is over: they are few
+				continue
+			}
+			if err := l.ask(ctx); err != nil && ctx.Err() == nil {
 				l.failed(explain(err))
 			}
 			progress.Reset(quiet)
 		case response, ok := <-responses:
 			switch {
-			case !ok:
-				return explain(l.link.pilot.ended(ctx, endpoint))
+			case !ok, response.Err() != nil && ctx.Err() != nil:
+				return explain(ended(ctx))
 			case response.Err() != nil:
 				return explain(response.Err())
 			case response.Header.Revision < l.revision && len(response.Events) == 0:

@@ -116,9 +116,9 @@ func TestSilentWatch(t *testing.T) {
 	f, sink := follow(t, cfg, quick)
 	sink.awaitReplace(1)
 
-	r.silence(true) // the connection stands, and nothing comes
-	eventually(t, "the silence is noticed", 10*time.Second, func() bool {
-		return strings.Contains(f.Status().LastError, errSilent.Error())
+	r.silence(true)                                                       // the connection stands, and nothing comes
+	eventually(t, "the silence is noticed", 10*time.Second, func() bool { // by the call after it
+		return strings.Contains(f.Status().LastError, "ask for the revision")
 	})
 	last := w.putService("bag")
 	r.cut()

@@ -21,9 +21,9 @@ var errElsewhere = errors.New("another endpoint is in use now")
 // pilot keeps a client at the first of its endpoints that works. The client is given one at a time, since its own balancer
 // takes them in turn, and holds a connection to each.
 //
-// An endpoint is left when its connection fails or doesn't come to stand, and when a call runs out of time or a watch falls
-// silent on a connection that stands, as those of a member that hangs do; the keepalive finds that too, within 15 s. Then the
-// next one is taken, after the last the first. Every minute or so, the endpoints before the one in use are asked for
+// An endpoint is left when its connection fails or doesn't come to stand, and when a call runs out of time on a connection
+// that stands, as those to a member that hangs do; the keepalive finds that too, within 15 s. Then the next one is taken,
+// after the last the first. Every minute or so, the endpoints before the one in use are asked for
 // something that needs a quorum; the first that answers is taken. All of that is jittered, so that agents that have lost the
 // same member don't come to another one at the same moment, nor return at the same.
 type pilot struct {
@@ -90,12 +90,12 @@ func (p *pilot) stream(ctx context.Context) (context.Context, context.CancelFunc
 	}
 }
 
-// ended returns why a stream that the pilot made ended without a word: it was to leave, or was silent for too long.
-func (p *pilot) ended(ctx context.Context, endpoint string) error {
+// ended returns why a stream that the pilot made ended without a word: it was to leave, or was silent for too long. Whether
+// the endpoint hangs then, the next call tells.
+func ended(ctx context.Context) error {
 	if errors.Is(context.Cause(ctx), errElsewhere) {
 		return errElsewhere
 	}
-	p.hangs(endpoint)
 	return errSilent
 }
 

@@ -80,9 +80,12 @@ func TestEndpointDies(t *testing.T) {
 		relays[0].reopen(t)
 		uses(t, f, cfg.Endpoints[0])
 		relays[1].reopen(t)
-		relays[2].cut() // nothing hangs on it any more
+		relays[2].silence(true) // nothing is on it any more
+		last := w.putService("box")
+		sink.await("the change, sooner than a silence is noticed", 10*time.Second, func() bool { return sink.revision >= last })
+		relays[2].silence(false)
+		relays[2].cut()
 		relays[2].reopen(t)
-		sink.awaitRevision(w.putService("box"))
 	}
 	for _, r := range relays { // all at once, for longer than a round takes
 		r.cut()
@@ -105,7 +108,7 @@ func TestEndpointHangs(t *testing.T) {
 	sink.awaitReplace(1)
 	relays[0].silence(true)
 	last := w.putService("shop")
-	sink.awaitRevision(last)
+	sink.await("the change, sooner than the keepalive notices", 10*time.Second, func() bool { return sink.revision >= last })
 	uses(t, f, cfg.Endpoints[1])
 	for range 20 { // it is asked again and again, and never taken
 		sink.awaitRevision(w.putService("bag"))
@@ -169,11 +172,13 @@ func TestBoardMovesAlong(t *testing.T) {
 	relays[0].reopen(t)
 	uses(t, a.follower, cfg.Endpoints[0])
 	uses(t, b.follower, cfg.Endpoints[0])
-	relays[1].cut() // nothing hangs on it any more
+	relays[1].silence(true) // nothing is on it any more
 	a.back(1)
-	b.told("shop 10.0.0.2:80 a: two")
-	relays[0].silence(true)
+	b.told("shop 10.0.0.2:80 a: two") // sooner than a Board notices a silence
+	relays[1].silence(false)
+	relays[1].cut()
 	relays[1].reopen(t)
+	relays[0].silence(true)
 	a.ban(3, "three")
 	b.told("shop 10.0.0.2:80 a: two", "shop 10.0.0.3:80 a: three")
 }

@@ -112,6 +112,13 @@ func (r *recorder) Forget(services []string) {
 	})
 }
 
+// confirmed returns how often Confirm was called.
+func (r *recorder) confirmed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.confirms
+}
+
 func (r *recorder) Confirm(revision int64) {
 	r.call(revision, nil, func() {
 		if revision < r.revision {

@@ -324,6 +324,31 @@ func TestSnapshotHasNoWebhook(t *testing.T) {
 	f("listed")
 }
 
+// What time has let go of goes from the file, too.
+func TestSnapshotOfWhatIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestSnapshotter(t)
+		s.source.Resume(&model.Holds{Instances: 7})
+		s.start()
+		s.changed(1)
+		synctest.Wait()
+		s.confirmed(2)
+		time.Sleep(time.Minute)
+		if got := revisionIn(t, s.path); got != 1 {
+			t.Errorf("the file stands at revision %d though nothing has changed", got)
+		}
+		s.source.Resume(nil)
+		s.confirmed(3)
+		time.Sleep(time.Minute)
+		s.confirmed(4)
+		time.Sleep(time.Minute)
+		if got := revisionIn(t, s.path); got != 3 {
+			t.Errorf("the file stands at revision %d, want 3", got)
+		}
+		s.stop()
+	})
+}
+
 func TestFollowerSnapshot(t *testing.T) {
 	e := startEtcd(t)
 	w := newWriter(t, e, DefaultPrefix)

@@ -92,6 +92,7 @@ type snapshotter struct {
 	documents map[string]document
 	revision  int64
 	dirty     bool // something changed since the last snapshot
+	held      bool // the last snapshot has removals that are held back
 
 	wake chan struct{}
 	quit chan struct{}
@@ -163,6 +164,19 @@ func (s *snapshotter) changed(revision int64) {
 	select {
 	case s.wake <- struct{}{}:
 	default:
+	}
+}
+
+// confirmed tells that nothing changed up to the revision. Time may have let go of what is held back.
+func (s *snapshotter) confirmed(revision int64) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	held := s.held
+	s.mu.Unlock()
+	if held && s.source.Held() == nil {
+		s.changed(revision)
 	}
 }
 
@@ -286,6 +300,7 @@ func (s *snapshotter) encode(file *os.File) (int64, error) {
 	s.dropGone()
 	held := s.source.Held()
 	s.mu.Lock()
+	s.held = held != nil
 	header := snapshotHeader{
 		Prefix: s.prefix, Revision: s.revision, Written: time.Now().UTC(), Held: held, Partial: s.partial(),
 	}

@@ -13,61 +13,117 @@ import (
 	"github.com/ufc-mesh/ufc/shared/model"
 )
 
+// watching is one watch of a Follower, until it fails.
+type watching struct {
+	*Follower
+	whole    context.Context // of the follower; no silence ends it
+	ctx      context.Context // of the watch
+	endpoint string
+	silence  *time.Timer
+	progress *time.Timer
+	fetches  *pacer
+	came     time.Time // when the last response did
+}
+
 // watch follows the changes after f.revision until the watch fails. The client reconnects by itself for as long as
 // timing.silence; then the watch is given up, since nothing tells a lost one from a quiet one but signs of life.
-func (f *Follower) watch(ctx context.Context) error {
-	ctx, cancel := f.link.pilot.stream(clientv3.WithRequireLeader(ctx))
+func (f *Follower) watch(whole context.Context) error {
+	ctx, cancel := f.link.pilot.stream(clientv3.WithRequireLeader(whole))
 	defer cancel()
-	endpoint := f.link.pilot.endpoint()
-	silence := time.AfterFunc(f.timing.silence, cancel) // Watch itself waits where etcd is away
-	defer silence.Stop()
-	progress := time.NewTimer(f.untilProgress())
-	defer progress.Stop()
-	fetches := newPacer(f.fetches)
-	defer fetches.timer.Stop()
-	if len(f.extent.next(1)) > 0 { // left from a watch that failed
-		fetches.schedule()
+	w := &watching{
+		Follower: f, whole: whole, ctx: ctx, endpoint: f.link.pilot.endpoint(),
+		silence: time.AfterFunc(f.timing.silence, cancel), // Watch itself waits where etcd is away
+		fetches: newPacer(f.fetches), progress: time.NewTimer(f.untilProgress()), came: time.Now(),
 	}
+	defer w.silence.Stop()
+	defer w.progress.Stop()
+	defer w.fetches.timer.Stop()
+	w.schedule() // what is left from a watch that failed
 
 	// It begins at the revision that was read and not after it, and what is known is skipped: etcd gives no sign of life to
 	// a watch that begins in the future, which in an idle mesh would be until somebody writes.
 	responses := f.link.Watch(ctx, f.keys.root, clientv3.WithRange(rangeEnd(f.keys.root)), clientv3.WithRev(f.revision),
 		clientv3.WithFragment(), clientv3.WithProgressNotify(), clientv3.WithCreatedNotify())
 	for {
+		var err error
 		select {
-		case <-progress.C:
-			f.requestProgress(ctx)
-			progress.Reset(f.untilProgress())
-			f.sweep()
-			if len(f.extent.next(1)) > 0 { // it couldn't be read
-				fetches.schedule()
-			}
+		case <-w.progress.C:
+			err = w.probe()
 		case <-f.extent.wake:
 			if f.rescope() {
 				return errRescoped
 			}
-			fetches.schedule()
-		case <-fetches.timer.C:
-			if err := f.fetch(ctx); err != nil {
-				return err
-			}
-			if fetches.pending = false; len(f.extent.next(1)) > 0 {
-				fetches.schedule()
-			}
+			w.schedule()
+		case <-w.fetches.timer.C:
+			err = f.fetch(ctx)
+			w.fetches.pending = false
+			w.schedule()
 		case response, ok := <-responses:
-			if !ok {
-				return f.explainWatch(f.link.pilot.ended(ctx, endpoint))
-			}
-			if err := response.Err(); err != nil {
-				return f.explainWatch(err)
-			}
-			silence.Reset(f.timing.silence)
-			ended := f.gather(&response, responses)
-			if err := cmp.Or(f.take(&response), ended); err != nil {
-				return f.explainWatch(err)
-			}
+			err = w.respond(&response, ok, responses)
+		}
+		if err != nil {
+			return err
 		}
 	}
+}
+
+// schedule has read what services wait for it.
+func (w *watching) schedule() {
+	if len(w.extent.next(1)) > 0 {
+		w.fetches.schedule()
+	}
+}
+
+// probe asks for a sign of life, and does what is to be done now and then.
+func (w *watching) probe() error {
+	w.progress.Reset(w.untilProgress())
+	w.sweep()
+	w.schedule() // what couldn't be read
+	if !w.link.isDeaf(w.endpoint) {
+		w.requestProgress(w.ctx)
+		return nil
+	}
+	if err := w.callForLife(w.whole); err != nil {
+		return err
+	}
+	if time.Since(w.came) < w.timing.deafness {
+		w.silence.Reset(w.timing.silence)
+	}
+	return nil
+}
+
+// respond takes a response of the watch; not ok: it has ended.
+func (w *watching) respond(response *clientv3.WatchResponse, ok bool, responses clientv3.WatchChan) error {
+	err := response.Err()
+	switch {
+	case !ok, err != nil && w.ctx.Err() != nil:
+		w.silent = w.endpoint
+		return w.explainWatch(ended(w.ctx))
+	case err != nil:
+		return w.explainWatch(err)
+	}
+	w.silence.Reset(w.timing.silence)
+	w.came = time.Now()
+	ended := w.gather(response, responses)
+	if err := cmp.Or(w.take(response), ended); err != nil {
+		return w.explainWatch(err)
+	}
+	return nil
+}
+
+// callForLife is a call in the place of a request for a sign of life, which etcd's gRPC proxy doesn't pass on but logs as an
+// error. It says that etcd is heard. That the watch is, it doesn't say: so that is made anew when nothing has come by it for
+// timing.deafness.
+func (f *Follower) callForLife(ctx context.Context) error {
+	same, err := f.remembered(ctx)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return f.explainWatch(errBehind)
+	}
+	f.confirm(f.revision)
+	return nil
 }
 
 func (f *Follower) explainWatch(err error) error {
@@ -80,10 +136,10 @@ func (f *Follower) untilProgress() time.Duration {
 
 // requestProgress asks the watch for a sign of life. That fails only while there is no stream to ask on; the watch then
 // goes on trying, and the silence tells when to stop.
-func (f *Follower) requestProgress(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+func (f *Follower) requestProgress(watch context.Context) {
+	ctx, cancel := context.WithTimeout(watch, time.Second)
 	defer cancel()
-	if err := f.link.RequestProgress(ctx); err != nil {
+	if err := f.link.RequestProgress(ctx); err != nil && watch.Err() == nil {
 		f.failed(f.explainWatch(err))
 	}
 }
@@ -106,6 +162,7 @@ func (f *Follower) take(response *clientv3.WatchResponse) error {
 func (f *Follower) confirm(revision int64) {
 	f.sink.Confirm(revision)
 	f.heard(revision)
+	f.snapshot.confirmed(revision)
 }
 
 // apply takes the events of a response. Their last revision counts, not the header's: after a pause more may follow.
