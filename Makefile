@@ -45,7 +45,7 @@ FUZZTIME ?= 10s
 
 fuzz: ## every fuzz target for FUZZTIME (10s), one after the other
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z]+' shared caddyufc corednsufc | sed 's|/[^/]*:func | |' | sort | while read -r folder target; do \
-		$(SAME_BUILD) go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$folder || exit 1; \
+		$(SAME_BUILD) go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s ./$$folder || exit 1; \
 	done
 
 scenarios: ## the rules that ban, in virtual time beside those of others: a table and plots in docs/scenarios
