@@ -15,7 +15,7 @@ export TAGS = nobadger,nomysql,nopgx
 # The flags of builds/build.sh, so that tests and lint share what it has compiled.
 SAME_BUILD = CGO_ENABLED=0 GOFLAGS="$$GOFLAGS -trimpath -buildvcs=false -tags=$(TAGS)"
 
-.PHONY: help build xcaddy run test unit integration scenarios overload test-tools lint fmt bench clean
+.PHONY: help build xcaddy run test unit integration fuzz scenarios overload test-tools lint fmt bench clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ unit: ## tests of the packages, with the race detector
 integration: test-tools ## tests that start the real binaries and real servers
 	@$(BUILD) ./builds/run
 	$(SAME_BUILD) go test -count=1 -timeout 20m ./integration/...
+
+FUZZTIME ?= 10s
+
+fuzz: ## every fuzz target for FUZZTIME (10s), one after the other
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z]+' shared caddyufc corednsufc | sed 's|/[^/]*:func | |' | sort | while read -r folder target; do \
+		$(SAME_BUILD) go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s ./$$folder || exit 1; \
+	done
 
 scenarios: ## the rules that ban, in virtual time beside those of others: a table and plots in docs/scenarios
 	cd integration/scenarios && $(SAME_BUILD) go test -count=1 -timeout 30m -run TestScenarios . -update

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -174,6 +175,56 @@ func TestSmuggling(t *testing.T) {
 	if _, wrong := instance.of("/after"); len(wrong) > 0 {
 		t.Errorf("afterwards the instance got %q", wrong)
 	}
+}
+
+// A client that stops in the middle of a body is answered at some time. What it sends then is the rest of that body, and no
+// request.
+func TestSmugglingBySlowness(t *testing.T) {
+	t.Parallel()
+	var smuggling atomic.Int64
+	address := serve(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "smuggled") {
+			smuggling.Add(1)
+		}
+		if r.URL.Path == "/early" { // which is answered without its body
+			control := http.NewResponseController(w)
+			_ = control.EnableFullDuplex()
+			w.WriteHeader(http.StatusOK)
+			_ = control.Flush()
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+	})})
+	m := newMesh(t)
+	m.startCaddy(replace(t, "protocols h1 h2 h2c", "protocols h1 h2 h2c\n\t\ttimeouts {\n\t\t\tread_body_idle 1s\n\t\t}"))
+	m.apply(documents("shop", "protocol: http\ntimeouts: {normal: {read: 3s}}", address))
+	m.untilCurrent()
+	f := func(name, target, framing, begin, status string) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := raw(t, m.agent)
+			_, _ = fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: h\r\nX-Ufc-Service-Name: shop\r\n%s\r\n\r\n%s", target, framing, begin)
+			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			answer := make([]byte, 4096)
+			n, err := conn.Read(answer)
+			if err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 "+status) {
+				t.Errorf("it is answered %q, %v", answer[:n], err)
+			}
+			time.Sleep(2 * time.Second) // longer than the server waits for the rest
+			_, _ = io.WriteString(conn, smuggled)
+			_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+			if more, _ := io.ReadAll(conn); smuggling.Load() > 0 || strings.Contains(string(more), "HTTP/1.1 200 ") {
+				t.Errorf("%d requests came out of it, and the answer %q", smuggling.Load(), more)
+			}
+		})
+	}
+	length := fmt.Sprintf("Content-Length: %d", len(smuggled)+1)
+	f("a slow body", "/", length, "x", "408 ")
+	f("a slow body in chunks", "/", "Transfer-Encoding: chunked", "1\r\nx\r\n", "408 ")
+	f("an early answer", "/early", length, "x", "200 ")
+	f("an early answer to chunks", "/early", "Transfer-Encoding: chunked", "1\r\nx\r\n", "200 ")
+	f("no instance", "/", strings.Replace(length, "Content", "X-Ufc-Service-Name: unknown\r\nContent", 1), "x", "4")
+	f("a report", "/bypass?command=callback", length, "x", "4")
 }
 
 // exchange sends bytes to the agent, and returns all that comes back until nothing has for a while.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -34,4 +35,24 @@ func TestQuery(t *testing.T) {
 	if info, ok := answer.(RequestInfo); err != nil || !ok || info.Requests != 4 || info.Success != 4 || info.Modified == nil {
 		t.Errorf("request_info: %+v, %v", answer, err)
 	}
+}
+
+// FuzzQuery checks that every path is answered by what JSON can hold, or is said to select nothing.
+func FuzzQuery(f *testing.F) {
+	for _, path := range []string{
+		"", "^", "^^^", "request_info^shop", "backend_info^shop^10.0.0.1:80", "ban_info", "fuse_info^shop", "explain^shop^10.0.0.2:80", "config_info^shop",
+		"config_info", "explain^shop^[::1]:80", "explain^\xff", "sync_info",
+	} {
+		f.Add(path)
+	}
+	r := newRig(f, append(instances("shop", "10.0.0.1:80", "10.0.0.2:80"), documented("shop", nil))...)
+	f.Fuzz(func(t *testing.T, path string) {
+		answer, err := r.Query(strings.Split(path, "^"))
+		if err != nil && !errors.Is(err, ErrSelector) {
+			t.Errorf("%q: %v", path, err)
+		}
+		if _, err := json.Marshal(answer); err != nil {
+			t.Errorf("%q: %v", path, err)
+		}
+	})
 }

@@ -553,3 +553,27 @@ func BenchmarkGetAndCallback(b *testing.B) {
 		post(h, "", "id="+id+"&result=ok&latency_ms=1")
 	}
 }
+
+// FuzzCommand checks that every query string and token is answered by what it selects, or refused for a reason that is named.
+func FuzzCommand(f *testing.F) {
+	for _, query := range []string{
+		"", "command=get&service=redis&n=3&key=k&from=c", "command=get&service=redis&n=-1", "command=query&ar=x^y", "command=callback", "command=%zz",
+		"command=get&command=query", "command=get&service=%ff", ";", "command=get;service=redis", "command=get&n=99999999999999999999",
+	} {
+		f.Add(query, "t", "GET")
+		f.Add(query, "", "POST")
+	}
+	h, _ := newHandler(f)
+	f.Fuzz(func(t *testing.T, query, token, method string) {
+		r := httptest.NewRequest(http.MethodGet, "/bypass", nil)
+		r.Method, r.URL.RawQuery = method, query
+		r.Header["Token"] = []string{token}
+		w := do(h, r)
+		if w.Code != http.StatusOK && (w.Code < 400 || w.Code > 503 || w.Header().Get("X-Ufc-Error") == "") {
+			t.Errorf("%s %q: %d %s", method, query, w.Code, w.Body)
+		}
+		if w.Header().Get("Content-Type") == "application/json" && !json.Valid(w.Body.Bytes()) {
+			t.Errorf("%s %q: %s", method, query, w.Body)
+		}
+	})
+}

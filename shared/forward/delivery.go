@@ -230,8 +230,12 @@ func (d *delivery) try(x *exchange) reply {
 	return reply{resp: resp, attempt: attempt}
 }
 
-// explain finds out whose failure it was. When the client has gone, everything fails.
+// explain finds out whose failure it was. When the client has gone, everything fails; and the library's server takes one
+// whose body is too slow for gone.
 func (d *delivery) explain(x *exchange, err error) *failure {
+	if broken := d.upload.failure(); broken != nil && health.TimedOut(broken) {
+		return &failure{result: health.Canceled, err: broken}
+	}
 	if gone := x.ctx.Err(); gone != nil {
 		return &failure{result: health.Canceled, givenUp: !errors.Is(context.Cause(x.ctx), errLost), err: gone}
 	}

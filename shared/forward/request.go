@@ -87,14 +87,12 @@ type clientBody struct {
 	io.ReadCloser
 	from  *http.Request // where the server puts the trailers at the body's end
 	to    http.Header   // where the wire expects them
-	taken atomic.Int64  // how much was read
 	ended atomic.Bool
 }
 
 // Read implements io.Reader.
 func (b *clientBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	b.taken.Add(int64(n))
 	if errors.Is(err, io.EOF) && !b.ended.Swap(true) && b.from != nil {
 		for name, values := range b.from.Trailer {
 			if values != nil && !isHopByHop(name) && !isUFC(name) && name != "Content-Length" {
@@ -108,22 +106,17 @@ func (b *clientBody) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *clientBody) Close() error { return nil }
 
-// drained is how much of a request's body the library's server reads at most after the handler, in bytes, so that the
-// connection can be used again.
-const drained = 256 << 10
-
-// closeUnread makes the server close an HTTP/1 connection after the response, if it could not find the next request on
-// it: there is more of the body to come than it reads. The library's server would see to that by itself, but not where
-// the body that it made has been put into another one, as Caddy does. Then the rest of the body would be taken for the
-// next request: smuggling.
+// closeUnread makes the server close an HTTP/1 connection after the response if the request's body hasn't ended by then. What
+// is left of it would be taken for the next request otherwise: smuggling. The library's server would see to that by itself,
+// but not in full duplex, where it reads up to 256 KiB of the rest after the handler, and takes what comes next for a
+// request even if that reading has failed, since the client was too slow. A body has nearly always ended: an instance
+// answers when it has all of it.
 func (x *relay) closeUnread() {
 	if x.sent.ReadCloser == nil || x.r.ProtoMajor != 1 || x.sent.ended.Load() {
 		return
 	}
-	if length := x.r.ContentLength; length < 0 || length-x.sent.taken.Load() >= drained {
-		x.w.Header()["Connection"] = []string{"close"}
-		x.unread = true
-	}
+	x.w.Header()["Connection"] = []string{"close"}
+	x.unread = true
 }
 
 // lingering is how long a client may go on sending after the response, before the connection is closed. One that is closed

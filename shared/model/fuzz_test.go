@@ -135,3 +135,53 @@ func TestPlainTakesWhatIsWritten(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParseTopology checks that a value of etcd and a file with the same text mean the same.
+func FuzzParseTopology(f *testing.F) {
+	for _, seed := range []string{
+		``, `{}`, `null`, `{"kind":"Topology"}`, `{"kind":"Topology","x":1}`, `{"kind":"Topology","drained":["a"]}`,
+		`{"kind":"Topology","idcs":{"a":{"logical":"b"}},"routes":{"b":[{"to":"b","weight":1}]},"drained":["a"]}`,
+		`{"kind":"Topology","idcs":{"a":{"logical":"b"},"a":{}}}`, `{"kind":"Topology","routes":{"":[]}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		topology, warnings, err := ParseTopology(value)
+		if (topology == nil) != (err != nil) {
+			t.Fatalf("topology %+v, error %v", topology, err)
+		}
+		documents, fileErr := Read("f.json", value)
+		if err != nil || warnings != nil {
+			if fileErr == nil && len(documents) == 1 && documents[0].Kind == KindTopology {
+				t.Errorf("a file holds it, etcd not: warnings %v, error %v", warnings, err)
+			}
+			return
+		}
+		if fileErr != nil || len(documents) != 1 || !reflect.DeepEqual(documents[0].Topology, topology) {
+			t.Errorf("etcd %+v, file %+v, error %v", topology, documents, fileErr)
+		}
+	})
+}
+
+// FuzzWithoutWebhook checks that what the snapshot holds of a service is the service, but for its webhook.
+func FuzzWithoutWebhook(f *testing.F) {
+	for _, seed := range []string{
+		`{"kind":"Service","name":"a","ban":{"webhook":{"url":"http://a"}}}`, `{"kind":"Service","name":"a","x":[1.50,null],"ban":{"y":{}}}`,
+		`{"kind":"Service","name":"a","ban":{"\u0077ebhook":{"url":"http://a"},"duration":"20s"},"owner":"\ud83d\ude00<"}`,
+		`{"kind":"Service","name":"a","ban":{"webhook0":"","webhook":{"url":"http://a","x":1}}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		service, warnings, err := ParseService("a", value)
+		if err != nil {
+			return
+		}
+		kept, left, err := ParseService("a", WithoutWebhook(value))
+		service.Ban.Webhook = nil
+		webhooks := func(p Problem) bool { return covers("ban.webhook", p.Path) }
+		if err != nil || !reflect.DeepEqual(kept, service) || len(left) != len(slices.DeleteFunc(warnings, webhooks)) {
+			t.Errorf("%s became %s: %+v, not %+v, %v, %v", value, WithoutWebhook(value), kept, service, left, err)
+		}
+	})
+}

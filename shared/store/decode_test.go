@@ -71,3 +71,37 @@ func TestWarningsAreRare(t *testing.T) {
 		}
 	})
 }
+
+// FuzzDecode checks that any key with any value is a record or a refusal that is short, and that its deletion is of the same.
+func FuzzDecode(f *testing.F) {
+	for _, key := range []string{
+		"services/a", "instances/a/10.0.0.1:80", "bans/a/10.0.0.1:80", "topology", "", "/", "x", "instances/a/[::1%25]:1", "services/\xff",
+		"instances/" + strings.Repeat("a", 1000) + "/" + strings.Repeat("b", 1000),
+	} {
+		for _, value := range []string{"", "{", `{"address":"10.0.0.1:80"}`, `{"kind":"Service","name":"a","x":1}`, `{"kind":"Topology"}`, "{}"} {
+			f.Add([]byte(key), []byte(value))
+		}
+	}
+	d := newDecoder(newKeyspace("/ufc/v1"), newWarnings(quiet))
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		whole := append([]byte("/ufc/v1/config/"), key...)
+		record := d.put(whole, value, 7)
+		filled := 0
+		for _, there := range []bool{record.Service != nil, record.Instance != nil, record.Topology != nil, record.Ban != nil} {
+			if there {
+				filled++
+			}
+		}
+		if (record.Err == nil) != (filled == 1) || record.Err != nil && (filled > 0 || len(record.Err.Error()) > maxBrief+60) ||
+			len(record.Name) > maxShown || len(record.Address) > maxShown {
+			t.Errorf("%q %q: %+v", key, value, record)
+		}
+		if record.Err == nil && d.parser.of(record.Kind, record.Name, record.Address) != string(whole) {
+			t.Errorf("%q is the record of another key: %+v", key, record)
+		}
+		gone := d.deleted(whole, 8)
+		if gone.Kind != record.Kind || gone.Name != record.Name || gone.Address != record.Address || gone.Err != nil || !gone.Deleted {
+			t.Errorf("%q: put %+v, deleted %+v", key, record, gone)
+		}
+	})
+}
