@@ -29,9 +29,8 @@ type query struct {
 	owner, suffix string
 }
 
-// answer returns the reply to a question.
-func (u *UFC) answer(t *turn) *reply {
-	q := &t.query
+// answer returns the reply to a question that asks for no choice.
+func (q *query) answer() *reply {
 	switch q.kind {
 	case missing:
 		return q.nxdomain()
@@ -45,9 +44,6 @@ func (u *UFC) answer(t *turn) *reply {
 		if !clientAddress(q.w).IsLoopback() { // whatever a resolver says of its client
 			return q.refused()
 		}
-	}
-	if q.handsOut() {
-		return u.handOut(t)
 	}
 	if !q.mesh.Agent.Synced() {
 		return q.notReady()
@@ -75,7 +71,7 @@ func (q *query) handsOut() bool {
 	return false
 }
 
-// handOut answers with the instances that the agent has chosen.
+// handOut answers with what the agent has chosen, or with why it has chosen nothing.
 func (u *UFC) handOut(t *turn) *reply {
 	q := &t.query
 	if t.refusal != nil {

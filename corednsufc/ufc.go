@@ -63,10 +63,16 @@ func (u *UFC) serve(ctx context.Context, qname string, t *turn) (int, error) {
 	if !q.readSubnet() {
 		return dns.RcodeFormatError, nil
 	}
-	if q.handsOut() && u.handOutPacked(t) {
-		return dns.RcodeSuccess, nil
+	var answer *reply
+	if q.handsOut() {
+		u.choose(t)
+		if u.writePacked(t) {
+			return dns.RcodeSuccess, nil
+		}
+		answer = u.handOut(t)
+	} else {
+		answer = q.answer()
 	}
-	answer := u.answer(t)
 	if answer.Rcode == dns.RcodeNameError && !answer.final && u.config.fall.Through(qname) {
 		return plugin.NextOrFailure(u.Name(), u.Next, ctx, q.w, q.r)
 	}

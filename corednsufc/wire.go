@@ -58,9 +58,8 @@ func byStream(keys []string) bool {
 // the long way, which cuts it to size.
 const maxWire = 1232
 
-// handOutPacked lets the agent choose, and writes the answer if it can be packed. false: it is still to be written.
-func (u *UFC) handOutPacked(t *turn) bool {
-	u.choose(t)
+// writePacked writes what the agent has chosen, if that can be packed. false: it is still to be written.
+func (u *UFC) writePacked(t *turn) bool {
 	if t.refusal != nil || !u.packable(&t.query) {
 		return false
 	}
