@@ -28,7 +28,8 @@ var transparent = map[string]bool{
 // when it starts.
 func takesPacked(c *caddy.Controller) bool {
 	block := dnsserver.GetConfig(c)
-	if byStream(c.ServerBlockKeys) || block.UDPDecorateWriterFunc != nil { // what decorates the writer wants messages
+	// What decorates the writer sees only what is written as a message: the DNS library's Write goes past it.
+	if byStream(c.ServerBlockKeys) || block.UDPDecorateWriterFunc != nil {
 		return false
 	}
 	handlers := block.Handlers() // in the chain's order, but without those that have another name than their directive
@@ -104,52 +105,39 @@ const (
 
 const (
 	headerSize  = 12
+	extraCount  = 11     // the number of additional records; its upper octet is 0
 	pointer     = 0xc000 // to a name that stands further up (RFC 1035, 4.1.4)
 	questionPtr = pointer | headerSize
 )
 
-// pack writes the answer into b, which is empty. nil: it would be larger than the client or the buffer takes.
+// pack writes the answer into b, which is empty. nil: it is larger than the client or the buffer takes.
 func (q *query) pack(b []byte, chosen []*agent.Attempt) []byte {
-	limit := dns.MinMsgSize
-	var opt *dns.OPT
-	if len(q.r.Extra) == 1 {
-		opt = q.r.Extra[0].(*dns.OPT)
-		limit = max(limit, int(opt.UDPSize()))
-	}
-	limit = min(limit, cap(b))
-	srv := q.qtype == dns.TypeSRV
-	each := 2 + 10 + 16 // an address
-	if srv {
-		each += 2 + 10 + 6 + 42 + len(q.owner) + len(q.service) + 2
-	}
-	if headerSize+len(q.owner)+1+4+len(chosen)*each+11 > limit {
-		return nil
-	}
-	flags, checking, extra := byte(bitResponse|bitAuthoritative), byte(0), 0
+	flags, checking := byte(bitResponse|bitAuthoritative), byte(0)
 	if q.r.RecursionDesired {
 		flags |= bitRecursion
 	}
 	if q.r.CheckingDisabled {
 		checking = bitNoChecking
 	}
-	if srv {
-		extra += len(chosen)
-	}
-	if opt != nil {
-		extra++
-	}
 	b = binary.BigEndian.AppendUint16(b, q.r.Id)
-	b = append(b, flags, checking, 0, 1, 0, byte(len(chosen)), 0, 0, 0, byte(extra))
+	b = append(b, flags, checking, 0, 1, 0, byte(len(chosen)), 0, 0, 0, 0)
 	b = append(appendName(b, q.owner), byte(q.qtype>>8), byte(q.qtype), 0, dns.ClassINET)
-	if srv {
+	if q.qtype == dns.TypeSRV {
 		b = q.packSRV(b, chosen)
+		b[extraCount] = byte(len(chosen))
 	} else {
 		for _, attempt := range chosen {
 			b = q.packAddress(b, questionPtr, attempt)
 		}
 	}
-	if opt != nil {
+	limit := dns.MinMsgSize
+	if opt := q.r.IsEdns0(); opt != nil {
 		b = packOPT(b, opt)
+		b[extraCount]++
+		limit = max(limit, int(opt.UDPSize()))
+	}
+	if len(b) > min(limit, maxWire) {
+		return nil
 	}
 	return b
 }
