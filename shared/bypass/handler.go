@@ -158,28 +158,10 @@ func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Val
 	if call.Degrade > 0 {
 		w.Header().Set("X-Ufc-Degrade", strconv.Itoa(call.Degrade))
 	}
-	setJSON(w.Header())
-	// The client may be gone; there is nobody else to tell.
-	_, _ = w.Write(appendBackends(make([]byte, 0, 256*len(backends)), backends))
+	writeJSON(w, struct {
+		Backends []Backend `json:"backends"`
+	}{backends})
 	return nil
-}
-
-// appendBackends writes the answer to a get as encoding/json would, without reflection: no text in it needs an escape.
-func appendBackends(b []byte, backends []Backend) []byte {
-	b = append(b, `{"backends":[`...)
-	for n := range backends {
-		one := &backends[n]
-		if n > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, `{"backend":"`...), one.Backend...), `","id":"`...)
-		b = strconv.AppendInt(append(append(b, one.ID...), `","weight":`...), int64(one.Weight), 10)
-		b = strconv.AppendInt(append(b, `,"timeouts":{"connect_ms":`...), one.Timeouts.Connect, 10)
-		b = strconv.AppendInt(append(b, `,"write_ms":`...), one.Timeouts.Write, 10)
-		b = strconv.AppendInt(append(b, `,"read_ms":`...), one.Timeouts.Read, 10)
-		b = append(strconv.AppendInt(append(b, `,"total_ms":`...), one.Timeouts.Total, 10), "}}"...)
-	}
-	return append(b, "]}\n"...)
 }
 
 func asRefusal(err error) *agent.Refusal {
@@ -217,14 +199,11 @@ func (h *Handler) debug(w http.ResponseWriter, r *http.Request, parameters url.V
 }
 
 func writeJSON(w http.ResponseWriter, answer any) {
-	setJSON(w.Header())
+	header := w.Header()
+	header["Content-Type"], header["Cache-Control"] = jsonType, noStore
 	// The client may be gone; there is nobody else to tell.
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
 // Values that every answer has; nobody changes them.
 var jsonType, noStore = []string{"application/json"}, []string{"no-store"}
-
-func setJSON(header http.Header) {
-	header["Content-Type"], header["Cache-Control"] = jsonType, noStore
-}

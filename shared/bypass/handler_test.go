@@ -91,25 +91,6 @@ func TestGet(t *testing.T) {
 	}
 }
 
-// What is written without encoding/json is what it would write.
-func TestBackendsAreJSON(t *testing.T) {
-	h, _ := newHandler(t)
-	for _, n := range []string{"1", "3"} {
-		body := do(h, httptest.NewRequest(http.MethodGet, "/bypass?command=get&service=redis&n="+n, nil)).Body.String()
-		var answer struct {
-			Backends []Backend `json:"backends"`
-		}
-		decoder := json.NewDecoder(strings.NewReader(body))
-		decoder.DisallowUnknownFields()
-		if err := decoder.Decode(&answer); err != nil {
-			t.Fatal(err)
-		}
-		if again, err := json.Marshal(answer); err != nil || string(again)+"\n" != body {
-			t.Errorf("%s, not %s (%v)", body, again, err)
-		}
-	}
-}
-
 func TestRefused(t *testing.T) {
 	f := func(method, target string, status int, reason, detail string) {
 		t.Helper()
