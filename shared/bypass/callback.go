@@ -41,9 +41,6 @@ type report struct {
 // callback takes what programs report: a form, a JSON object, a list of them, or one a line (NDJSON). All of them are checked before
 // any counts, so that a sender that mends its mistake may send all of it again.
 func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values) *agent.Refusal {
-	if err := crossOrigin.Check(r); err != nil {
-		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "a page in a browser may not report: " + err.Error()}
-	}
 	reports, err := readReports(w, r)
 	if err == nil {
 		err = h.check(reports)
@@ -67,10 +64,6 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values)
 	return nil
 }
 
-// crossOrigin keeps web pages from having the browser of this machine ban instances for them. Programs send none of the
-// headers that it looks at.
-var crossOrigin = http.NewCrossOriginProtection()
-
 // byIDOnly tells why a request's reports must name ids; empty: they needn't. Only programs of this machine may report on a backend
 // that they found by DNS, where there is no id, unless that is switched off; others could ban what they like.
 func (h *Handler) byIDOnly(r *http.Request) string {
@@ -88,7 +81,8 @@ func (h *Handler) byIDOnly(r *http.Request) string {
 	return ""
 }
 
-// relayed are headers that programs don't send: browsers do, also for a page whose own name leads here, and proxies for others.
+// relayed are headers that programs don't send: browsers do, with what a page has them post, also one whose own name leads here; and
+// proxies do for others. Pages from elsewhere know no id, since browsers let them read no answer without a header that allows it.
 var relayed = []string{"Origin", "Sec-Fetch-Site", "Forwarded", "X-Forwarded-For"}
 
 func fromLoopback(r *http.Request) bool {

@@ -272,6 +272,13 @@ func TestPagesInABrowserMayNotReport(t *testing.T) {
 	f("Origin", "http://example.com", 403) // the request's own host: a page whose name leads here
 	f("X-Forwarded-For", "192.0.2.7", 403)
 	f("User-Agent", "curl", 204)
+	r := httptest.NewRequest(http.MethodGet, "/bypass?command=get&service=redis", nil)
+	r.Header.Set("Origin", "https://evil.example.test")
+	for header := range do(h, r).Header() {
+		if strings.HasPrefix(header, "Access-Control-") {
+			t.Errorf("a page may read ids: %s", header)
+		}
+	}
 }
 
 // TestLongRequests: what is too long is refused, and a list is read no further than to its first fault.
