@@ -73,7 +73,7 @@ func (cfg *config) agrees(other *config) error {
 	if cfg.token != other.token {
 		return fmt.Errorf("callback %q: shared with the block at %s, which has another token", cfg.callback, cfg.where)
 	}
-	if cfg.idOnly != other.idOnly {
+	if cfg.callbackBy != other.callbackBy {
 		return fmt.Errorf("callback %q: shared with the block at %s, which has another callback_by", cfg.callback, cfg.where)
 	}
 	return nil
@@ -168,7 +168,7 @@ type holding struct {
 }
 
 func (u *UFC) newBypass(m *mesh.Mesh) *bypass.Handler {
-	return bypass.New(m.Agent, m.Query, bypass.Options{Token: u.config.token, IDOnly: u.config.idOnly})
+	return bypass.New(m.Agent, m.Query, bypass.Options{Token: u.config.token, CallbackBy: u.config.callbackBy})
 }
 
 // start takes what the block needs.

@@ -68,7 +68,7 @@ func (h *Handler) callback(w http.ResponseWriter, r *http.Request, _ url.Values)
 // that they found by DNS, where there is no id, unless that is switched off; others could ban what they like.
 func (h *Handler) byIDOnly(r *http.Request) string {
 	switch {
-	case h.idOnly:
+	case h.options.CallbackBy == ByID:
 		return "a callback must name the id of its hand-out: reports by backend are switched off"
 	case !fromLoopback(r):
 		return "from another machine a callback must name the id of its hand-out"

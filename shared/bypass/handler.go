@@ -26,28 +26,37 @@ type Query func(path string) (map[string]any, error)
 type Options struct {
 	// Token must be in the header "token" of a debug query. Empty: queries are off.
 	Token string
-	// IDOnly says that callbacks must name the id of a hand-out. Default false: programs of this machine may also name a backend,
-	// which they have found by DNS.
-	IDOnly bool
+	// CallbackBy is what a callback may name an instance by: ByBackend, its address, from programs of this machine, as is needed for
+	// instances that were found by DNS; or ByID, the id of a hand-out, only. An id may always be named. Default: ByBackend.
+	CallbackBy string
+}
+
+// The values of Options.CallbackBy.
+const (
+	ByBackend = "backend"
+	ByID      = "id"
+)
+
+// CheckCallbackBy tells what is wrong with a value of Options.CallbackBy; nil: nothing.
+func CheckCallbackBy(value string) error {
+	if value != ByBackend && value != ByID {
+		return fmt.Errorf("%q is not %s or %s", value, ByBackend, ByID)
+	}
+	return nil
 }
 
 // Handler serves the commands get, callback and query, whatever the path. It is used by many goroutines at once.
 type Handler struct {
-	agent *agent.Agent
-	query Query
-
-	token  [sha256.Size]byte // of the token
-	off    bool              // there is no token
-	idOnly bool
-	limits limits
+	agent   *agent.Agent
+	query   Query
+	options Options
+	token   [sha256.Size]byte // hash of the token
+	limits  limits
 }
 
 // New returns a handler over an agent.
 func New(a *agent.Agent, query Query, options Options) *Handler {
-	return &Handler{
-		agent: a, query: query, token: sha256.Sum256([]byte(options.Token)), off: options.Token == "", idOnly: options.IDOnly,
-		limits: newLimits(),
-	}
+	return &Handler{agent: a, query: query, options: options, token: sha256.Sum256([]byte(options.Token)), limits: newLimits()}
 }
 
 // maxQuery is the longest query string that is read, in bytes.
@@ -174,7 +183,7 @@ func asRefusal(err error) *agent.Refusal {
 
 // debug answers ?command=query&ar=A^B^C for whoever has the token.
 func (h *Handler) debug(w http.ResponseWriter, r *http.Request, parameters url.Values) *agent.Refusal {
-	if h.off {
+	if h.options.Token == "" {
 		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "queries are off: no token is configured"}
 	}
 	guesses := h.limits.guesses(r)

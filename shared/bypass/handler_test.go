@@ -245,7 +245,7 @@ ufc_callbacks_total{callee="unknown",result="malformed"} 1
 // Reports by backend can be switched off, for all.
 func TestCallbacksByIDOnly(t *testing.T) {
 	h, _ := newHandler(t)
-	h = New(h.agent, h.query, Options{IDOnly: true})
+	h = New(h.agent, h.query, Options{CallbackBy: ByID})
 	f := func(body string, status int) {
 		t.Helper()
 		if w := post(h, "", body); w.Code != status {
