@@ -267,7 +267,7 @@ func TestReportsNeverBlock(t *testing.T) {
 		b := &brain{backends: []string{"10.0.0.1:6379"}, blocked: make(chan struct{})}
 		n.serve(local, b)
 		n.set("10.0.0.1:6379", echo(0))
-		c := newClient(Config{MaxReports: 10}, n, n)
+		c := newClient(Config{MaxReports: 10}.withDefaults(), n.dial)
 		start := time.Now()
 		for range 100 {
 			conn, err := c.Dial(t.Context(), "redis-main")

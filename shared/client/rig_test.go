@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// network is a net without sockets, so that time in tests can be synctest's. It is a dialer.
+// network is a net without sockets, so that time in tests can be synctest's.
 type network struct {
 	mu      sync.Mutex
 	hosts   map[string]*host
@@ -65,8 +65,8 @@ func refused() error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 }
 
-// DialContext implements dialer.
-func (n *network) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
+// dial is a dialFunc.
+func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	n.mu.Lock()
 	h := n.hosts[address]
 	n.dialed = append(n.dialed, address)
@@ -83,18 +83,6 @@ func (n *network) DialContext(ctx context.Context, _, address string) (net.Conn,
 	near, far := net.Pipe()
 	go h.accept(far)
 	return near, nil
-}
-
-// limited is what New has net.Dialer do: a timeout of its own.
-type limited struct {
-	dialer
-	timeout time.Duration
-}
-
-func (l limited) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	return l.dialer.DialContext(ctx, network, address)
 }
 
 // serve makes an HTTP server listen at an address. Until it is stopped, that is: then it refuses, and its connections end.
@@ -238,7 +226,7 @@ func bubble(t *testing.T, backends []string, test func(t *testing.T, r *rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{network: newNetwork(t), local: &brain{backends: backends}, backup: &brain{backends: backends}}
-		r.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}, limited{r.network, DefaultConnectTimeout}, r.network)
+		r.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}.withDefaults(), r.dial)
 		r.stopLocal = r.serve(local, r.local)
 		r.serve(backup, r.backup)
 		test(t, r)

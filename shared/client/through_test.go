@@ -84,7 +84,7 @@ func through(t *testing.T, test func(t *testing.T, p *proxied)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p := &proxied{network: newNetwork(t), local: &forwarding{}, backup: &forwarding{}}
-		p.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}, limited{p.network, DefaultConnectTimeout}, p.network)
+		p.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}.withDefaults(), p.dial)
 		p.stopLocal = p.serve(local, p.local)
 		p.serve(backup, p.backup)
 		test(t, p)
