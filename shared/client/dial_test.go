@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -192,6 +193,8 @@ func TestDialByBackup(t *testing.T) {
 				t.Error("another agent was asked")
 			}
 		}
+		// A probe may have to fail that began before, and then the next one has its turn.
+		const toFindOut = DefaultConnectTimeout + probeInterval + time.Millisecond
 		f(0, r.local)
 		r.stopLocal()
 		f(0, r.backup)
@@ -199,7 +202,7 @@ func TestDialByBackup(t *testing.T) {
 		f(0, r.backup) // known to be down
 		time.Sleep(10 * time.Second)
 		r.serve(local, r.local)
-		time.Sleep(probeInterval + DefaultConnectTimeout)
+		time.Sleep(toFindOut)
 		f(0, r.local)
 		r.client.CloseIdleConnections()
 		r.set(local, &host{hangs: true})
@@ -207,7 +210,7 @@ func TestDialByBackup(t *testing.T) {
 		f(0, r.backup)
 		// One that takes connections and says nothing is as dead.
 		r.serve(local, r.local)
-		time.Sleep(probeInterval + DefaultConnectTimeout)
+		time.Sleep(toFindOut)
 		f(0, r.local)
 		r.client.CloseIdleConnections()
 		silent := &host{accept: func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }}
@@ -231,6 +234,30 @@ func TestAllAgentsDead(t *testing.T) {
 		r.set("10.0.0.2:6379", echo(0))
 		r.serve(local, r.local)
 		r.dialed(t, "redis-main").Close() // without waiting for a probe
+	})
+}
+
+// TestWhatIsNoAgent: what else listens at an agent's address is asked once, and then looked at only.
+func TestWhatIsNoAgent(t *testing.T) {
+	bubble(t, twoRedis, func(t *testing.T, r *rig) {
+		for _, address := range twoRedis {
+			r.set(address, echo(0))
+		}
+		r.stopLocal()
+		asked := 0
+		r.serve(local, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("service") != noService {
+				asked++
+			}
+			_, _ = io.WriteString(w, "welcome")
+		}))
+		for range 3 {
+			r.dialed(t, "redis-main").Close()
+			time.Sleep(3 * probeInterval)
+		}
+		if asked != 1 || len(r.backup.asked) != 3 {
+			t.Errorf("it was asked %d times, the backup %d times", asked, len(r.backup.asked))
+		}
 	})
 }
 

@@ -72,21 +72,15 @@ func (c *Client) attempt(req *http.Request, body *sending, a *agent, repeats int
 		return nil, err
 	}
 	resp, err := c.transport.RoundTrip(out)
-	switch {
-	case err == nil:
-		resp.Request = req
-		if resp.Header.Get(headerError) == reasonNotSynced {
-			c.through.failed(a)
-		}
-	case errors.Is(req.Context().Err(), context.Canceled), ownFault(err): // says nothing about the agent
-	case errors.As(err, new(*unreachable)):
-		c.through.failed(a)
-	case ended(req.Context()):
-		c.through.suspect(a)
-	default:
-		c.through.broke(a)
+	if err != nil {
+		c.through.blame(req.Context(), a, err)
+		return nil, err
 	}
-	return resp, err
+	resp.Request = req
+	if resp.Header.Get(headerError) == reasonNotSynced {
+		c.through.failed(a)
+	}
+	return resp, nil
 }
 
 func check(req *http.Request) error {

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -33,10 +34,8 @@ func (f *forwarding) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.refuses != "" {
-			w.Header().Set(headerError, f.refuses)
-		}
-		w.WriteHeader(http.StatusBadRequest)
+		w.Header().Set(headerError, cmp.Or(f.refuses, "unknown_service"))
+		w.WriteHeader(http.StatusNotFound)
 		return
 	}
 	var body []byte
