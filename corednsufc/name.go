@@ -37,109 +37,66 @@ const nameServerLabel = "ns"
 // maxNameLength is the longest name of a service or a caller: a label of 63 octets less the underscore of _S._tcp.
 const maxNameLength = 62
 
-// parseName reads what stands before the zone, in lower case, with its last dot; empty for the zone itself. It goes from
-// the right, where the service stands, allocates nothing, and looks nothing up.
+// parseName reads what stands before the zone, in lower case, with its last dot; empty for the zone itself. It allocates nothing, and
+// looks nothing up.
 func parseName(labels string) name {
-	if labels == "" {
+	var l [4]string // from the right, where the service stands
+	count := splitRight(labels, &l)
+	switch {
+	case count > len(l) || strings.IndexByte(labels, '\\') >= 0:
+		return name{} // no name of ours is so long, or has an escape; an escaped dot would be taken for a real one
+	case count == 0:
 		return name{kind: apex}
-	}
-	if strings.IndexByte(labels, '\\') >= 0 {
-		return name{} // an escaped octet is in no name of ours, and an escaped dot would be taken for a real one
-	}
-	rest, last := cutLabel(labels)
-	switch last {
-	case "_tcp":
-		return parseProtocolFirst(rest)
-	case "i":
-		return parseReserved(rest)
-	}
-	n := name{service: last}
-	if rest == "" {
-		return n.as(service)
-	}
-	rest, last = cutLabel(rest)
-	switch last {
-	case "i":
-		return n.instance(rest)
-	case "_tcp":
-		return n.protocol(rest)
-	case "_debug":
-		return n.asIf(rest == "", debug)
-	}
-	if !isName(last) {
-		return name{}
-	}
-	n.caller = last
-	if rest == "" {
-		return n.as(service)
-	}
-	if rest, last = cutLabel(rest); last == "_tcp" {
-		return n.protocol(rest)
-	}
-	return name{}
-}
 
-// parseProtocolFirst reads _S of _S._tcp.ZONE.
-func parseProtocolFirst(labels string) name {
-	if labels == "" {
+	case count == 1 && (l[0] == "_tcp" || l[0] == "i"):
 		return name{kind: nonTerminal}
-	}
-	rest, label := cutLabel(labels)
-	if rest != "" || len(label) < 2 || label[0] != '_' {
-		return name{}
-	}
-	return name{kind: serviceSRV, service: label[1:], apart: true}
-}
-
-// parseReserved reads what stands before i.ZONE.
-func parseReserved(labels string) name {
-	switch labels {
-	case "":
-		return name{kind: nonTerminal}
-	case nameServerLabel + ".":
+	case count == 2 && l[0] == "i" && l[1] == nameServerLabel:
 		return name{kind: nameServer}
+	case count == 2 && l[0] == "_tcp" && underscored(l[1]):
+		return name{kind: serviceSRV, service: l[1][1:], apart: true}
+	case l[0] == "_tcp" || l[0] == "i":
+		return name{}
+
+	case count == 1:
+		return name{kind: service, service: l[0]}
+	case count == 2 && (l[1] == "_tcp" || l[1] == "i"):
+		return name{kind: below, service: l[0]}
+	case count == 2 && l[1] == "_debug":
+		return name{kind: debug, service: l[0]}
+	case count == 3 && l[1] == "_tcp" && underscored(l[2]):
+		return name{kind: serviceSRV, service: l[0]}
+	case count == 3 && l[1] == "i":
+		if address, ok := parseInstanceLabel(l[2]); ok {
+			return name{kind: instance, service: l[0], address: address}
+		}
+
+	case !isName(l[1]):
+		return name{}
+	case count == 2:
+		return name{kind: service, service: l[0], caller: l[1]}
+	case count == 3 && l[2] == "_tcp":
+		return name{kind: below, service: l[0], caller: l[1]}
+	case count == 4 && l[2] == "_tcp" && underscored(l[3]):
+		return name{kind: serviceSRV, service: l[0], caller: l[1]}
 	}
 	return name{}
 }
 
-// protocol reads _any of _any._tcp.S.ZONE and _any._tcp.C.S.ZONE.
-func (n name) protocol(labels string) name {
-	if labels == "" {
-		return n.as(below)
+// splitRight splits labels, all of which end in a dot, from the right, and returns how many there are: one more than fit, if they
+// are more.
+func splitRight(labels string, into *[4]string) (count int) {
+	for ; labels != "" && count < len(into); count++ {
+		labels = labels[:len(labels)-1]
+		dot := strings.LastIndexByte(labels, '.')
+		labels, into[count] = labels[:dot+1], labels[dot+1:]
 	}
-	rest, label := cutLabel(labels)
-	return n.asIf(rest == "" && len(label) > 1 && label[0] == '_', serviceSRV)
-}
-
-// instance reads <hex address>-<port> of <hex address>-<port>.i.S.ZONE.
-func (n name) instance(labels string) name {
-	if labels == "" {
-		return n.as(below)
+	if labels != "" {
+		count++
 	}
-	rest, label := cutLabel(labels)
-	address, ok := parseInstanceLabel(label)
-	n.address = address
-	return n.asIf(ok && rest == "", instance)
+	return count
 }
 
-func (n name) as(k kind) name {
-	n.kind = k
-	return n
-}
-
-func (n name) asIf(holds bool, k kind) name {
-	if !holds {
-		return name{}
-	}
-	return n.as(k)
-}
-
-// cutLabel takes the last label off labels, all of which end in a dot.
-func cutLabel(labels string) (rest, label string) {
-	labels = labels[:len(labels)-1]
-	dot := strings.LastIndexByte(labels, '.')
-	return labels[:dot+1], labels[dot+1:]
-}
+func underscored(label string) bool { return len(label) > 1 && label[0] == '_' }
 
 // isName tells whether a label may be the name of a caller. A caller needs no document, so that its form is all there is
 // to check. A service is looked up instead.
