@@ -50,13 +50,13 @@ func (q *query) readSubnet() bool {
 
 // answerSubnet says in an answer for how many addresses around the client it holds: for those that the resolver has told, since
 // a smaller network may be in another IDC; for all, if the answer doesn't depend on it.
-func (q *query) answerSubnet(m *reply) {
+func (q *query) answerSubnet(m *dns.Msg) {
 	answered := *q.client.option
 	answered.SourceScope = 0
 	if q.client.used {
 		answered.SourceScope = answered.SourceNetmask
 	}
-	m.option(&answered)
+	addOption(m, &answered)
 }
 
 // idcOf returns the physical IDC of who asks: of the subnet that the resolver has told, else of the address that the question

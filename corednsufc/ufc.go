@@ -63,7 +63,7 @@ func (u *UFC) serve(ctx context.Context, qname string, t *turn) (int, error) {
 	if !q.readSubnet() {
 		return dns.RcodeFormatError, nil
 	}
-	var answer *reply
+	var answer *dns.Msg
 	if q.handsOut() {
 		u.choose(t)
 		if u.writePacked(t) {
@@ -73,17 +73,17 @@ func (u *UFC) serve(ctx context.Context, qname string, t *turn) (int, error) {
 	} else {
 		answer = q.answer()
 	}
-	if answer.Rcode == dns.RcodeNameError && !answer.final && u.config.fall.Through(qname) {
+	if answer.Rcode == dns.RcodeNameError && !q.final && u.config.fall.Through(qname) {
 		return plugin.NextOrFailure(u.Name(), u.Next, ctx, q.w, q.r)
 	}
-	if q.r.IsEdns0() != nil && !answer.final && u.stale(q.mesh) {
+	if q.r.IsEdns0() != nil && !q.final && u.stale(q.mesh) {
 		q.explainStale(answer)
 	}
 	if q.client.told {
 		q.answerSubnet(answer)
 	}
 	// The client is gone if this fails, and there is nobody else to tell.
-	_ = q.w.WriteMsg(&answer.Msg)
+	_ = q.w.WriteMsg(answer)
 	return dns.RcodeSuccess, nil // written, whatever the answer's own code is
 }
 

@@ -16,7 +16,7 @@ import (
 
 // Most answers are successful, by UDP, and of one or two records. Such a one is written as the octets that go over the network,
 // into a buffer that is used again, instead of as a dns.Msg, whose records would be allocated, measured, and packed: as much
-// work as the choice itself. What isn't of this kind takes the long way (reply.go), which gives the same answer.
+// work as the choice itself. What isn't of this kind takes the long way (answer.go), which gives the same answer.
 
 // transparent are the plugins of CoreDNS that hand on what is written, and take nothing from it but its size. Others want the
 // message: log shows its flags, rewrite turns names back, cache keeps it.
