@@ -1,7 +1,6 @@
 package corednsufc
 
 import (
-	"errors"
 	"net/netip"
 
 	"github.com/coredns/coredns/request"
@@ -11,24 +10,6 @@ import (
 	"github.com/ufc-mesh/ufc/shared/catalog"
 	"github.com/ufc-mesh/ufc/shared/mesh"
 )
-
-// query is one question within our zones.
-type query struct {
-	name
-	w     dns.ResponseWriter
-	r     *dns.Msg
-	mesh  *mesh.Mesh
-	zone  *zone
-	qtype uint16
-	ttl   uint32
-	final bool // whatever the answer's code, neither is the next plugin asked, nor is it stale
-
-	client client // who asks
-
-	// The question's name and the part of it that is the zone, in the case that the client chose: resolvers that choose
-	// it at random (0x20) want it back, and names of one case compress.
-	owner, suffix string
-}
 
 // answer returns the reply to a question that asks for no choice.
 func (q *query) answer() *dns.Msg {
@@ -73,66 +54,56 @@ func (q *query) handsOut() bool {
 }
 
 // handOut answers with what the agent has chosen, or with why it has chosen nothing.
-func (u *UFC) handOut(t *turn) *dns.Msg {
-	q := &t.query
-	if t.refusal != nil {
-		return u.refusal(q, t.refusal)
+func (u *UFC) handOut(q *query) *dns.Msg {
+	if q.refusal != nil {
+		return u.refuse(q)
 	}
 	m := q.reply()
 	if q.qtype == dns.TypeSRV {
-		q.appendSRV(m, t.chosen)
+		q.appendSRV(m)
 		return m
 	}
-	for _, attempt := range t.chosen {
+	for _, attempt := range q.chosen {
 		m.Answer = append(m.Answer, q.addressRecord(q.owner, attempt.Address().Addr()))
 	}
 	return m
 }
 
-// isFused tells whether a call is refused although there may be instances for it.
-func isFused(err error) bool {
-	refusal, ok := errors.AsType[*agent.Refusal](err)
-	return ok && (refusal.Reason == agent.ReasonFused || refusal.Reason == agent.ReasonDropped)
-}
-
-// refusal answers a call that the agent refuses.
-func (u *UFC) refusal(q *query, err error) *dns.Msg {
-	if refusal, ok := errors.AsType[*agent.Refusal](err); ok {
-		switch refusal.Reason {
-		case agent.ReasonUnknownService:
-			return q.nxdomain()
-		case agent.ReasonNoInstance:
-			return q.nodata()
-		case agent.ReasonNotSynced:
-			return q.notReady()
-		case agent.ReasonFused:
-			return q.fused(u.config.fused, dns.ExtendedErrorCodeOther, refusal.Detail) // RFC 8914 has none for overload
-		case agent.ReasonDropped: // a policy of who runs the mesh
-			return q.fused(u.config.fused, dns.ExtendedErrorCodeBlocked, refusal.Detail)
-		}
+// refuse answers a call that the agent refuses.
+func (u *UFC) refuse(q *query) *dns.Msg {
+	switch q.refusal.Reason {
+	case agent.ReasonUnknownService:
+		return q.nxdomain()
+	case agent.ReasonNoInstance:
+		return q.nodata()
+	case agent.ReasonNotSynced:
+		return q.notReady()
+	case agent.ReasonFused:
+		return q.fused(u.config.fused, dns.ExtendedErrorCodeOther) // RFC 8914 has none for overload
+	case agent.ReasonDropped: // a policy of who runs the mesh
+		return q.fused(u.config.fused, dns.ExtendedErrorCodeBlocked)
 	}
 	return q.refused()
 }
 
 // fused answers what the option fused says. NXDOMAIN says here that there is nothing now: the next plugin, whose answer would be
 // for another service, isn't asked.
-func (q *query) fused(option string, code uint16, why string) *dns.Msg {
+func (q *query) fused(option string, code uint16) *dns.Msg {
 	m := q.refused()
 	if option == fusedNXDomain {
-		now := *q
-		now.ttl = 0 // nobody may keep it
-		m = now.nxdomain()
+		q.ttl = 0 // nobody may keep it
+		m = q.nxdomain()
 	}
 	q.final = true
-	q.explain(m, code, why)
+	q.explain(m, code, q.refusal.Detail)
 	return m
 }
 
 // appendSRV adds the SRV records, and the addresses of their targets.
-func (q *query) appendSRV(m *dns.Msg, chosen []*agent.Attempt) {
+func (q *query) appendSRV(m *dns.Msg) {
 	host := q.host()
-	ranks := rankSRV(chosen)
-	for n, attempt := range chosen {
+	ranks := rankSRV(q.chosen)
+	for n, attempt := range q.chosen {
 		var buffer [48 + maxNameLength + 1]byte
 		target := string(append(append(appendInstanceLabel(buffer[:0], attempt.Address()), ".i."...), host...))
 		m.Answer = append(m.Answer, &dns.SRV{

@@ -10,11 +10,10 @@ import (
 
 // client is what is known of who asks, besides the address that the question came from.
 type client struct {
-	// told is the subnet that a resolver says its own client is in (EDNS client subnet, RFC 7871). It is no proof of anything, and
-	// decides on nothing but the choice of an instance.
-	told   bool
-	subnet netip.Prefix      // invalid: the resolver doesn't want to say
-	option *dns.EDNS0_SUBNET // as it was told
+	// subnet is what a resolver says its own client is in (EDNS client subnet, RFC 7871); invalid if it doesn't. It is no proof of
+	// anything, and decides on nothing but the choice of an instance.
+	subnet netip.Prefix
+	option *dns.EDNS0_SUBNET // as it was told; nil: it wasn't
 	used   bool              // the answer depends on who asks
 }
 
@@ -29,10 +28,10 @@ func (q *query) readSubnet() bool {
 		if !ok {
 			continue
 		}
-		if q.client.told || told.SourceScope != 0 {
+		if q.client.option != nil || told.SourceScope != 0 {
 			return false
 		}
-		q.client.told, q.client.option = true, told
+		q.client.option = told
 		address, _ := netip.AddrFromSlice(told.Address)
 		if told.Family <= 1 { // 0: nothing is told, as dig +subnet=0 has it
 			address = address.Unmap()

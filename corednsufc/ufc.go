@@ -51,25 +51,24 @@ func (u *UFC) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 	if m == nil {
 		return dns.RcodeServerFailure, nil // asked before the start
 	}
-	t := turns.Get().(*turn)
-	defer turns.Put(t)
-	t.ask(w, r, m, zone, qname[:offset], u.config.ttl)
-	return u.serve(ctx, qname, t)
+	q := queries.Get().(*query)
+	defer queries.Put(q)
+	q.set(w, r, m, zone, qname[:offset], u.config.ttl)
+	return u.serve(ctx, qname, q)
 }
 
 // serve answers a question within our zones.
-func (u *UFC) serve(ctx context.Context, qname string, t *turn) (int, error) {
-	q := &t.query
+func (u *UFC) serve(ctx context.Context, qname string, q *query) (int, error) {
 	if !q.readSubnet() {
 		return dns.RcodeFormatError, nil
 	}
 	var answer *dns.Msg
 	if q.handsOut() {
-		u.choose(t)
-		if u.writePacked(t) {
+		u.choose(q)
+		if u.writePacked(q) {
 			return dns.RcodeSuccess, nil
 		}
-		answer = u.handOut(t)
+		answer = u.handOut(q)
 	} else {
 		answer = q.answer()
 	}
@@ -79,7 +78,7 @@ func (u *UFC) serve(ctx context.Context, qname string, t *turn) (int, error) {
 	if q.r.IsEdns0() != nil && !q.final && u.stale(q.mesh) {
 		q.explainStale(answer)
 	}
-	if q.client.told {
+	if q.client.option != nil {
 		q.answerSubnet(answer)
 	}
 	// The client is gone if this fails, and there is nobody else to tell.

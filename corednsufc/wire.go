@@ -60,22 +60,22 @@ func byStream(keys []string) bool {
 const maxWire = 1232
 
 // writePacked writes what the agent has chosen, if that can be packed. false: it is still to be written.
-func (u *UFC) writePacked(t *turn) bool {
-	if t.refusal != nil || !u.packable(&t.query) {
+func (u *UFC) writePacked(q *query) bool {
+	if q.refusal != nil || !u.packable(q) {
 		return false
 	}
-	packed := t.query.pack(t.wire[:0], t.chosen)
+	packed := q.pack(q.wire[:0])
 	if packed == nil {
 		return false
 	}
-	_, _ = t.query.w.Write(packed) // as with WriteMsg
+	_, _ = q.w.Write(packed) // as with WriteMsg
 	return true
 }
 
 // packable tells whether the answer may be written packed: the question came by UDP, and asks for nothing that has to be put in
 // besides the records.
 func (u *UFC) packable(q *query) bool {
-	if !u.packs.Load() || q.client.told || len(q.r.Extra) > 1 || !plain(q.owner) {
+	if !u.packs.Load() || q.client.option != nil || len(q.r.Extra) > 1 || !plain(q.owner) {
 		return false
 	}
 	if _, udp := q.w.RemoteAddr().(*net.UDPAddr); !udp {
@@ -111,7 +111,7 @@ const (
 )
 
 // pack writes the answer into b, which is empty. nil: it is larger than the client or the buffer takes.
-func (q *query) pack(b []byte, chosen []*agent.Attempt) []byte {
+func (q *query) pack(b []byte) []byte {
 	flags, checking := byte(bitResponse|bitAuthoritative), byte(0)
 	if q.r.RecursionDesired {
 		flags |= bitRecursion
@@ -120,13 +120,13 @@ func (q *query) pack(b []byte, chosen []*agent.Attempt) []byte {
 		checking = bitNoChecking
 	}
 	b = binary.BigEndian.AppendUint16(b, q.r.Id)
-	b = append(b, flags, checking, 0, 1, 0, byte(len(chosen)), 0, 0, 0, 0)
+	b = append(b, flags, checking, 0, 1, 0, byte(len(q.chosen)), 0, 0, 0, 0)
 	b = append(appendName(b, q.owner), byte(q.qtype>>8), byte(q.qtype), 0, dns.ClassINET)
 	if q.qtype == dns.TypeSRV {
-		b = q.packSRV(b, chosen)
-		b[extraCount] = byte(len(chosen))
+		b = q.packSRV(b)
+		b[extraCount] = byte(len(q.chosen))
 	} else {
-		for _, attempt := range chosen {
+		for _, attempt := range q.chosen {
 			b = q.packAddress(b, questionPtr, attempt)
 		}
 	}
@@ -162,11 +162,11 @@ func (q *query) packHead(b []byte, owner, qtype uint16, length int) []byte {
 
 // packSRV writes the SRV records and the addresses of their targets. A target is written in full (RFC 2782), the address's owner
 // points to it.
-func (q *query) packSRV(b []byte, chosen []*agent.Attempt) []byte {
+func (q *query) packSRV(b []byte) []byte {
 	var targets [maxAnswers]uint16
 	host := q.host()
-	ranks := rankSRV(chosen)
-	for n, attempt := range chosen {
+	ranks := rankSRV(q.chosen)
+	for n, attempt := range q.chosen {
 		head := len(b)
 		b = q.packHead(b, questionPtr, dns.TypeSRV, 0)
 		data := len(b)
@@ -180,7 +180,7 @@ func (q *query) packSRV(b []byte, chosen []*agent.Attempt) []byte {
 		b = appendName(append(b, 1, 'i'), host)
 		binary.BigEndian.PutUint16(b[head+10:], uint16(len(b)-data))
 	}
-	for n, attempt := range chosen {
+	for n, attempt := range q.chosen {
 		b = q.packAddress(b, targets[n], attempt)
 	}
 	return b
