@@ -188,6 +188,7 @@ func TestServeDNSPasses(t *testing.T) {
 	f(next, func(r *dns.Msg) { r.Question[0].Name = "xufc.internal." })
 	f(next, func(r *dns.Msg) { r.Question[0].Name = "." })
 	f(next, func(r *dns.Msg) { r.Question[0].Name = "" })
+	f(next, func(r *dns.Msg) { r.Question[0].Name = "\u212aelvin.ufc.internal." }) // in lower case it is shorter
 	f(next, func(r *dns.Msg) { r.Question[0].Qclass = dns.ClassCHAOS })
 	f(dns.RcodeNotImplemented, func(r *dns.Msg) { r.Opcode = dns.OpcodeNotify })
 	f(dns.RcodeRefused, func(r *dns.Msg) { r.Question[0].Qtype = dns.TypeAXFR })

@@ -209,23 +209,3 @@ func labelEnds(before string) bool {
 	}
 	return escapes%2 == 0
 }
-
-// toLower is strings.ToLower for a name in a message: of ASCII letters alone, so that an offset holds in both.
-func toLower(s string) string {
-	for i := range len(s) {
-		if c := s[i]; c >= 'A' && c <= 'Z' {
-			return lowered(s, i)
-		}
-	}
-	return s
-}
-
-func lowered(s string, from int) string {
-	b := []byte(s)
-	for i := from; i < len(b); i++ {
-		if c := b[i]; c >= 'A' && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return string(b)
-}

@@ -2,6 +2,7 @@ package corednsufc
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 
 	"github.com/coredns/coredns/plugin"
@@ -36,9 +37,10 @@ func (u *UFC) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 		return dns.RcodeFormatError, nil
 	}
 	question := &r.Question[0]
-	qname := toLower(question.Name)
+	qname := strings.ToLower(question.Name)
 	zone, offset := matchZone(u.config.zones, qname)
-	if zone == nil || question.Qclass != dns.ClassINET {
+	// A name whose length changes has letters that no name of ours has, and an offset wouldn't hold in both.
+	if zone == nil || question.Qclass != dns.ClassINET || len(qname) != len(question.Name) {
 		return plugin.NextOrFailure(u.Name(), u.Next, ctx, w, r)
 	}
 	if r.Opcode != dns.OpcodeQuery {
