@@ -165,6 +165,8 @@ func dropForgotten() {
 type holding struct {
 	mesh     *mesh.Mesh
 	callback *callbackListener // nil: none is configured
+
+	releaseStacks func()
 }
 
 func (u *UFC) newBypass(m *mesh.Mesh) *bypass.Handler {
@@ -186,7 +188,7 @@ func (u *UFC) start() error {
 	}
 	exported.add(m.Metrics())
 	m.Start()
-	stacks.acquire()
+	held.releaseStacks = holdStacks()
 	u.held.Store(held)
 	u.mesh.Store(m)
 	u.config.warn()
@@ -229,6 +231,6 @@ func (u *UFC) stop() {
 		held.callback.release()
 	}
 	exported.remove(held.mesh.Metrics())
-	stacks.release()
+	held.releaseStacks()
 	held.mesh.Release()
 }
