@@ -14,15 +14,15 @@ import (
 // answer returns the reply to a question that asks for no choice.
 func (q *query) answer() *dns.Msg {
 	switch q.kind {
-	case missing:
+	case kindMissing:
 		return q.nxdomain()
-	case apex:
+	case kindApex:
 		return q.apex()
-	case nonTerminal:
+	case kindNonTerminal:
 		return q.nodata()
-	case nameServer:
+	case kindNameServer:
 		return q.nameServer()
-	case debug:
+	case kindDebug:
 		if !clientAddress(q.w).IsLoopback() { // whatever a resolver says of its client
 			return q.refused()
 		}
@@ -34,20 +34,20 @@ func (q *query) answer() *dns.Msg {
 	switch {
 	case view == nil:
 		return q.nxdomain()
-	case q.kind == instance:
+	case q.kind == kindInstance:
 		return q.instance(view)
-	case q.kind == debug && q.qtype == dns.TypeTXT:
+	case q.kind == kindDebug && q.qtype == dns.TypeTXT:
 		return q.debug()
 	}
 	return q.nodata()
 }
 
-// handsOut tells whether the answer is the agent's choice.
-func (q *query) handsOut() bool {
+// wantsInstance tells whether the answer is the agent's choice.
+func (q *query) wantsInstance() bool {
 	switch q.kind {
-	case service:
+	case kindService:
 		return q.qtype == dns.TypeA || q.qtype == dns.TypeAAAA || q.qtype == dns.TypeSRV
-	case serviceSRV:
+	case kindServiceSRV:
 		return q.qtype == dns.TypeSRV
 	}
 	return false
@@ -115,7 +115,7 @@ func (q *query) appendSRV(m *dns.Msg) {
 
 // host returns S.ZONE.
 func (q *query) host() string {
-	if q.apart {
+	if q.srvLabel {
 		return q.service + "." + q.suffix
 	}
 	return q.owner[len(q.owner)-len(q.suffix)-len(".")-len(q.service):]

@@ -12,9 +12,9 @@ import (
 type client struct {
 	// subnet is what a resolver says its own client is in (EDNS client subnet, RFC 7871); invalid if it doesn't. It is no proof of
 	// anything, and decides on nothing but the choice of an instance.
-	subnet netip.Prefix
-	option *dns.EDNS0_SUBNET // as it was told; nil: it wasn't
-	used   bool              // the answer depends on who asks
+	subnet          netip.Prefix
+	ecs             *dns.EDNS0_SUBNET // as it was told; nil: it wasn't
+	dependsOnClient bool              // the answer depends on who asks
 }
 
 // readSubnet reads the subnet option, if there is one. false: it isn't formed as it must be.
@@ -28,10 +28,10 @@ func (q *query) readSubnet() bool {
 		if !ok {
 			continue
 		}
-		if q.client.option != nil || told.SourceScope != 0 {
+		if q.client.ecs != nil || told.SourceScope != 0 {
 			return false
 		}
-		q.client.option = told
+		q.client.ecs = told
 		address, _ := netip.AddrFromSlice(told.Address)
 		if told.Family <= 1 { // 0: nothing is told, as dig +subnet=0 has it
 			address = address.Unmap()
@@ -50,9 +50,9 @@ func (q *query) readSubnet() bool {
 // answerSubnet says in an answer for how many addresses around the client it holds: for those that the resolver has told, since
 // a smaller network may be in another IDC; for all, if the answer doesn't depend on it.
 func (q *query) answerSubnet(m *dns.Msg) {
-	answered := *q.client.option
+	answered := *q.client.ecs
 	answered.SourceScope = 0
-	if q.client.used {
+	if q.client.dependsOnClient {
 		answered.SourceScope = answered.SourceNetmask
 	}
 	addOption(m, &answered)
@@ -64,7 +64,7 @@ func (u *UFC) idcOf(q *query) string {
 	if len(u.config.clientIDC) == 0 {
 		return ""
 	}
-	q.client.used = true
+	q.client.dependsOnClient = true
 	if idc := u.config.idcOf(q.client.subnet); idc != "" {
 		return idc
 	}

@@ -10,24 +10,24 @@ import (
 type kind uint8
 
 const (
-	missing     kind = iota // can't exist, whatever the catalog holds
-	apex                    // ZONE
-	nonTerminal             // _tcp.ZONE and i.ZONE: they exist because names below them may, and hold nothing
-	nameServer              // ns.i.ZONE: this server
-	service                 // S.ZONE and C.S.ZONE
-	serviceSRV              // _S._tcp.ZONE, _any._tcp.S.ZONE and _any._tcp.C.S.ZONE: SRV alone
-	below                   // i.S.ZONE, _tcp.S.ZONE and _tcp.C.S.ZONE: as nonTerminal, if S exists
-	instance                // <hex address>-<port>.i.S.ZONE
-	debug                   // _debug.S.ZONE
+	kindMissing     kind = iota // can't exist, whatever the catalog holds
+	kindApex                    // ZONE
+	kindNonTerminal             // _tcp.ZONE and i.ZONE: they exist because names below them may, and hold nothing
+	kindNameServer              // ns.i.ZONE: this server
+	kindService                 // S.ZONE and C.S.ZONE
+	kindServiceSRV              // _S._tcp.ZONE, _any._tcp.S.ZONE and _any._tcp.C.S.ZONE: SRV alone
+	kindBelow                   // i.S.ZONE, _tcp.S.ZONE and _tcp.C.S.ZONE: as kindNonTerminal, if S exists
+	kindInstance                // <hex address>-<port>.i.S.ZONE
+	kindDebug                   // _debug.S.ZONE
 )
 
 // name is a question's name, read.
 type name struct {
-	kind    kind
-	service string         // S
-	caller  string         // C, empty if none was given
-	address netip.AddrPort // of an instance
-	apart   bool           // S stands in _S: S.ZONE is no part of the name
+	kind     kind
+	service  string         // S
+	caller   string         // C, empty if none was given
+	address  netip.AddrPort // of an instance
+	srvLabel bool           // S stands in _S: S.ZONE is no part of the name
 }
 
 // nameServerLabel stands before i.ZONE in the name of the zone's server. It is below the reserved label i, so that it takes
@@ -46,38 +46,38 @@ func parseName(labels string) name {
 	case count > len(l) || strings.IndexByte(labels, '\\') >= 0:
 		return name{} // no name of ours is so long, or has an escape; an escaped dot would be taken for a real one
 	case count == 0:
-		return name{kind: apex}
+		return name{kind: kindApex}
 
 	case count == 1 && (l[0] == "_tcp" || l[0] == "i"):
-		return name{kind: nonTerminal}
+		return name{kind: kindNonTerminal}
 	case count == 2 && l[0] == "i" && l[1] == nameServerLabel:
-		return name{kind: nameServer}
+		return name{kind: kindNameServer}
 	case count == 2 && l[0] == "_tcp" && underscored(l[1]):
-		return name{kind: serviceSRV, service: l[1][1:], apart: true}
+		return name{kind: kindServiceSRV, service: l[1][1:], srvLabel: true}
 	case l[0] == "_tcp" || l[0] == "i":
 		return name{}
 
 	case count == 1:
-		return name{kind: service, service: l[0]}
+		return name{kind: kindService, service: l[0]}
 	case count == 2 && (l[1] == "_tcp" || l[1] == "i"):
-		return name{kind: below, service: l[0]}
+		return name{kind: kindBelow, service: l[0]}
 	case count == 2 && l[1] == "_debug":
-		return name{kind: debug, service: l[0]}
+		return name{kind: kindDebug, service: l[0]}
 	case count == 3 && l[1] == "_tcp" && underscored(l[2]):
-		return name{kind: serviceSRV, service: l[0]}
+		return name{kind: kindServiceSRV, service: l[0]}
 	case count == 3 && l[1] == "i":
 		if address, ok := parseInstanceLabel(l[2]); ok {
-			return name{kind: instance, service: l[0], address: address}
+			return name{kind: kindInstance, service: l[0], address: address}
 		}
 
 	case !isName(l[1]):
 		return name{}
 	case count == 2:
-		return name{kind: service, service: l[0], caller: l[1]}
+		return name{kind: kindService, service: l[0], caller: l[1]}
 	case count == 3 && l[2] == "_tcp":
-		return name{kind: below, service: l[0], caller: l[1]}
+		return name{kind: kindBelow, service: l[0], caller: l[1]}
 	case count == 4 && l[2] == "_tcp" && underscored(l[3]):
-		return name{kind: serviceSRV, service: l[0], caller: l[1]}
+		return name{kind: kindServiceSRV, service: l[0], caller: l[1]}
 	}
 	return name{}
 }

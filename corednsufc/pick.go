@@ -36,7 +36,7 @@ func (u *UFC) choose(q *query) {
 		u.pick(q)
 	}
 	if q.call.Hashed() {
-		q.client.used = true
+		q.client.dependsOnClient = true
 	}
 }
 

@@ -50,7 +50,7 @@ func BenchmarkNewGoroutines(b *testing.B) {
 	block := dnsserver.GetConfig(c)
 	block.Zone, block.Transport, block.ListenHosts = "ufc.internal.", "dns", []string{""}
 	u := attach(b, "ufc.internal", "", listed("redis", "10.0.0.1:6379")...)
-	u.packs.Store(true)
+	u.canWriteRaw.Store(true)
 	block.AddPlugin(func(plugin.Handler) plugin.Handler { return u })
 	server, err := dnsserver.NewServer("127.0.0.1:0", []*dnsserver.Config{block})
 	if err != nil {

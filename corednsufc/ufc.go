@@ -15,11 +15,11 @@ import (
 type UFC struct {
 	Next plugin.Handler
 
-	config *config
-	held   atomic.Pointer[holding]   // nil: doesn't run
-	mesh   atomic.Pointer[mesh.Mesh] // of held, and still there after it
-	fresh  atomic.Bool               // etcd has been heard: of stale
-	packs  atomic.Bool               // answers may be written packed: of packable
+	config      *config
+	held        atomic.Pointer[holding]   // nil: doesn't run
+	mesh        atomic.Pointer[mesh.Mesh] // of held, and still there after it
+	fresh       atomic.Bool               // etcd has been heard: of stale
+	canWriteRaw atomic.Bool               // answers may be written packed: of packable
 }
 
 // Name implements plugin.Handler.
@@ -65,7 +65,7 @@ func (u *UFC) serve(ctx context.Context, qname string, q *query) (int, error) {
 		return dns.RcodeFormatError, nil
 	}
 	var answer *dns.Msg
-	if q.handsOut() {
+	if q.wantsInstance() {
 		u.choose(q)
 		if u.writePacked(q) {
 			return dns.RcodeSuccess, nil
@@ -80,7 +80,7 @@ func (u *UFC) serve(ctx context.Context, qname string, q *query) (int, error) {
 	if q.r.IsEdns0() != nil && !q.final && u.stale(q.mesh) {
 		q.explainStale(answer)
 	}
-	if q.client.option != nil {
+	if q.client.ecs != nil {
 		q.answerSubnet(answer)
 	}
 	// The client is gone if this fails, and there is nobody else to tell.

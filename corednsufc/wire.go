@@ -24,9 +24,9 @@ var transparent = map[string]bool{
 	"metadata": true, "bufsize": true, "prometheus": true, "errors": true, "any": true, "acl": true,
 }
 
-// takesPacked tells whether all plugins in front of ufc in its server block are transparent. CoreDNS has put the chain together
+// canWriteRaw tells whether all plugins in front of ufc in its server block are transparent. CoreDNS has put the chain together
 // when it starts.
-func takesPacked(c *caddy.Controller) bool {
+func canWriteRaw(c *caddy.Controller) bool {
 	block := dnsserver.GetConfig(c)
 	// What decorates the writer sees only what is written as a message: the DNS library's Write goes past it.
 	if byStream(c.ServerBlockKeys) || block.UDPDecorateWriterFunc != nil {
@@ -75,7 +75,7 @@ func (u *UFC) writePacked(q *query) bool {
 // packable tells whether the answer may be written packed: the question came by UDP, and asks for nothing that has to be put in
 // besides the records.
 func (u *UFC) packable(q *query) bool {
-	if !u.packs.Load() || q.client.option != nil || len(q.r.Extra) > 1 || !plain(q.owner) {
+	if !u.canWriteRaw.Load() || q.client.ecs != nil || len(q.r.Extra) > 1 || !plain(q.owner) {
 		return false
 	}
 	if _, udp := q.w.RemoteAddr().(*net.UDPAddr); !udp {

@@ -116,15 +116,15 @@ func (l *agents) watch(a *agent, after time.Duration) {
 		l.mu.Lock()
 		before := a.failures
 		l.mu.Unlock()
-		if l.settle(a, before, l.probe(l.stopping, a.address)) {
+		if l.probed(a, before, l.probe(l.stopping, a.address)) {
 			return
 		}
 		timer.Reset(probeInterval)
 	}
 }
 
-// settle takes a probe's outcome, and returns whether the agent lives. A failure since the probe began is newer than its outcome.
-func (l *agents) settle(a *agent, before int, err error) bool {
+// probed takes a probe's outcome, and returns whether the agent lives. A failure since the probe began is newer than its outcome.
+func (l *agents) probed(a *agent, before int, err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {

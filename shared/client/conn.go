@@ -21,18 +21,18 @@ type conn struct {
 	given   handout
 	reports *reporter
 	took    time.Duration // of the connect
-	begun   time.Time     // when the connection stood
+	begun   time.Time     // a nanosecond before the connection stood, so that no moment since then is 0
 	timer   *time.Timer   // ends the wait for a first byte
 
 	settled  atomic.Bool
 	asked    atomic.Int64 // when the first Read began, and
-	written  atomic.Int64 // when the last Write ended: ns since begun, plus 1; 0: there was none
+	written  atomic.Int64 // when the last Write ended: ns since begun; 0: there was none
 	givingUp atomic.Bool  // the read deadline was set to the past: the program ends what it was doing
 }
 
 // track makes a connection that has just been made report.
 func (c *Client) track(inner net.Conn, given handout, took time.Duration) *conn {
-	t := &conn{Conn: inner, given: given, reports: c.reports, took: took, begun: time.Now()}
+	t := &conn{Conn: inner, given: given, reports: c.reports, took: took, begun: time.Now().Add(-1)}
 	t.timer = time.AfterFunc(silence, func() {
 		if t.settled.CompareAndSwap(false, true) {
 			t.reports.add(given.report(resultOK, took))
@@ -41,18 +41,23 @@ func (c *Client) track(inner net.Conn, given handout, took time.Duration) *conn 
 	return t
 }
 
-// settle reports, unless that was done before. result "" reports nothing.
+// settle reports, unless the connection is settled already.
 func (c *conn) settle(result string, latency time.Duration) {
-	if !c.settled.CompareAndSwap(false, true) {
-		return
-	}
-	c.timer.Stop()
-	if result != "" {
+	if c.end() {
 		c.reports.add(c.given.report(result, latency))
 	}
 }
 
-func (c *conn) now() int64 { return int64(time.Since(c.begun)) + 1 }
+// end settles without a report, and returns whether that wasn't done before.
+func (c *conn) end() bool {
+	if !c.settled.CompareAndSwap(false, true) {
+		return false
+	}
+	c.timer.Stop()
+	return true
+}
+
+func (c *conn) now() int64 { return int64(time.Since(c.begun)) }
 
 // waited is for how long an answer is being waited for; 0 if nobody waits.
 func (c *conn) waited() time.Duration {
@@ -93,7 +98,7 @@ func (c *conn) giveUp() {
 		c.settle(resultReadTimeout, c.took+waited)
 		return
 	}
-	c.settle("", 0)
+	c.end()
 }
 
 // Write implements net.Conn.
@@ -114,7 +119,7 @@ func (c *conn) wrote(start int64, err error) {
 	case err == nil, errors.Is(err, net.ErrClosed):
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		if c.givingUp.Load() {
-			c.settle("", 0)
+			c.end()
 			return
 		}
 		c.settle(resultWriteTimeout, c.took+time.Duration(now-start))
