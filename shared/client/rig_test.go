@@ -213,26 +213,36 @@ func (b *brain) callbacks() int {
 
 const local, backup = "127.0.0.1:8888", "10.0.0.9:8888"
 
-// rig is a client in a net with a local agent and a backup.
-type rig struct {
+// base is a client in a net with a local agent and a backup.
+type base struct {
 	*network
-	client        *Client
-	local, backup *brain
-	stopLocal     func()
+	client    *Client
+	stopLocal func()
 }
 
-// bubble runs a test in virtual time.
-func bubble(t *testing.T, backends []string, test func(t *testing.T, r *rig)) {
+// inBubble runs a test in virtual time.
+func inBubble(t *testing.T, localAgent, backupAgent http.Handler, test func(t *testing.T, b base)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{network: newNetwork(t), local: &brain{backends: backends}, backup: &brain{backends: backends}}
-		r.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}.withDefaults(), r.dial)
-		r.stopLocal = r.serve(local, r.local)
-		r.serve(backup, r.backup)
-		test(t, r)
-		r.client.Close()
-		r.network.close()
+		n := newNetwork(t)
+		b := base{n, newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}.withDefaults(), n.dial), n.serve(local, localAgent)}
+		n.serve(backup, backupAgent)
+		test(t, b)
+		b.client.Close()
+		n.close()
 	})
+}
+
+// rig is one whose agents hand out instances.
+type rig struct {
+	base
+	local, backup *brain
+}
+
+func bubble(t *testing.T, backends []string, test func(t *testing.T, r *rig)) {
+	t.Helper()
+	local, backup := &brain{backends: backends}, &brain{backends: backends}
+	inBubble(t, local, backup, func(t *testing.T, b base) { test(t, &rig{b, local, backup}) })
 }
 
 // dialed is a dial that has to succeed.

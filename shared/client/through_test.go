@@ -73,23 +73,14 @@ func (f *forwarding) count() int {
 
 // proxied is a client of through mode with two agents.
 type proxied struct {
-	*network
-	client        *Client
+	base
 	local, backup *forwarding
-	stopLocal     func()
 }
 
 func through(t *testing.T, test func(t *testing.T, p *proxied)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		p := &proxied{network: newNetwork(t), local: &forwarding{}, backup: &forwarding{}}
-		p.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}.withDefaults(), p.dial)
-		p.stopLocal = p.serve(local, p.local)
-		p.serve(backup, p.backup)
-		test(t, p)
-		p.client.Close()
-		p.network.close()
-	})
+	local, backup := &forwarding{}, &forwarding{}
+	inBubble(t, local, backup, func(t *testing.T, b base) { test(t, &proxied{b, local, backup}) })
 }
 
 // closing is a body that tells whether it was closed, and can't be read again.
