@@ -1,6 +1,7 @@
 package caddyufc
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -48,10 +49,11 @@ func (b *Bypass) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.CallbackBy != "" && b.CallbackBy != "backend" && b.CallbackBy != "id" {
-		return fmt.Errorf("ufc_bypass: callback_by: %q is not backend or id", b.CallbackBy)
+	b.CallbackBy = cmp.Or(b.CallbackBy, bypass.ByBackend)
+	if err := bypass.CheckCallbackBy(b.CallbackBy); err != nil {
+		return fmt.Errorf("ufc_bypass: callback_by: %w", err)
 	}
-	b.handler = bypass.New(app.mesh.Agent, app.mesh.Query, bypass.Options{Token: b.Token, IDOnly: b.CallbackBy == "id"})
+	b.handler = bypass.New(app.mesh.Agent, app.mesh.Query, bypass.Options{Token: b.Token, CallbackBy: b.CallbackBy})
 	return nil
 }
 
@@ -107,8 +109,8 @@ func (b *Bypass) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if err := arguments(d, "backend|id", &b.CallbackBy); err != nil {
 				return err
 			}
-			if b.CallbackBy != "backend" && b.CallbackBy != "id" {
-				return d.Errf("callback_by: %q is not backend or id", b.CallbackBy)
+			if err := bypass.CheckCallbackBy(b.CallbackBy); err != nil {
+				return d.Errf("callback_by: %v", err)
 			}
 			return nil
 		},

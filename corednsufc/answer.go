@@ -1,7 +1,6 @@
 package corednsufc
 
 import (
-	"errors"
 	"net/netip"
 
 	"github.com/coredns/coredns/request"
@@ -12,140 +11,111 @@ import (
 	"github.com/ufc-mesh/ufc/shared/mesh"
 )
 
-// query is one question within our zones.
-type query struct {
-	name
-	w     dns.ResponseWriter
-	r     *dns.Msg
-	mesh  *mesh.Mesh
-	zone  *zone
-	qtype uint16
-	ttl   uint32
-
-	client client // who asks
-
-	// The question's name and the part of it that is the zone, in the case that the client chose: resolvers that choose
-	// it at random (0x20) want it back, and names of one case compress.
-	owner, suffix string
-}
-
-// answer returns the reply to a question.
-func (u *UFC) answer(t *turn) *reply {
-	q := &t.query
+// answer returns the reply to a question that asks for no choice.
+func (u *UFC) answer(q *query) *dns.Msg {
 	switch q.kind {
-	case missing:
+	case kindMissing:
 		return q.nxdomain()
-	case apex:
+	case kindApex:
 		return q.apex()
-	case nonTerminal:
+	case kindNonTerminal:
 		return q.nodata()
-	case nameServer:
+	case kindNameServer:
 		return q.nameServer()
-	case debug:
+	case kindDebug:
 		if !clientAddress(q.w).IsLoopback() { // whatever a resolver says of its client
 			return q.refused()
 		}
 	}
-	if q.handsOut() {
-		return u.handOut(t)
-	}
-	if refusal := q.mesh.Agent.Find(q.service, agent.MaxPatience); refusal != nil {
-		return u.refusal(q, refusal)
+	if q.refusal = q.mesh.Agent.Find(q.service, agent.MaxPatience); q.refusal != nil {
+		return u.refuse(q)
 	}
 	view := q.mesh.Catalog.Service(q.service)
 	switch {
 	case view == nil: // it went at this moment
 		return q.nxdomain()
-	case q.kind == instance:
+	case q.kind == kindInstance:
 		return q.instance(view)
-	case q.kind == debug && q.qtype == dns.TypeTXT:
+	case q.kind == kindDebug && q.qtype == dns.TypeTXT:
 		return q.debug()
 	}
 	return q.nodata()
 }
 
-// handsOut tells whether the answer is the agent's choice.
-func (q *query) handsOut() bool {
+// wantsInstance tells whether the answer is the agent's choice.
+func (q *query) wantsInstance() bool {
 	switch q.kind {
-	case service:
+	case kindService:
 		return q.qtype == dns.TypeA || q.qtype == dns.TypeAAAA || q.qtype == dns.TypeSRV
-	case serviceSRV:
+	case kindServiceSRV:
 		return q.qtype == dns.TypeSRV
 	}
 	return false
 }
 
-// handOut answers with the instances that the agent has chosen.
-func (u *UFC) handOut(t *turn) *reply {
-	q := &t.query
-	if t.refusal != nil {
-		return u.refusal(q, t.refusal)
+// handOut answers with what the agent has chosen, or with why it has chosen nothing.
+func (u *UFC) handOut(q *query) *dns.Msg {
+	if q.refusal != nil {
+		return u.refuse(q)
 	}
-	m := newReply(q.r)
+	m := q.reply()
 	if q.qtype == dns.TypeSRV {
-		q.appendSRV(m, t.chosen)
+		q.appendSRV(m)
 		return m
 	}
-	for _, attempt := range t.chosen {
-		m.Answer = append(m.Answer, m.address(q.owner, q.ttl, attempt.Address().Addr()))
+	for _, attempt := range q.chosen {
+		m.Answer = append(m.Answer, q.addressRecord(q.owner, attempt.Address().Addr()))
 	}
 	return m
 }
 
-// isFused tells whether a call is refused although there may be instances for it.
-func isFused(err error) bool {
-	refusal, ok := errors.AsType[*agent.Refusal](err)
-	return ok && (refusal.Reason == agent.ReasonFused || refusal.Reason == agent.ReasonDropped)
-}
-
-// refusal answers a call that the agent refuses.
-func (u *UFC) refusal(q *query, err error) *reply {
-	if refusal, ok := errors.AsType[*agent.Refusal](err); ok {
-		switch refusal.Reason {
-		case agent.ReasonUnknownService:
-			return q.nxdomain()
-		case agent.ReasonNoInstance:
-			return q.nodata()
-		case agent.ReasonNotSynced:
-			return q.notReady()
-		case agent.ReasonFused:
-			return q.fused(u.config.fused, dns.ExtendedErrorCodeOther, refusal.Detail) // RFC 8914 has none for overload
-		case agent.ReasonDropped: // a policy of who runs the mesh
-			return q.fused(u.config.fused, dns.ExtendedErrorCodeBlocked, refusal.Detail)
-		}
+// refuse answers a call that the agent refuses.
+func (u *UFC) refuse(q *query) *dns.Msg {
+	switch q.refusal.Reason {
+	case agent.ReasonUnknownService:
+		return q.nxdomain()
+	case agent.ReasonNoInstance:
+		return q.nodata()
+	case agent.ReasonNotSynced:
+		return q.notReady()
+	case agent.ReasonFused:
+		return q.fused(u.config.fused, dns.ExtendedErrorCodeOther) // RFC 8914 has none for overload
+	case agent.ReasonDropped: // a policy of who runs the mesh
+		return q.fused(u.config.fused, dns.ExtendedErrorCodeBlocked)
 	}
 	return q.refused()
 }
 
 // fused answers what the option fused says. NXDOMAIN says here that there is nothing now: the next plugin, whose answer would be
 // for another service, isn't asked.
-func (q *query) fused(option string, code uint16, why string) *reply {
+func (q *query) fused(option string, code uint16) *dns.Msg {
 	m := q.refused()
 	if option == fusedNXDomain {
-		now := *q
-		now.ttl = 0 // nobody may keep it
-		m = now.nxdomain()
+		q.ttl = 0 // nobody may keep it
+		m = q.nxdomain()
 	}
-	m.final = true
-	m.explain(q.r, code, why)
+	q.final = true
+	q.explain(m, code, q.refusal.Detail)
 	return m
 }
 
 // appendSRV adds the SRV records, and the addresses of their targets.
-func (q *query) appendSRV(m *reply, chosen []*agent.Attempt) {
+func (q *query) appendSRV(m *dns.Msg) {
 	host := q.host()
-	ranks := rankSRV(chosen)
-	for n, attempt := range chosen {
+	ranks := rankSRV(q.chosen)
+	for n, attempt := range q.chosen {
 		var buffer [48 + maxNameLength + 1]byte
 		target := string(append(append(appendInstanceLabel(buffer[:0], attempt.Address()), ".i."...), host...))
-		m.Answer = append(m.Answer, m.service(q.owner, q.ttl, target, attempt.Address().Port(), ranks[n]))
-		m.Extra = append(m.Extra, m.address(target, q.ttl, attempt.Address().Addr()))
+		m.Answer = append(m.Answer, &dns.SRV{
+			Hdr: q.header(q.owner, dns.TypeSRV), Priority: ranks[n].priority, Weight: ranks[n].weight, Port: attempt.Address().Port(), Target: target,
+		})
+		m.Extra = append(m.Extra, q.addressRecord(target, attempt.Address().Addr()))
 	}
 }
 
 // host returns S.ZONE.
 func (q *query) host() string {
-	if q.apart {
+	if q.srvLabel {
 		return q.service + "." + q.suffix
 	}
 	return q.owner[len(q.owner)-len(q.suffix)-len(".")-len(q.service):]
@@ -157,29 +127,28 @@ func (q *query) holds(address netip.Addr) bool {
 }
 
 // instance answers for one instance's own name, in the family that its address has.
-func (q *query) instance(view *catalog.View) *reply {
+func (q *query) instance(view *catalog.View) *dns.Msg {
 	if _, found := view.Find(q.address); !found {
 		return q.nxdomain()
 	}
 	if !q.holds(q.address.Addr()) {
 		return q.nodata()
 	}
-	m := newReply(q.r)
-	m.Answer = append(m.Answer, m.address(q.owner, q.ttl, q.address.Addr()))
+	m := q.reply()
+	m.Answer = append(m.Answer, q.addressRecord(q.owner, q.address.Addr()))
 	return m
 }
 
 // apex answers for the zone itself.
-func (q *query) apex() *reply {
-	m := newReply(q.r)
+func (q *query) apex() *dns.Msg {
+	m := q.reply()
 	switch q.qtype {
 	case dns.TypeSOA:
 		m.Answer = append(m.Answer, q.soa())
 	case dns.TypeNS:
-		header := dns.RR_Header{Name: q.owner, Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: q.ttl}
-		m.Answer = append(m.Answer, &dns.NS{Hdr: header, Ns: q.zone.server})
+		m.Answer = append(m.Answer, &dns.NS{Hdr: q.header(q.owner, dns.TypeNS), Ns: q.zone.server})
 		if here := localAddress(q.w); here.IsValid() {
-			m.Extra = append(m.Extra, m.address(q.zone.server, q.ttl, here))
+			m.Extra = append(m.Extra, q.addressRecord(q.zone.server, here))
 		}
 	default:
 		return q.nodata()
@@ -188,13 +157,13 @@ func (q *query) apex() *reply {
 }
 
 // nameServer answers for ns.i.ZONE with the address that the client has reached us at.
-func (q *query) nameServer() *reply {
+func (q *query) nameServer() *dns.Msg {
 	here := localAddress(q.w)
 	if !here.IsValid() || !q.holds(here) {
 		return q.nodata()
 	}
-	m := newReply(q.r)
-	m.Answer = append(m.Answer, m.address(q.owner, q.ttl, here))
+	m := q.reply()
+	m.Answer = append(m.Answer, q.addressRecord(q.owner, here))
 	return m
 }
 
@@ -206,15 +175,15 @@ func (q *query) soa() *dns.SOA {
 		owner = "."
 	}
 	return &dns.SOA{
-		Hdr: dns.RR_Header{Name: owner, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: q.ttl},
+		Hdr: q.header(owner, dns.TypeSOA),
 		Ns:  q.zone.server, Mbox: q.zone.mailbox,
 		Serial:  uint32(q.mesh.Catalog.Revision()),
 		Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: q.ttl,
 	}
 }
 
-func (q *query) nxdomain() *reply {
-	m := newReply(q.r)
+func (q *query) nxdomain() *dns.Msg {
+	m := q.reply()
 	m.Rcode = dns.RcodeNameError
 	m.Ns = []dns.RR{q.soa()}
 	return m
@@ -222,28 +191,27 @@ func (q *query) nxdomain() *reply {
 
 // nodata answers that the name exists, and holds nothing of that type. To a question for everything it says, like the any
 // plugin, that nobody should ask so (RFC 8482).
-func (q *query) nodata() *reply {
-	m := newReply(q.r)
+func (q *query) nodata() *dns.Msg {
+	m := q.reply()
 	if q.qtype == dns.TypeANY {
-		header := dns.RR_Header{Name: q.owner, Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: q.ttl}
-		m.Answer = append(m.Answer, &dns.HINFO{Hdr: header, Cpu: "RFC8482"})
+		m.Answer = append(m.Answer, &dns.HINFO{Hdr: q.header(q.owner, dns.TypeHINFO), Cpu: "RFC8482"})
 		return m
 	}
 	m.Ns = []dns.RR{q.soa()}
 	return m
 }
 
-func (q *query) refused() *reply {
-	m := newReply(q.r)
+func (q *query) refused() *dns.Msg {
+	m := q.reply()
 	m.Rcode, m.Authoritative = dns.RcodeRefused, false
 	return m
 }
 
 // notReady answers while there was no configuration yet, or none of the service: whether the name exists isn't known.
-func (q *query) notReady() *reply {
-	m := newReply(q.r)
+func (q *query) notReady() *dns.Msg {
+	m := q.reply()
 	m.Rcode, m.Authoritative = dns.RcodeServerFailure, false
-	m.explain(q.r, dns.ExtendedErrorCodeNotReady, "no configuration has come from etcd yet")
+	q.explain(m, dns.ExtendedErrorCodeNotReady, "no configuration has come from etcd yet")
 	return m
 }
 
@@ -261,7 +229,7 @@ func (u *UFC) stale(m *mesh.Mesh) bool {
 }
 
 // explainStale marks an answer that comes from the snapshot.
-func (q *query) explainStale(m *reply) {
+func (q *query) explainStale(m *dns.Msg) {
 	code := dns.ExtendedErrorCodeStaleAnswer
 	switch m.Rcode {
 	case dns.RcodeSuccess:
@@ -270,7 +238,7 @@ func (q *query) explainStale(m *reply) {
 	default:
 		return
 	}
-	m.explain(q.r, code, "from the snapshot, etcd has not been heard since the start")
+	q.explain(m, code, "from the snapshot, etcd has not been heard since the start")
 }
 
 // localAddress returns the address that a question was sent to; invalid if it isn't known, as on a socket that is bound

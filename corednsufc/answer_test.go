@@ -146,29 +146,31 @@ func TestServeDNS(t *testing.T) {
 		{Qname: "redis.ufc.internal.", Qtype: dns.TypeANY, Answer: []dns.RR{test.HINFO(`redis.ufc.internal. 0 IN HINFO "RFC8482" ""`)}},
 		{Qname: "none.ufc.internal.", Qtype: dns.TypeANY, Rcode: dns.RcodeNameError, Ns: nodata},
 	}
-	for _, tc := range cases {
-		msg, code := ask(t, u, "", tc.Msg())
-		if code != dns.RcodeSuccess || msg == nil {
-			t.Errorf("%s %s: returns %d, wrote %v", tc.Qname, dns.Type(tc.Qtype), code, msg)
-			continue
-		}
-		if !msg.Authoritative || !msg.Response || msg.Question[0].Name != tc.Qname {
-			t.Errorf("%s %s: header or question is wrong: %v", tc.Qname, dns.Type(tc.Qtype), msg)
-		}
-		if err := test.SortAndCheck(msg, tc); err != nil {
-			t.Errorf("%s %s: %v", tc.Qname, dns.Type(tc.Qtype), err)
-		}
-		if len(msg.Ns) > 0 && msg.Ns[0].String() != tc.Ns[0].String() {
-			t.Errorf("%s %s: got %s, want %s", tc.Qname, dns.Type(tc.Qtype), msg.Ns[0], tc.Ns[0])
-		}
-		for _, rr := range msg.Answer {
-			for _, want := range tc.Answer {
-				if strings.EqualFold(rr.Header().Name, want.Header().Name) && rr.String() != want.String() {
-					t.Errorf("%s %s: got %s, want %s", tc.Qname, dns.Type(tc.Qtype), rr, want)
+	bothWays(t, u, func(t *testing.T) {
+		for _, tc := range cases {
+			msg, code := ask(t, u, "", tc.Msg())
+			if code != dns.RcodeSuccess || msg == nil {
+				t.Errorf("%s %s: returns %d, wrote %v", tc.Qname, dns.Type(tc.Qtype), code, msg)
+				continue
+			}
+			if !msg.Authoritative || !msg.Response || msg.Question[0].Name != tc.Qname {
+				t.Errorf("%s %s: header or question is wrong: %v", tc.Qname, dns.Type(tc.Qtype), msg)
+			}
+			if err := test.SortAndCheck(msg, tc); err != nil {
+				t.Errorf("%s %s: %v", tc.Qname, dns.Type(tc.Qtype), err)
+			}
+			if len(msg.Ns) > 0 && msg.Ns[0].String() != tc.Ns[0].String() {
+				t.Errorf("%s %s: got %s, want %s", tc.Qname, dns.Type(tc.Qtype), msg.Ns[0], tc.Ns[0])
+			}
+			for _, rr := range msg.Answer {
+				for _, want := range tc.Answer {
+					if strings.EqualFold(rr.Header().Name, want.Header().Name) && rr.String() != want.String() {
+						t.Errorf("%s %s: got %s, want %s", tc.Qname, dns.Type(tc.Qtype), rr, want)
+					}
 				}
 			}
 		}
-	}
+	})
 }
 
 // What isn't ours, or may not be asked, is left to others.
@@ -188,6 +190,7 @@ func TestServeDNSPasses(t *testing.T) {
 	f(next, func(r *dns.Msg) { r.Question[0].Name = "xufc.internal." })
 	f(next, func(r *dns.Msg) { r.Question[0].Name = "." })
 	f(next, func(r *dns.Msg) { r.Question[0].Name = "" })
+	f(next, func(r *dns.Msg) { r.Question[0].Name = "\u212aelvin.ufc.internal." }) // in lower case it is shorter
 	f(next, func(r *dns.Msg) { r.Question[0].Qclass = dns.ClassCHAOS })
 	f(dns.RcodeNotImplemented, func(r *dns.Msg) { r.Opcode = dns.OpcodeNotify })
 	f(dns.RcodeRefused, func(r *dns.Msg) { r.Question[0].Qtype = dns.TypeAXFR })
@@ -402,38 +405,59 @@ func extendedError(m *dns.Msg) uint16 {
 
 func TestEDNS(t *testing.T) {
 	u := attach(t, "ufc.internal", "", demo()...)
-	msg, _ := ask(t, u, "", question("redis.ufc.internal.", dns.TypeSRV).SetEdns0(1400, true))
-	opt := msg.IsEdns0()
-	if opt == nil || opt.UDPSize() != 1400 || !opt.Do() || len(opt.Option) != 0 || len(msg.Extra) != 2 {
-		t.Errorf("got %v", msg)
-	}
+	bothWays(t, u, func(t *testing.T) {
+		msg, _ := ask(t, u, "", question("redis.ufc.internal.", dns.TypeSRV).SetEdns0(1400, true))
+		opt := msg.IsEdns0()
+		if opt == nil || opt.UDPSize() != 1400 || !opt.Do() || len(opt.Option) != 0 || len(msg.Extra) != 2 {
+			t.Errorf("got %v", msg)
+		}
+	})
 }
 
-// An answer isn't larger than asked for.
+// An answer isn't larger than asked for, and cut only if it must be.
 func TestTruncation(t *testing.T) {
 	var addresses []string
 	for i := range 16 {
 		addresses = append(addresses, fmt.Sprintf("[2001:db8::%x]:65000", i+1))
 	}
 	u := attach(t, "ufc.internal", "answers 16", listed("a-service-with-a-long-name", addresses...)...)
-	const qname = "_protocol._tcp.a-caller.a-service-with-a-long-name.ufc.internal."
-	f := func(size uint16, truncated bool) {
+	const long, short = "_protocol._tcp.a-caller.a-service-with-a-long-name.ufc.internal.", "a-service-with-a-long-name.ufc.internal."
+	f := func(t *testing.T, qname string, qtype, size uint16, cut bool) {
 		t.Helper()
-		r := question(qname, dns.TypeSRV)
+		r := question(qname, qtype)
 		limit := dns.MinMsgSize
 		if size > 0 {
 			r.SetEdns0(size, false)
 			limit = int(size)
 		}
-		msg, _ := ask(t, u, "", r)
-		packed, err := msg.Pack()
-		if err != nil || len(packed) > limit || msg.Truncated != truncated {
-			t.Errorf("size %d: got %d bytes, %v, truncated %t", size, len(packed), err, msg.Truncated)
+		recorder := newRecorder("")
+		if _, err := u.ServeDNS(t.Context(), scrub(r, recorder), r); err != nil {
+			t.Fatal(err)
+		}
+		packed := recorder.packed
+		recorder.unpack(t)
+		msg := recorder.Msg
+		if packed == nil {
+			packed, _ = msg.Pack()
+		}
+		whole := len(msg.Answer) == 16 && (qtype != dns.TypeSRV || len(msg.Extra) >= 16)
+		if len(packed) > limit || msg.Truncated != cut || whole == cut {
+			t.Errorf("%s, size %d: %d bytes, truncated %t, %d answers", dns.Type(qtype), size, len(packed), msg.Truncated, len(msg.Answer))
 		}
 	}
-	f(0, true)
-	f(512, true)
-	f(4096, false)
+	bothWays(t, u, func(t *testing.T) {
+		for _, size := range []uint16{0, 512, 600} {
+			f(t, long, dns.TypeSRV, size, true)
+			f(t, short, dns.TypeSRV, size, true)
+		}
+		f(t, long, dns.TypeSRV, 4096, false)
+		f(t, short, dns.TypeSRV, 4096, false)
+		f(t, short, dns.TypeAAAA, 0, false) // 505 bytes
+		f(t, short, dns.TypeAAAA, 512, true)
+		for _, size := range []uint16{600, 1232, 1400, 4096} {
+			f(t, short, dns.TypeAAAA, size, false)
+		}
+	})
 }
 
 func TestDebug(t *testing.T) {

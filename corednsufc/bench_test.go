@@ -46,7 +46,7 @@ func BenchmarkServeDNS(b *testing.B) {
 		records = append(records, listed(fmt.Sprintf("service-%d", s), addresses...)...)
 	}
 	u := attach(b, "ufc.internal", "", records...)
-	u.packs.Store(true)
+	u.canWriteRaw.Store(true)
 	w := &sink{remote: &net.UDPAddr{IP: net.IPv4(10, 0, 0, 9), Port: 4000}}
 	f := func(name, pattern string, qtype uint16, answers int) {
 		var questions []*dns.Msg

@@ -10,12 +10,11 @@ import (
 
 // client is what is known of who asks, besides the address that the question came from.
 type client struct {
-	// told is the subnet that a resolver says its own client is in (EDNS client subnet, RFC 7871). It is no proof of anything, and
-	// decides on nothing but the choice of an instance.
-	told   bool
-	subnet netip.Prefix      // invalid: the resolver doesn't want to say
-	option *dns.EDNS0_SUBNET // as it was told
-	used   bool              // the answer depends on who asks
+	// subnet is what a resolver says its own client is in (EDNS client subnet, RFC 7871); invalid if it doesn't. It is no proof of
+	// anything, and decides on nothing but the choice of an instance.
+	subnet          netip.Prefix
+	ecs             *dns.EDNS0_SUBNET // as it was told; nil: it wasn't
+	dependsOnClient bool              // the answer depends on who asks
 }
 
 // readSubnet reads the subnet option, if there is one. false: it isn't formed as it must be.
@@ -29,10 +28,10 @@ func (q *query) readSubnet() bool {
 		if !ok {
 			continue
 		}
-		if q.client.told || told.SourceScope != 0 {
+		if q.client.ecs != nil || told.SourceScope != 0 {
 			return false
 		}
-		q.client.told, q.client.option = true, told
+		q.client.ecs = told
 		address, _ := netip.AddrFromSlice(told.Address)
 		if told.Family <= 1 { // 0: nothing is told, as dig +subnet=0 has it
 			address = address.Unmap()
@@ -50,13 +49,13 @@ func (q *query) readSubnet() bool {
 
 // answerSubnet says in an answer for how many addresses around the client it holds: for those that the resolver has told, since
 // a smaller network may be in another IDC; for all, if the answer doesn't depend on it.
-func (q *query) answerSubnet(m *reply) {
-	answered := *q.client.option
+func (q *query) answerSubnet(m *dns.Msg) {
+	answered := *q.client.ecs
 	answered.SourceScope = 0
-	if q.client.used {
+	if q.client.dependsOnClient {
 		answered.SourceScope = answered.SourceNetmask
 	}
-	m.option(&answered)
+	addOption(m, &answered)
 }
 
 // idcOf returns the physical IDC of who asks: of the subnet that the resolver has told, else of the address that the question
@@ -65,7 +64,7 @@ func (u *UFC) idcOf(q *query) string {
 	if len(u.config.clientIDC) == 0 {
 		return ""
 	}
-	q.client.used = true
+	q.client.dependsOnClient = true
 	if idc := u.config.idcOf(q.client.subnet); idc != "" {
 		return idc
 	}

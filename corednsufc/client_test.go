@@ -54,7 +54,7 @@ func placed(service string, byIDC map[string]string) []model.Record {
 func TestIDCOfTheClient(t *testing.T) {
 	u := attach(t, "ufc.internal", "idc own\nclient_idc 10.1.0.0/16 east\nclient_idc 10.1.128.0/17 west\nclient_idc 2001:db8::/32 west",
 		placed("redis", map[string]string{"own": "10.0.0.1:80", "east": "10.0.0.2:80", "west": "10.0.0.3:80"})...)
-	u.packs.Store(true)
+	u.canWriteRaw.Store(true)
 	f := func(from, subnet, want string, scope uint8) {
 		t.Helper()
 		r := question("redis.ufc.internal.", dns.TypeA)

@@ -18,13 +18,13 @@ const (
 )
 
 // debug answers TXT _debug.S.ZONE: one record about the service, and one for each instance.
-func (q *query) debug() *reply {
+func (q *query) debug() *dns.Msg {
 	backends := q.mesh.Agent.Backends(q.service)
 	if backends == nil {
 		return q.nxdomain() // it has gone this moment
 	}
 	status := q.mesh.Status()
-	m := newReply(q.r)
+	m := q.reply()
 	q.appendText(m, fmt.Sprintf("service=%s instances=%d banned=%d revision=%d source=%s synced=%t",
 		q.service, len(backends), countBanned(backends), q.mesh.Catalog.Revision(), status.Source, status.Synced))
 	for i := range backends {
@@ -63,7 +63,7 @@ func describe(backend *agent.BackendInfo) string {
 	return b.String()
 }
 
-func (q *query) appendText(m *reply, text string) {
+func (q *query) appendText(m *dns.Msg, text string) {
 	text = strings.ReplaceAll(text[:min(len(text), maxText)], `\`, `\\`) // the library unescapes
 	header := dns.RR_Header{Name: q.owner, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 0}
 	m.Answer = append(m.Answer, &dns.TXT{Hdr: header, Txt: []string{text}})

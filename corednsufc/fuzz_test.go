@@ -15,7 +15,7 @@ import (
 // make: no crash, an answer to the question that was asked, and not larger than asked for.
 func FuzzServeDNS(f *testing.F) {
 	u := attach(f, testZones+" .", "answers 16\nclient_idc 10.0.0.0/8 bj-a", demo()...)
-	u.packs.Store(true)
+	u.canWriteRaw.Store(true)
 	for _, qname := range []string{
 		"redis.ufc.internal.", "_redis._tcp.ufc.internal.", "_x._tcp.web.both.bj.mesh.example.org.", "_debug.redis.ufc.internal.",
 		"0a000001-6379.i.redis.ufc.internal.", "ns.i.ufc.internal.", "ufc.internal.", ".", `a\.b\000.ufc.internal.`, "ReDis.uFc.internal.",

@@ -75,7 +75,7 @@ func (cfg *config) agrees(other *config) error {
 	if cfg.token != other.token {
 		return fmt.Errorf("callback %q: shared with the block at %s, which has another token", cfg.callback, cfg.where)
 	}
-	if cfg.idOnly != other.idOnly {
+	if cfg.callbackBy != other.callbackBy {
 		return fmt.Errorf("callback %q: shared with the block at %s, which has another callback_by", cfg.callback, cfg.where)
 	}
 	return nil
@@ -167,10 +167,12 @@ func dropForgotten() {
 type holding struct {
 	mesh     *mesh.Mesh
 	callback *callbackListener // nil: none is configured
+
+	releaseStacks func()
 }
 
 func (u *UFC) newBypass(m *mesh.Mesh) *bypass.Handler {
-	return bypass.New(m.Agent, m.Query, bypass.Options{Token: u.config.token, IDOnly: u.config.idOnly})
+	return bypass.New(m.Agent, m.Query, bypass.Options{Token: u.config.token, CallbackBy: u.config.callbackBy})
 }
 
 // start takes what the block needs.
@@ -188,7 +190,7 @@ func (u *UFC) start() error {
 	}
 	exported.add(m.Metrics())
 	m.Start()
-	stacks.acquire()
+	held.releaseStacks = holdStacks()
 	u.held.Store(held)
 	u.mesh.Store(m)
 	u.config.warn()
@@ -239,6 +241,6 @@ func (u *UFC) stop() {
 		held.callback.release()
 	}
 	exported.remove(held.mesh.Metrics())
-	stacks.release()
+	held.releaseStacks()
 	held.mesh.Release()
 }

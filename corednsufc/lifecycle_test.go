@@ -342,7 +342,7 @@ func TestSecondMeshIsNotExported(t *testing.T) {
 	if !strings.Contains(buffer.String(), "metrics of this mesh are not exported") {
 		t.Errorf("the log doesn't tell that the second mesh has no metrics: %s", buffer)
 	}
-	gathered(t)
+	gathered(t) // fails if both told theirs, which have the same names
 }
 
 // What programs report decides what the DNS hands out.

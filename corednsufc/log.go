@@ -1,12 +1,11 @@
 package corednsufc
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
-	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
+	"sync"
+	"time"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 )
@@ -14,13 +13,27 @@ import (
 var log = clog.NewWithPlugin("ufc")
 
 // logHandler writes what the shared packages log through CoreDNS's log, so that its format, its debug plugin and its
-// listeners hold for them too. Attributes follow the message as key=value.
+// listeners hold for them too. Attributes follow the message as key=value; those without a group may not be named level or msg.
 type logHandler struct {
-	prefix string // of keys: the groups that are open, each with its dot
-	attrs  string // formatted already, each with a space in front
+	attrs slog.Handler // writes them to out
+	out   *logBuffer
 }
 
-func newLogHandler() *logHandler { return &logHandler{} }
+type logBuffer struct {
+	sync.Mutex
+	bytes.Buffer
+}
+
+func newLogHandler() *logHandler {
+	out := &logBuffer{}
+	withoutHead := func(groups []string, attr slog.Attr) slog.Attr {
+		if len(groups) == 0 && (attr.Key == slog.LevelKey || attr.Key == slog.MessageKey) {
+			return slog.Attr{}
+		}
+		return attr
+	}
+	return &logHandler{slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutHead}), out}
+}
 
 // Enabled implements slog.Handler.
 func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool {
@@ -28,70 +41,35 @@ func (h *logHandler) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 // Handle implements slog.Handler.
-func (h *logHandler) Handle(_ context.Context, record slog.Record) error {
-	var b strings.Builder
-	b.WriteString(record.Message)
-	b.WriteString(h.attrs)
-	record.Attrs(func(attr slog.Attr) bool {
-		writeAttr(&b, h.prefix, attr)
-		return true
-	})
+func (h *logHandler) Handle(ctx context.Context, record slog.Record) error {
+	record.Time = time.Time{} // CoreDNS's log has its own
+	line := record.Message
+	h.out.Lock()
+	h.out.Reset()
+	err := h.attrs.Handle(ctx, record)
+	if attrs := bytes.TrimSpace(h.out.Bytes()); len(attrs) > 0 {
+		line += " " + string(attrs)
+	}
+	h.out.Unlock()
 	switch {
 	case record.Level >= slog.LevelError:
-		log.Error(b.String())
+		log.Error(line)
 	case record.Level >= slog.LevelWarn:
-		log.Warning(b.String())
+		log.Warning(line)
 	case record.Level >= slog.LevelInfo:
-		log.Info(b.String())
+		log.Info(line)
 	default:
-		log.Debug(b.String())
+		log.Debug(line)
 	}
-	return nil
+	return err
 }
 
 // WithAttrs implements slog.Handler.
 func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	var b strings.Builder
-	b.WriteString(h.attrs)
-	for _, attr := range attrs {
-		writeAttr(&b, h.prefix, attr)
-	}
-	return &logHandler{prefix: h.prefix, attrs: b.String()}
+	return &logHandler{h.attrs.WithAttrs(attrs), h.out}
 }
 
 // WithGroup implements slog.Handler.
 func (h *logHandler) WithGroup(name string) slog.Handler {
-	if name == "" {
-		return h
-	}
-	return &logHandler{prefix: h.prefix + name + ".", attrs: h.attrs}
-}
-
-func writeAttr(b *strings.Builder, prefix string, attr slog.Attr) {
-	value := attr.Value.Resolve()
-	if value.Kind() == slog.KindGroup {
-		if attr.Key != "" {
-			prefix += attr.Key + "."
-		}
-		for _, member := range value.Group() {
-			writeAttr(b, prefix, member)
-		}
-		return
-	}
-	if attr.Equal(slog.Attr{}) {
-		return
-	}
-	text := value.String()
-	if text == "" || strings.ContainsFunc(text, needsQuotes) {
-		text = strconv.Quote(text)
-	}
-	b.WriteByte(' ')
-	b.WriteString(prefix + attr.Key)
-	b.WriteByte('=')
-	b.WriteString(text)
-}
-
-// needsQuotes keeps a value from running into the next one, or onto the next line, and from steering a terminal.
-func needsQuotes(r rune) bool {
-	return r <= ' ' || r == '"' || r == '=' || r == utf8.RuneError || !unicode.IsPrint(r)
+	return &logHandler{h.attrs.WithGroup(name), h.out}
 }

@@ -119,6 +119,15 @@ func (r *recorder) unpack(t testing.TB) {
 	}
 }
 
+// bothWays runs a test with answers that are written as messages, and with answers that are packed where they can be.
+func bothWays(t *testing.T, u *UFC, test func(t *testing.T)) {
+	t.Helper()
+	for _, raw := range []bool{false, true} {
+		u.canWriteRaw.Store(raw)
+		t.Run(fmt.Sprintf("raw=%t", raw), test)
+	}
+}
+
 func question(qname string, qtype uint16) *dns.Msg {
 	return new(dns.Msg).SetQuestion(qname, qtype)
 }

@@ -7,14 +7,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// exports registers the agents' metrics where CoreDNS's prometheus plugin and all other plugins have theirs: the default
-// registry. An agent is registered once, however many server blocks and configurations use it. Two agents have the same
-// metrics, so that only one can be registered at a time: the one that came first, and when it goes, the next.
+// exports are the metrics of the agents of this process, where CoreDNS's prometheus plugin and all other plugins have theirs: in the
+// default registry. An agent is one, however many server blocks and configurations use it. Two agents have the same metrics, so that
+// only one's can be told: those of the one that came first, and when it goes, of the next.
 type exports struct {
-	registerer prometheus.Registerer
-
 	mu     sync.Mutex
-	agents []*export // in the order they came; the first is registered
+	agents []*export // in the order they came
 }
 
 type export struct {
@@ -22,7 +20,9 @@ type export struct {
 	users int
 }
 
-var exported = exports{registerer: prometheus.DefaultRegisterer}
+var exported exports
+
+func init() { prometheus.MustRegister(&exported) }
 
 func (e *exports) index(agent prometheus.Collector) int {
 	return slices.IndexFunc(e.agents, func(x *export) bool { return x.agent == agent })
@@ -37,9 +37,6 @@ func (e *exports) add(agent prometheus.Collector) {
 		return
 	}
 	e.agents = append(e.agents, &export{agent: agent, users: 1})
-	if len(e.agents) == 1 {
-		e.register()
-	}
 }
 
 // remove undoes one call of add.
@@ -47,21 +44,23 @@ func (e *exports) remove(agent prometheus.Collector) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i := e.index(agent)
-	if e.agents[i].users--; e.agents[i].users > 0 {
-		return
-	}
-	e.agents = slices.Delete(e.agents, i, i+1)
-	if i > 0 {
-		return
-	}
-	e.registerer.Unregister(agent)
-	if len(e.agents) > 0 {
-		e.register()
+	if e.agents[i].users--; e.agents[i].users == 0 {
+		e.agents = slices.Delete(e.agents, i, i+1)
 	}
 }
 
-func (e *exports) register() {
-	if err := e.registerer.Register(e.agents[0].agent); err != nil {
-		log.Warningf("metrics not exported: %v", err)
+// Describe implements prometheus.Collector. It tells nothing, since which metrics there are depends on what runs.
+func (e *exports) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (e *exports) Collect(metrics chan<- prometheus.Metric) {
+	e.mu.Lock()
+	var first prometheus.Collector
+	if len(e.agents) > 0 {
+		first = e.agents[0].agent
+	}
+	e.mu.Unlock()
+	if first != nil {
+		first.Collect(metrics)
 	}
 }

@@ -8,7 +8,8 @@ import (
 
 func TestExports(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	e := exports{registerer: registry}
+	var e exports
+	registry.MustRegister(&e)
 	count := func() int {
 		t.Helper()
 		families, err := registry.Gather()

@@ -10,24 +10,24 @@ import (
 type kind uint8
 
 const (
-	missing     kind = iota // can't exist, whatever the catalog holds
-	apex                    // ZONE
-	nonTerminal             // _tcp.ZONE and i.ZONE: they exist because names below them may, and hold nothing
-	nameServer              // ns.i.ZONE: this server
-	service                 // S.ZONE and C.S.ZONE
-	serviceSRV              // _S._tcp.ZONE, _any._tcp.S.ZONE and _any._tcp.C.S.ZONE: SRV alone
-	below                   // i.S.ZONE, _tcp.S.ZONE and _tcp.C.S.ZONE: as nonTerminal, if S exists
-	instance                // <hex address>-<port>.i.S.ZONE
-	debug                   // _debug.S.ZONE
+	kindMissing     kind = iota // can't exist, whatever the catalog holds
+	kindApex                    // ZONE
+	kindNonTerminal             // _tcp.ZONE and i.ZONE: they exist because names below them may, and hold nothing
+	kindNameServer              // ns.i.ZONE: this server
+	kindService                 // S.ZONE and C.S.ZONE
+	kindServiceSRV              // _S._tcp.ZONE, _any._tcp.S.ZONE and _any._tcp.C.S.ZONE: SRV alone
+	kindBelow                   // i.S.ZONE, _tcp.S.ZONE and _tcp.C.S.ZONE: as kindNonTerminal, if S exists
+	kindInstance                // <hex address>-<port>.i.S.ZONE
+	kindDebug                   // _debug.S.ZONE
 )
 
 // name is a question's name, read.
 type name struct {
-	kind    kind
-	service string         // S
-	caller  string         // C, empty if none was given
-	address netip.AddrPort // of an instance
-	apart   bool           // S stands in _S: S.ZONE is no part of the name
+	kind     kind
+	service  string         // S
+	caller   string         // C, empty if none was given
+	address  netip.AddrPort // of an instance
+	srvLabel bool           // S stands in _S: S.ZONE is no part of the name
 }
 
 // nameServerLabel stands before i.ZONE in the name of the zone's server. It is below the reserved label i, so that it takes
@@ -37,109 +37,66 @@ const nameServerLabel = "ns"
 // maxNameLength is the longest name of a service or a caller: a label of 63 octets less the underscore of _S._tcp.
 const maxNameLength = 62
 
-// parseName reads what stands before the zone, in lower case, with its last dot; empty for the zone itself. It goes from
-// the right, where the service stands, allocates nothing, and looks nothing up.
+// parseName reads what stands before the zone, in lower case, with its last dot; empty for the zone itself. It allocates nothing, and
+// looks nothing up.
 func parseName(labels string) name {
-	if labels == "" {
-		return name{kind: apex}
-	}
-	if strings.IndexByte(labels, '\\') >= 0 {
-		return name{} // an escaped octet is in no name of ours, and an escaped dot would be taken for a real one
-	}
-	rest, last := cutLabel(labels)
-	switch last {
-	case "_tcp":
-		return parseProtocolFirst(rest)
-	case "i":
-		return parseReserved(rest)
-	}
-	n := name{service: last}
-	if rest == "" {
-		return n.as(service)
-	}
-	rest, last = cutLabel(rest)
-	switch last {
-	case "i":
-		return n.instance(rest)
-	case "_tcp":
-		return n.protocol(rest)
-	case "_debug":
-		return n.asIf(rest == "", debug)
-	}
-	if !isName(last) {
+	var l [4]string // from the right, where the service stands
+	count := splitRight(labels, &l)
+	switch {
+	case count > len(l) || strings.IndexByte(labels, '\\') >= 0:
+		return name{} // no name of ours is so long, or has an escape; an escaped dot would be taken for a real one
+	case count == 0:
+		return name{kind: kindApex}
+
+	case count == 1 && (l[0] == "_tcp" || l[0] == "i"):
+		return name{kind: kindNonTerminal}
+	case count == 2 && l[0] == "i" && l[1] == nameServerLabel:
+		return name{kind: kindNameServer}
+	case count == 2 && l[0] == "_tcp" && underscored(l[1]):
+		return name{kind: kindServiceSRV, service: l[1][1:], srvLabel: true}
+	case l[0] == "_tcp" || l[0] == "i":
 		return name{}
-	}
-	n.caller = last
-	if rest == "" {
-		return n.as(service)
-	}
-	if rest, last = cutLabel(rest); last == "_tcp" {
-		return n.protocol(rest)
+
+	case count == 1:
+		return name{kind: kindService, service: l[0]}
+	case count == 2 && (l[1] == "_tcp" || l[1] == "i"):
+		return name{kind: kindBelow, service: l[0]}
+	case count == 2 && l[1] == "_debug":
+		return name{kind: kindDebug, service: l[0]}
+	case count == 3 && l[1] == "_tcp" && underscored(l[2]):
+		return name{kind: kindServiceSRV, service: l[0]}
+	case count == 3 && l[1] == "i":
+		if address, ok := parseInstanceLabel(l[2]); ok {
+			return name{kind: kindInstance, service: l[0], address: address}
+		}
+
+	case !isName(l[1]):
+		return name{}
+	case count == 2:
+		return name{kind: kindService, service: l[0], caller: l[1]}
+	case count == 3 && l[2] == "_tcp":
+		return name{kind: kindBelow, service: l[0], caller: l[1]}
+	case count == 4 && l[2] == "_tcp" && underscored(l[3]):
+		return name{kind: kindServiceSRV, service: l[0], caller: l[1]}
 	}
 	return name{}
 }
 
-// parseProtocolFirst reads _S of _S._tcp.ZONE.
-func parseProtocolFirst(labels string) name {
-	if labels == "" {
-		return name{kind: nonTerminal}
+// splitRight splits labels, all of which end in a dot, from the right, and returns how many there are: one more than fit, if they
+// are more.
+func splitRight(labels string, into *[4]string) (count int) {
+	for ; labels != "" && count < len(into); count++ {
+		labels = labels[:len(labels)-1]
+		dot := strings.LastIndexByte(labels, '.')
+		labels, into[count] = labels[:dot+1], labels[dot+1:]
 	}
-	rest, label := cutLabel(labels)
-	if rest != "" || len(label) < 2 || label[0] != '_' {
-		return name{}
+	if labels != "" {
+		count++
 	}
-	return name{kind: serviceSRV, service: label[1:], apart: true}
+	return count
 }
 
-// parseReserved reads what stands before i.ZONE.
-func parseReserved(labels string) name {
-	switch labels {
-	case "":
-		return name{kind: nonTerminal}
-	case nameServerLabel + ".":
-		return name{kind: nameServer}
-	}
-	return name{}
-}
-
-// protocol reads _any of _any._tcp.S.ZONE and _any._tcp.C.S.ZONE.
-func (n name) protocol(labels string) name {
-	if labels == "" {
-		return n.as(below)
-	}
-	rest, label := cutLabel(labels)
-	return n.asIf(rest == "" && len(label) > 1 && label[0] == '_', serviceSRV)
-}
-
-// instance reads <hex address>-<port> of <hex address>-<port>.i.S.ZONE.
-func (n name) instance(labels string) name {
-	if labels == "" {
-		return n.as(below)
-	}
-	rest, label := cutLabel(labels)
-	address, ok := parseInstanceLabel(label)
-	n.address = address
-	return n.asIf(ok && rest == "", instance)
-}
-
-func (n name) as(k kind) name {
-	n.kind = k
-	return n
-}
-
-func (n name) asIf(holds bool, k kind) name {
-	if !holds {
-		return name{}
-	}
-	return n.as(k)
-}
-
-// cutLabel takes the last label off labels, all of which end in a dot.
-func cutLabel(labels string) (rest, label string) {
-	labels = labels[:len(labels)-1]
-	dot := strings.LastIndexByte(labels, '.')
-	return labels[:dot+1], labels[dot+1:]
-}
+func underscored(label string) bool { return len(label) > 1 && label[0] == '_' }
 
 // isName tells whether a label may be the name of a caller. A caller needs no document, so that its form is all there is
 // to check. A service is looked up instead.
@@ -251,24 +208,4 @@ func labelEnds(before string) bool {
 		escapes++
 	}
 	return escapes%2 == 0
-}
-
-// toLower is strings.ToLower for a name in a message: of ASCII letters alone, so that an offset holds in both.
-func toLower(s string) string {
-	for i := range len(s) {
-		if c := s[i]; c >= 'A' && c <= 'Z' {
-			return lowered(s, i)
-		}
-	}
-	return s
-}
-
-func lowered(s string, from int) string {
-	b := []byte(s)
-	for i := from; i < len(b); i++ {
-		if c := b[i]; c >= 'A' && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return string(b)
 }

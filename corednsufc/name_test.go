@@ -13,41 +13,41 @@ func TestParseName(t *testing.T) {
 	v6 := netip.MustParseAddrPort("[2001:db8::1]:80")
 	long := strings.Repeat("a", maxNameLength)
 	for labels, want := range map[string]name{
-		"":                        {kind: apex},
-		"redis.":                  {kind: service, service: "redis"},
-		"web.redis.":              {kind: service, service: "redis", caller: "web"},
-		"1-2.redis.":              {kind: service, service: "redis", caller: "1-2"},
-		long + ".redis.":          {kind: service, service: "redis", caller: long},
-		"_redis._tcp.":            {kind: serviceSRV, service: "redis", apart: true},
-		"_any._tcp.redis.":        {kind: serviceSRV, service: "redis"},
+		"":                        {kind: kindApex},
+		"redis.":                  {kind: kindService, service: "redis"},
+		"web.redis.":              {kind: kindService, service: "redis", caller: "web"},
+		"1-2.redis.":              {kind: kindService, service: "redis", caller: "1-2"},
+		long + ".redis.":          {kind: kindService, service: "redis", caller: long},
+		"_redis._tcp.":            {kind: kindServiceSRV, service: "redis", srvLabel: true},
+		"_any._tcp.redis.":        {kind: kindServiceSRV, service: "redis"},
 		"_._tcp.redis.":           {},
 		"any._tcp.redis.":         {},
 		"_any._udp.redis.":        {},
 		"x._any._tcp.redis.":      {},
-		"_any._tcp.web.redis.":    {kind: serviceSRV, service: "redis", caller: "web"},
-		"_debug._tcp.web.redis.":  {kind: serviceSRV, service: "redis", caller: "web"},
+		"_any._tcp.web.redis.":    {kind: kindServiceSRV, service: "redis", caller: "web"},
+		"_debug._tcp.web.redis.":  {kind: kindServiceSRV, service: "redis", caller: "web"},
 		"_any._tcp.-web.redis.":   {},
 		"x._any._tcp.web.redis.":  {},
-		"_tcp.":                   {kind: nonTerminal},
-		"i.":                      {kind: nonTerminal},
-		"ns.i.":                   {kind: nameServer},
+		"_tcp.":                   {kind: kindNonTerminal},
+		"i.":                      {kind: kindNonTerminal},
+		"ns.i.":                   {kind: kindNameServer},
 		"x.i.":                    {},
 		"a.ns.i.":                 {},
 		"x._tcp.":                 {},
 		"_._tcp.":                 {},
 		"a._redis._tcp.":          {},
-		"i.redis.":                {kind: below, service: "redis"},
-		"_tcp.redis.":             {kind: below, service: "redis"},
-		"_tcp.web.redis.":         {kind: below, service: "redis", caller: "web"},
+		"i.redis.":                {kind: kindBelow, service: "redis"},
+		"_tcp.redis.":             {kind: kindBelow, service: "redis"},
+		"_tcp.web.redis.":         {kind: kindBelow, service: "redis", caller: "web"},
 		"_tcp.i.redis.":           {},
-		"_debug.redis.":           {kind: debug, service: "redis"},
+		"_debug.redis.":           {kind: kindDebug, service: "redis"},
 		"x._debug.redis.":         {},
 		"_other.redis.":           {},
 		"web-.redis.":             {},
 		"web_1.redis.":            {},
 		"a.web.redis.":            {},
 		long + "a.redis.":         {},
-		"0a000001-6379.i.redis.":  {kind: instance, service: "redis", address: v4},
+		"0a000001-6379.i.redis.":  {kind: kindInstance, service: "redis", address: v4},
 		"a.0a000001-1.i.redis.":   {},
 		"0a000001-06379.i.redis.": {},
 		"0a000001-0.i.redis.":     {},
@@ -57,7 +57,7 @@ func TestParseName(t *testing.T) {
 		"0a00001-6379.i.redis.":   {},
 		"0a00000g-6379.i.redis.":  {},
 		"0a000001-+1.i.redis.":    {},
-		"20010db8000000000000000000000001-80.i.redis.": {kind: instance, service: "redis", address: v6},
+		"20010db8000000000000000000000001-80.i.redis.": {kind: kindInstance, service: "redis", address: v6},
 		`x\.redis.`:           {},
 		`_x\._tcp.redis.`:     {},
 		`\095x._tcp.redis.`:   {},
@@ -69,8 +69,8 @@ func TestParseName(t *testing.T) {
 		"_any._tcp.a.b.redis": {},
 	} {
 		got := parseName(labels)
-		if want.kind == missing {
-			if got.kind != missing {
+		if want.kind == kindMissing {
+			if got.kind != kindMissing {
 				t.Errorf("%q: got %+v, want a name that can't exist", labels, got)
 			}
 			continue
@@ -125,17 +125,6 @@ func TestInstanceLabelRoundTrip(t *testing.T) {
 	}
 }
 
-func TestToLower(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "", "redis.": "redis.", "ReDiS.Z.": "redis.z.", "a-_0Z": "a-_0z",
-		"\u212aelvin.": "\u212aelvin.", // strings.ToLower makes a k of it, and moves all that follows
-	} {
-		if got := toLower(in); got != want {
-			t.Errorf("%q: got %q, want %q", in, got, want)
-		}
-	}
-}
-
 func FuzzName(f *testing.F) {
 	for _, seed := range []string{
 		"", ".", "redis.", "web.redis.", "_redis._tcp.", "_x._tcp.web.redis.", "0a000001-6379.i.redis.", "_debug.redis.", "ns.i.", `a\.b.`,
@@ -145,16 +134,16 @@ func FuzzName(f *testing.F) {
 	zones := []zone{newZone("ufc.internal."), newZone("a.ufc.internal.")}
 	f.Fuzz(func(t *testing.T, labels string) {
 		n := parseName(labels + ".")
-		if n.kind != missing && n.service != "" && !strings.Contains(labels, n.service) {
+		if n.kind != kindMissing && n.service != "" && !strings.Contains(labels, n.service) {
 			t.Errorf("%q: service %q is no part of it", labels, n.service)
 		}
-		if n.kind == instance {
+		if n.kind == kindInstance {
 			want := string(appendInstanceLabel(nil, n.address)) + ".i." + n.service
 			if labels != want {
 				t.Errorf("%q: is another name of %q", labels, want)
 			}
 		}
-		qname := toLower(labels + ".ufc.internal.")
+		qname := strings.ToLower(labels + ".ufc.internal.")
 		z, offset := matchZone(zones, qname)
 		if _, valid := dns.IsDomainName(qname); valid && !strings.Contains(labels, `\`) {
 			if z == nil || !dns.IsSubDomain(z.name, qname) || qname[offset:] != z.name {
@@ -167,7 +156,7 @@ func FuzzName(f *testing.F) {
 func BenchmarkParseName(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
-		if parseName("_redis._tcp.web.redis-main.").kind != serviceSRV {
+		if parseName("_redis._tcp.web.redis-main.").kind != kindServiceSRV {
 			b.Fatal("misread")
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 
+	"github.com/ufc-mesh/ufc/shared/bypass"
 	"github.com/ufc-mesh/ufc/shared/mesh"
 	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/store"
@@ -197,14 +198,8 @@ func parseCallback(cfg *config, _ *caddy.Controller, args []string) error {
 }
 
 func parseCallbackBy(cfg *config, _ *caddy.Controller, args []string) error {
-	switch args[0] {
-	case "backend":
-	case "id":
-		cfg.idOnly = true
-	default:
-		return fmt.Errorf("%q is not backend or id", args[0])
-	}
-	return nil
+	cfg.callbackBy = args[0]
+	return bypass.CheckCallbackBy(args[0])
 }
 
 func parseToken(cfg *config, _ *caddy.Controller, args []string) error {

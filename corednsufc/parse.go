@@ -12,6 +12,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 
+	"github.com/ufc-mesh/ufc/shared/bypass"
 	"github.com/ufc-mesh/ufc/shared/mesh"
 	"github.com/ufc-mesh/ufc/shared/store"
 )
@@ -20,16 +21,16 @@ import (
 type config struct {
 	where string // file:line, for messages about two blocks
 
-	zones     []zone // of the server block
-	mesh      mesh.Config
-	clientIDC []clientIDC // the longest prefix first
-	callback  string      // host:port of the callback listener. Empty: none
-	idOnly    bool        // callbacks there must name the id of a hand-out
-	token     string      // of debug queries there. Empty: they are off
-	ttl       uint32      // of every record, in seconds
-	answers   int         // instances to an answer
-	fused     string      // what questions get that the fuse, or the service's drop, refuses
-	fall      fall.F
+	zones      []zone // of the server block
+	mesh       mesh.Config
+	clientIDC  []clientIDC // the longest prefix first
+	callback   string      // host:port of the callback listener. Empty: none
+	callbackBy string      // what callbacks there may name an instance by
+	token      string      // of debug queries there. Empty: they are off
+	ttl        uint32      // of every record, in seconds
+	answers    int         // instances to an answer
+	fused      string      // what questions get that the fuse, or the service's drop, refuses
+	fall       fall.F
 
 	given      map[string]int // the line of each option that was given
 	unexported bool           // another block's mesh has the metrics
@@ -52,11 +53,12 @@ const (
 func parse(c *caddy.Controller) (*config, error) {
 	c.Next() // ufc
 	cfg := &config{
-		where:   fmt.Sprintf("%s:%d", c.File(), c.Line()),
-		mesh:    mesh.Config{Face: "coredns", Store: store.Config{Logger: slog.New(newLogHandler())}},
-		answers: 1,
-		fused:   fusedRefused,
-		given:   map[string]int{},
+		where:      fmt.Sprintf("%s:%d", c.File(), c.Line()),
+		mesh:       mesh.Config{Face: "coredns", Store: store.Config{Logger: slog.New(newLogHandler())}},
+		callbackBy: bypass.ByBackend,
+		answers:    1,
+		fused:      fusedRefused,
+		given:      map[string]int{},
 	}
 	for _, origin := range plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys) {
 		cfg.zones = append(cfg.zones, newZone(origin))

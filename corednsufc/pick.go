@@ -1,6 +1,7 @@
 package corednsufc
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -24,37 +25,39 @@ func familyOf(qtype uint16) agent.Family {
 }
 
 // choose begins the call and lets the agent choose as many different instances as one answer holds.
-func (u *UFC) choose(t *turn) {
-	t.begin(u.idcOf(&t.query))
-	t.refusal = u.pick(t)
-	if u.config.fused == fusedAnswer && t.refusal != nil && isFused(t.refusal) { // counted as refused all the same
-		t.call.Unfused = true
-		t.refusal = u.pick(t)
+func (u *UFC) choose(q *query) {
+	q.call = agent.Call{
+		Callee: q.service, Caller: q.caller, Class: agent.DefaultClass, HandOut: true, Family: familyOf(q.qtype),
+		IDC: u.idcOf(q), Client: q.asker(),
 	}
-	if t.call.Hashed() {
-		t.query.client.used = true
+	u.pick(q)
+	if u.config.fused == fusedAnswer && q.isFused() { // counted as refused all the same
+		q.call.Unfused = true
+		u.pick(q)
+	}
+	if q.call.Hashed() {
+		q.client.dependsOnClient = true
 	}
 }
 
-func (u *UFC) pick(t *turn) error {
-	chosen, brain := t.buffer[:0], t.query.mesh.Agent
-	if err := brain.Begin(&t.call); err != nil {
-		return err
-	}
-	for picks := 0; len(chosen) < u.config.answers && picks < maxPicks; picks++ {
-		attempt, err := brain.Pick(&t.call)
-		if err != nil && len(chosen) == 0 {
-			return err
-		}
-		if err != nil {
-			break // there are no more
-		}
-		if t.query.qtype == dns.TypeSRV || !addressIn(chosen, attempt.Address().Addr()) {
-			chosen = append(chosen, attempt)
+// isFused tells whether the call is refused although there may be instances for it.
+func (q *query) isFused() bool {
+	return q.refusal != nil && (q.refusal.Reason == agent.ReasonFused || q.refusal.Reason == agent.ReasonDropped)
+}
+
+func (u *UFC) pick(q *query) {
+	q.chosen, q.refusal = q.room[:0], nil
+	brain := q.mesh.Agent
+	err := brain.Begin(&q.call)
+	for picks := 0; err == nil && len(q.chosen) < u.config.answers && picks < maxPicks; picks++ {
+		var attempt *agent.Attempt
+		if attempt, err = brain.Pick(&q.call); err == nil && (q.qtype == dns.TypeSRV || !addressIn(q.chosen, attempt.Address().Addr())) {
+			q.chosen = append(q.chosen, attempt)
 		}
 	}
-	t.chosen = chosen
-	return nil
+	if len(q.chosen) == 0 { // else there are no more
+		q.refusal, _ = errors.AsType[*agent.Refusal](err)
+	}
 }
 
 // addressIn tells whether an address is chosen already, with another port: a set of records holds no record twice.

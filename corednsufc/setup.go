@@ -26,7 +26,7 @@ func setup(c *caddy.Controller) error {
 		return plugin.Error(pluginName, fmt.Errorf("%s - Error during parsing: %w", cfg.where, err))
 	}
 	c.OnStartup(func() error {
-		u.packs.Store(takesPacked(c))
+		u.canWriteRaw.Store(canWriteRaw(c))
 		return g.start(u)
 	})
 	c.OnRestartFailed(u.restore)

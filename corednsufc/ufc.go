@@ -2,6 +2,7 @@ package corednsufc
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 
 	"github.com/coredns/coredns/plugin"
@@ -14,11 +15,11 @@ import (
 type UFC struct {
 	Next plugin.Handler
 
-	config *config
-	held   atomic.Pointer[holding]   // nil: doesn't run
-	mesh   atomic.Pointer[mesh.Mesh] // of held, and still there after it
-	fresh  atomic.Bool               // etcd has been heard: of stale
-	packs  atomic.Bool               // answers may be written packed: of packable
+	config      *config
+	held        atomic.Pointer[holding]   // nil: doesn't run
+	mesh        atomic.Pointer[mesh.Mesh] // of held, and still there after it
+	fresh       atomic.Bool               // etcd has been heard: of stale
+	canWriteRaw atomic.Bool               // answers may be written packed: of packable
 }
 
 // Name implements plugin.Handler.
@@ -36,9 +37,10 @@ func (u *UFC) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 		return dns.RcodeFormatError, nil
 	}
 	question := &r.Question[0]
-	qname := toLower(question.Name)
+	qname := strings.ToLower(question.Name)
 	zone, offset := matchZone(u.config.zones, qname)
-	if zone == nil || question.Qclass != dns.ClassINET {
+	// A name whose length changes has letters that no name of ours has, and an offset wouldn't hold in both.
+	if zone == nil || question.Qclass != dns.ClassINET || len(qname) != len(question.Name) {
 		return plugin.NextOrFailure(u.Name(), u.Next, ctx, w, r)
 	}
 	if r.Opcode != dns.OpcodeQuery {
@@ -51,33 +53,38 @@ func (u *UFC) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 	if m == nil {
 		return dns.RcodeServerFailure, nil // asked before the start
 	}
-	t := turns.Get().(*turn)
-	defer turns.Put(t)
-	t.ask(w, r, m, zone, qname[:offset], u.config.ttl)
-	return u.serve(ctx, qname, t)
+	q := queries.Get().(*query)
+	defer queries.Put(q)
+	q.set(w, r, m, zone, qname[:offset], u.config.ttl)
+	return u.serve(ctx, qname, q)
 }
 
 // serve answers a question within our zones.
-func (u *UFC) serve(ctx context.Context, qname string, t *turn) (int, error) {
-	q := &t.query
+func (u *UFC) serve(ctx context.Context, qname string, q *query) (int, error) {
 	if !q.readSubnet() {
 		return dns.RcodeFormatError, nil
 	}
-	if q.handsOut() && u.handOutPacked(t) {
-		return dns.RcodeSuccess, nil
+	var answer *dns.Msg
+	if q.wantsInstance() {
+		u.choose(q)
+		if u.writePacked(q) {
+			return dns.RcodeSuccess, nil
+		}
+		answer = u.handOut(q)
+	} else {
+		answer = u.answer(q)
 	}
-	answer := u.answer(t)
-	if answer.Rcode == dns.RcodeNameError && !answer.final && u.config.fall.Through(qname) {
+	if answer.Rcode == dns.RcodeNameError && !q.final && u.config.fall.Through(qname) {
 		return plugin.NextOrFailure(u.Name(), u.Next, ctx, q.w, q.r)
 	}
-	if q.r.IsEdns0() != nil && !answer.final && u.stale(q.mesh) {
+	if q.r.IsEdns0() != nil && !q.final && u.stale(q.mesh) {
 		q.explainStale(answer)
 	}
-	if q.client.told {
+	if q.client.ecs != nil {
 		q.answerSubnet(answer)
 	}
 	// The client is gone if this fails, and there is nobody else to tell.
-	_ = q.w.WriteMsg(&answer.Msg)
+	_ = q.w.WriteMsg(answer)
 	return dns.RcodeSuccess, nil // written, whatever the answer's own code is
 }
 

@@ -16,7 +16,7 @@ import (
 
 // Most answers are successful, by UDP, and of one or two records. Such a one is written as the octets that go over the network,
 // into a buffer that is used again, instead of as a dns.Msg, whose records would be allocated, measured, and packed: as much
-// work as the choice itself. What isn't of this kind takes the long way (reply.go), which gives the same answer.
+// work as the choice itself. What isn't of this kind takes the long way (answer.go), which gives the same answer.
 
 // transparent are the plugins of CoreDNS that hand on what is written, and take nothing from it but its size. Others want the
 // message: log shows its flags, rewrite turns names back, cache keeps it.
@@ -24,11 +24,12 @@ var transparent = map[string]bool{
 	"metadata": true, "bufsize": true, "prometheus": true, "errors": true, "any": true, "acl": true,
 }
 
-// takesPacked tells whether all plugins in front of ufc in its server block are transparent. CoreDNS has put the chain together
+// canWriteRaw tells whether all plugins in front of ufc in its server block are transparent. CoreDNS has put the chain together
 // when it starts.
-func takesPacked(c *caddy.Controller) bool {
+func canWriteRaw(c *caddy.Controller) bool {
 	block := dnsserver.GetConfig(c)
-	if byStream(c.ServerBlockKeys) || block.UDPDecorateWriterFunc != nil { // what decorates the writer wants messages
+	// What decorates the writer sees only what is written as a message: the DNS library's Write goes past it.
+	if byStream(c.ServerBlockKeys) || block.UDPDecorateWriterFunc != nil {
 		return false
 	}
 	handlers := block.Handlers() // in the chain's order, but without those that have another name than their directive
@@ -58,24 +59,23 @@ func byStream(keys []string) bool {
 // the long way, which cuts it to size.
 const maxWire = 1232
 
-// handOutPacked lets the agent choose, and writes the answer if it can be packed. false: it is still to be written.
-func (u *UFC) handOutPacked(t *turn) bool {
-	u.choose(t)
-	if t.refusal != nil || !u.packable(&t.query) {
+// writePacked writes what the agent has chosen, if that can be packed. false: it is still to be written.
+func (u *UFC) writePacked(q *query) bool {
+	if q.refusal != nil || !u.packable(q) {
 		return false
 	}
-	packed := t.query.pack(t.wire[:0], t.chosen)
+	packed := q.pack(q.wire[:0])
 	if packed == nil {
 		return false
 	}
-	_, _ = t.query.w.Write(packed) // as with WriteMsg
+	_, _ = q.w.Write(packed) // as with WriteMsg
 	return true
 }
 
 // packable tells whether the answer may be written packed: the question came by UDP, and asks for nothing that has to be put in
 // besides the records.
 func (u *UFC) packable(q *query) bool {
-	if !u.packs.Load() || q.client.told || len(q.r.Extra) > 1 || !plain(q.owner) {
+	if !u.canWriteRaw.Load() || q.client.ecs != nil || len(q.r.Extra) > 1 || !plain(q.owner) {
 		return false
 	}
 	if _, udp := q.w.RemoteAddr().(*net.UDPAddr); !udp {
@@ -105,52 +105,39 @@ const (
 
 const (
 	headerSize  = 12
+	extraCount  = 11     // the number of additional records; its upper octet is 0
 	pointer     = 0xc000 // to a name that stands further up (RFC 1035, 4.1.4)
 	questionPtr = pointer | headerSize
 )
 
-// pack writes the answer into b, which is empty. nil: it would be larger than the client or the buffer takes.
-func (q *query) pack(b []byte, chosen []*agent.Attempt) []byte {
-	limit := dns.MinMsgSize
-	var opt *dns.OPT
-	if len(q.r.Extra) == 1 {
-		opt = q.r.Extra[0].(*dns.OPT)
-		limit = max(limit, int(opt.UDPSize()))
-	}
-	limit = min(limit, cap(b))
-	srv := q.qtype == dns.TypeSRV
-	each := 2 + 10 + 16 // an address
-	if srv {
-		each += 2 + 10 + 6 + 42 + len(q.owner) + len(q.service) + 2
-	}
-	if headerSize+len(q.owner)+1+4+len(chosen)*each+11 > limit {
-		return nil
-	}
-	flags, checking, extra := byte(bitResponse|bitAuthoritative), byte(0), 0
+// pack writes the answer into b, which is empty. nil: it is larger than the client or the buffer takes.
+func (q *query) pack(b []byte) []byte {
+	flags, checking := byte(bitResponse|bitAuthoritative), byte(0)
 	if q.r.RecursionDesired {
 		flags |= bitRecursion
 	}
 	if q.r.CheckingDisabled {
 		checking = bitNoChecking
 	}
-	if srv {
-		extra += len(chosen)
-	}
-	if opt != nil {
-		extra++
-	}
 	b = binary.BigEndian.AppendUint16(b, q.r.Id)
-	b = append(b, flags, checking, 0, 1, 0, byte(len(chosen)), 0, 0, 0, byte(extra))
+	b = append(b, flags, checking, 0, 1, 0, byte(len(q.chosen)), 0, 0, 0, 0)
 	b = append(appendName(b, q.owner), byte(q.qtype>>8), byte(q.qtype), 0, dns.ClassINET)
-	if srv {
-		b = q.packSRV(b, chosen)
+	if q.qtype == dns.TypeSRV {
+		b = q.packSRV(b)
+		b[extraCount] = byte(len(q.chosen))
 	} else {
-		for _, attempt := range chosen {
+		for _, attempt := range q.chosen {
 			b = q.packAddress(b, questionPtr, attempt)
 		}
 	}
-	if opt != nil {
+	limit := dns.MinMsgSize
+	if opt := q.r.IsEdns0(); opt != nil {
 		b = packOPT(b, opt)
+		b[extraCount]++
+		limit = max(limit, int(opt.UDPSize()))
+	}
+	if len(b) > min(limit, maxWire) {
+		return nil
 	}
 	return b
 }
@@ -175,11 +162,11 @@ func (q *query) packHead(b []byte, owner, qtype uint16, length int) []byte {
 
 // packSRV writes the SRV records and the addresses of their targets. A target is written in full (RFC 2782), the address's owner
 // points to it.
-func (q *query) packSRV(b []byte, chosen []*agent.Attempt) []byte {
+func (q *query) packSRV(b []byte) []byte {
 	var targets [maxAnswers]uint16
 	host := q.host()
-	ranks := rankSRV(chosen)
-	for n, attempt := range chosen {
+	ranks := rankSRV(q.chosen)
+	for n, attempt := range q.chosen {
 		head := len(b)
 		b = q.packHead(b, questionPtr, dns.TypeSRV, 0)
 		data := len(b)
@@ -193,7 +180,7 @@ func (q *query) packSRV(b []byte, chosen []*agent.Attempt) []byte {
 		b = appendName(append(b, 1, 'i'), host)
 		binary.BigEndian.PutUint16(b[head+10:], uint16(len(b)-data))
 	}
-	for n, attempt := range chosen {
+	for n, attempt := range q.chosen {
 		b = q.packAddress(b, targets[n], attempt)
 	}
 	return b

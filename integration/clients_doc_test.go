@@ -12,19 +12,48 @@ import (
 	"time"
 )
 
-// snippet is the first block of code in a language of docs/clients.md, with this mesh's ports.
+// longest is how many lines a block of code may have, so that it is taken over rather than rewritten.
+const longest = 15
+
+// snippet is the code in a language of docs/clients.md, block after block, with this mesh's ports.
 func (m *mesh) snippet(language string) string {
 	m.t.Helper()
 	data, err := os.ReadFile(filepath.Join(top, "docs/clients.md"))
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	found := regexp.MustCompile("(?s)\n```" + language + "\n(.*?)```\n").FindStringSubmatch(string(data))
+	found := regexp.MustCompile("(?s)\n```"+language+"\n(.*?)```\n").FindAllStringSubmatch(string(data), -1)
 	if found == nil {
 		m.t.Fatalf("docs/clients.md has nothing in %s", language)
 	}
+	code := ""
+	for _, block := range found {
+		code += block[1]
+		if lines := strings.Count(block[1], "\n"); lines > longest {
+			m.t.Errorf("docs/clients.md: a block in %s has %d lines, more than %d", language, lines, longest)
+		}
+	}
 	return strings.NewReplacer("127.0.0.1:8888", fmt.Sprint("127.0.0.1:", m.agent), "127.0.0.1:8889", fmt.Sprint("127.0.0.1:", m.callback),
-		"127.0.0.1:1053", fmt.Sprint("127.0.0.1:", m.dns), "-p 1053", fmt.Sprint("-p ", m.dns)).Replace(found[1])
+		"127.0.0.1:1053", fmt.Sprint("127.0.0.1:", m.dns), "-p 1053", fmt.Sprint("-p ", m.dns)).Replace(code)
+}
+
+// goProgram makes a program of statements.
+func goProgram(code string) string {
+	return fmt.Sprintf(`package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/ufc-mesh/ufc/shared/client"
+)
+
+func main() {
+%s}
+`, code)
 }
 
 // proxies would be asked by some languages' clients, even for this machine.
@@ -58,7 +87,11 @@ func TestClientsDoc(t *testing.T) {
 		return found[1]
 	}
 	for _, language := range languages {
-		language.command = append(language.command, writeFile(t, m.folder, language.file, m.snippet(language.name)))
+		code := m.snippet(language.name)
+		if language.name == "go" {
+			code = goProgram(code)
+		}
+		language.command = append(language.command, writeFile(t, m.folder, language.file, code))
 		before := reported(language.port, "ok")
 		if output := mustRun(t, noProxies, "", language.command...); !strings.Contains(output, "PONG") {
 			t.Errorf("%s printed %q", language.name, output)
@@ -102,8 +135,8 @@ func TestClientsDocJava(t *testing.T) {
 		return
 	}
 	startMariaDBs(t, address, port)
-	source := writeFile(t, m.folder, "Find.java", m.snippet("java"))
-	if output := mustRun(t, nil, "", "java", "-cp", connectorJ, source); !strings.Contains(output, "MariaDB") {
+	mustRun(t, nil, "", "javac", "-d", m.folder, writeFile(t, m.folder, "Program.java", m.snippet("java")))
+	if output := mustRun(t, nil, "", "java", "-cp", connectorJ+":"+m.folder, "Program"); !strings.Contains(output, "MariaDB") {
 		t.Errorf("it printed %q", output)
 	}
 	if a := m.query(m.callback, "backend_info^mysql-main"); !strings.Contains(a.body, `"ok":1`) {

@@ -36,10 +36,11 @@ var allowed = map[string][]string{
 	"shared/notify":  {"shared/model", "shared/health"},
 	"shared/mesh":    append([]string{"shared/store", "shared/protect", "shared/notify"}, brain...),
 
-	"caddyufc":                     append([]string{"caddyufc/internal/currentlog"}, face...),
-	"caddyufc/internal/currentlog": {},
-	"caddyufc/embeddedetcd":        append([]string{"caddyufc", "caddyufc/internal/currentlog"}, face...),
-	"corednsufc":                   face,
+	"caddyufc":                       append([]string{"caddyufc/internal/currentlog", "caddyufc/internal/sharedsocket"}, face...),
+	"caddyufc/internal/currentlog":   {},
+	"caddyufc/internal/sharedsocket": {},
+	"caddyufc/embeddedetcd":          append([]string{"caddyufc", "caddyufc/internal/currentlog"}, face...),
+	"corednsufc":                     face,
 
 	"builds/caddy":      {"caddyufc", "caddyufc/embeddedetcd"},
 	"builds/coredns":    {"corednsufc"},
@@ -67,7 +68,7 @@ var forbidden = []struct {
 	but    []string
 	tests  []string // may import it in their tests only
 }{
-	{"github.com/caddyserver/", []string{"caddyufc", "caddyufc/embeddedetcd", "caddyufc/internal/currentlog", "builds/caddy"}, nil},
+	{"github.com/caddyserver/", []string{"caddyufc", "caddyufc/embeddedetcd", "caddyufc/internal/currentlog", "caddyufc/internal/sharedsocket", "builds/caddy"}, nil},
 	{"github.com/coredns/", []string{"corednsufc", "builds/coredns"}, nil},
 	{"go.etcd.io/etcd/client", []string{"shared/store"}, []string{"shared/mesh", "caddyufc", "caddyufc/embeddedetcd", "corednsufc", "integration"}},
 	{"go.etcd.io/etcd/server", []string{"caddyufc/embeddedetcd"}, []string{"shared/store", "shared/mesh", "caddyufc", "corednsufc", "integration"}},

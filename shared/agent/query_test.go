@@ -56,3 +56,24 @@ func FuzzQuery(f *testing.F) {
 		}
 	})
 }
+
+// What is asked of the fuse in normal times, as people see it.
+func TestFuseInfoAsJSON(t *testing.T) {
+	r := newRig(t, instances("shop", "10.0.0.1:80")...)
+	f := func(path string, want ...string) {
+		t.Helper()
+		answer, err := r.Query(strings.Split(path, "^"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(answer)
+		for _, part := range want {
+			if err != nil || !strings.Contains(string(text), part) {
+				t.Errorf("%s: %s (%v), without %s", path, text, err, part)
+			}
+		}
+	}
+	f("fuse_info^shop", `{"shop":{"avalanche":false,"admitted_ratio":1,`, `"decisions":[]`)
+	f("fuse_info", `{}`)
+	f("explain^shop", `"fuse":{"avalanche":false,"admitted_ratio":1,`)
+}

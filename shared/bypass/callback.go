@@ -82,7 +82,7 @@ func fromPage(r *http.Request) bool {
 // that they found by DNS, where there is no id, unless that is switched off; others could ban what they like.
 func (h *Handler) byIDOnly(r *http.Request) string {
 	switch {
-	case h.idOnly:
+	case h.options.CallbackBy == ByID:
 		return "a callback must name the id of its hand-out: reports by backend are switched off"
 	case !fromLoopback(r):
 		return "from another machine a callback must name the id of its hand-out"

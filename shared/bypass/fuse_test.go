@@ -100,21 +100,3 @@ func TestGetOfADroppedCaller(t *testing.T) {
 	f("offline-report", agent.ReasonDropped)
 	f("shop-web", "")
 }
-
-func TestQueryOfTheFuse(t *testing.T) {
-	h, _ := newHandler(t)
-	f := func(path string, want ...string) {
-		t.Helper()
-		r := httptest.NewRequest(http.MethodGet, "/bypass?command=query&ar="+path, nil)
-		r.Header.Set("token", token)
-		w := do(h, r)
-		for _, part := range want {
-			if w.Code != 200 || !strings.Contains(w.Body.String(), part) {
-				t.Errorf("%s: %d %s, without %s", path, w.Code, w.Body, part)
-			}
-		}
-	}
-	f("fuse_info^redis", `{"fuse_info":{"redis":{"avalanche":false,"admitted_ratio":1,`, `"decisions":[]`)
-	f("fuse_info", `{"fuse_info":{}}`)
-	f("explain^redis", `"fuse":{"avalanche":false,"admitted_ratio":1,`)
-}

@@ -26,28 +26,37 @@ type Query func(path string) (map[string]any, error)
 type Options struct {
 	// Token must be in the header "token" of a debug query. Empty: queries are off.
 	Token string
-	// IDOnly says that callbacks must name the id of a hand-out. Default false: programs of this machine may also name a backend,
-	// which they have found by DNS.
-	IDOnly bool
+	// CallbackBy is what a callback may name an instance by: ByBackend, its address, from programs of this machine, as is needed for
+	// instances that were found by DNS; or ByID, the id of a hand-out, only. An id may always be named. Default: ByBackend.
+	CallbackBy string
+}
+
+// The values of Options.CallbackBy.
+const (
+	ByBackend = "backend"
+	ByID      = "id"
+)
+
+// CheckCallbackBy tells what is wrong with a value of Options.CallbackBy; nil: nothing.
+func CheckCallbackBy(value string) error {
+	if value != ByBackend && value != ByID {
+		return fmt.Errorf("%q is not %s or %s", value, ByBackend, ByID)
+	}
+	return nil
 }
 
 // Handler serves the commands get, callback and query, whatever the path. It is used by many goroutines at once.
 type Handler struct {
-	agent *agent.Agent
-	query Query
-
-	token  [sha256.Size]byte // of the token
-	off    bool              // there is no token
-	idOnly bool
-	limits limits
+	agent   *agent.Agent
+	query   Query
+	options Options
+	token   [sha256.Size]byte // hash of the token
+	limits  limits
 }
 
 // New returns a handler over an agent.
 func New(a *agent.Agent, query Query, options Options) *Handler {
-	return &Handler{
-		agent: a, query: query, token: sha256.Sum256([]byte(options.Token)), off: options.Token == "", idOnly: options.IDOnly,
-		limits: newLimits(),
-	}
+	return &Handler{agent: a, query: query, options: options, token: sha256.Sum256([]byte(options.Token)), limits: newLimits()}
 }
 
 // maxQuery is the longest query string that is read, in bytes.
@@ -170,33 +179,15 @@ func (h *Handler) get(w http.ResponseWriter, _ *http.Request, parameters url.Val
 	if call.Degrade > 0 {
 		w.Header().Set("X-Ufc-Degrade", strconv.Itoa(call.Degrade))
 	}
-	setJSON(w.Header())
-	// The client may be gone; there is nobody else to tell.
-	_, _ = w.Write(appendBackends(make([]byte, 0, 256*len(backends)), backends))
+	writeJSON(w, struct {
+		Backends []Backend `json:"backends"`
+	}{backends})
 	return nil
 }
 
 // weightInForce is an instance's weight as slow start and slowness lower it; at least 1, since it was chosen.
 func weightInForce(attempt *agent.Attempt) int {
 	return max(int(float64(attempt.Weight())*attempt.Share()), 1)
-}
-
-// appendBackends writes the answer to a get as encoding/json would, without reflection: no text in it needs an escape.
-func appendBackends(b []byte, backends []Backend) []byte {
-	b = append(b, `{"backends":[`...)
-	for n := range backends {
-		one := &backends[n]
-		if n > 0 {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, `{"backend":"`...), one.Backend...), `","id":"`...)
-		b = strconv.AppendInt(append(append(b, one.ID...), `","weight":`...), int64(one.Weight), 10)
-		b = strconv.AppendInt(append(b, `,"timeouts":{"connect_ms":`...), one.Timeouts.Connect, 10)
-		b = strconv.AppendInt(append(b, `,"write_ms":`...), one.Timeouts.Write, 10)
-		b = strconv.AppendInt(append(b, `,"read_ms":`...), one.Timeouts.Read, 10)
-		b = append(strconv.AppendInt(append(b, `,"total_ms":`...), one.Timeouts.Total, 10), "}}"...)
-	}
-	return append(b, "]}\n"...)
 }
 
 func asRefusal(err error) *agent.Refusal {
@@ -209,7 +200,7 @@ func asRefusal(err error) *agent.Refusal {
 
 // debug answers ?command=query&ar=A^B^C for whoever has the token.
 func (h *Handler) debug(w http.ResponseWriter, r *http.Request, parameters url.Values) *agent.Refusal {
-	if h.off {
+	if h.options.Token == "" {
 		return &agent.Refusal{Reason: agent.ReasonForbidden, Detail: "queries are off: no token is configured"}
 	}
 	guesses := h.limits.guesses(r)
@@ -234,14 +225,11 @@ func (h *Handler) debug(w http.ResponseWriter, r *http.Request, parameters url.V
 }
 
 func writeJSON(w http.ResponseWriter, answer any) {
-	setJSON(w.Header())
+	header := w.Header()
+	header["Content-Type"], header["Cache-Control"] = jsonType, noStore
 	// The client may be gone; there is nobody else to tell.
 	_ = json.NewEncoder(w).Encode(answer)
 }
 
 // Values that every answer has; nobody changes them.
 var jsonType, noStore = []string{"application/json"}, []string{"no-store"}
-
-func setJSON(header http.Header) {
-	header["Content-Type"], header["Cache-Control"] = jsonType, noStore
-}

@@ -63,11 +63,24 @@ func (l *agents) next(tried []*agent) *agent {
 	return last
 }
 
-// failed says that an agent couldn't be reached, didn't answer in time, or has no configuration.
+// blame decides whose fault it is that the exchange with an agent ended with err. ctx is the program's.
+func (l *agents) blame(ctx context.Context, a *agent, err error) {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled), ownFault(err): // says nothing about the agent
+	case errors.As(err, new(*unreachable)):
+		l.failed(a)
+	case ended(ctx):
+		l.suspect(a)
+	default:
+		l.broke(a)
+	}
+}
+
+// failed says that an agent couldn't be reached, or has no configuration.
 func (l *agents) failed(a *agent) { l.note(a, true, probeInterval) }
 
-// broke says that an agent's connection has broken, as those of one that is just being killed do. It is down until a probe, at
-// once, says otherwise.
+// broke says that an agent's connection has broken, as those of one that is just being killed do, or that it hasn't answered as
+// agents do, or not in time. It is down until a probe, at once, says otherwise.
 func (l *agents) broke(a *agent) { l.note(a, true, 0) }
 
 // suspect says that an agent hasn't answered within the program's time, which others than the agent may have taken. A probe
@@ -103,15 +116,15 @@ func (l *agents) watch(a *agent, after time.Duration) {
 		l.mu.Lock()
 		before := a.failures
 		l.mu.Unlock()
-		if l.settle(a, before, l.probe(l.stopping, a.address)) {
+		if l.probed(a, before, l.probe(l.stopping, a.address)) {
 			return
 		}
 		timer.Reset(probeInterval)
 	}
 }
 
-// settle takes a probe's outcome, and returns whether the agent lives. A failure since the probe began is newer than its outcome.
-func (l *agents) settle(a *agent, before int, err error) bool {
+// probed takes a probe's outcome, and returns whether the agent lives. A failure since the probe began is newer than its outcome.
+func (l *agents) probed(a *agent, before int, err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
@@ -171,7 +184,10 @@ func (c *Client) probe(ctx context.Context, address string) error {
 		return err
 	}
 	discard(resp)
-	if resp.Header.Get(headerError) == reasonNotSynced {
+	switch resp.Header.Get(headerError) {
+	case "":
+		return errors.New("it is no agent")
+	case reasonNotSynced:
 		return errors.New("the agent has no configuration")
 	}
 	return nil

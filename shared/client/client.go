@@ -59,34 +59,36 @@ type Client struct {
 	transport *http.Transport
 	reports   *reporter
 
-	// dial connects to instances, and to addresses that are no service's.
-	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	dial dialFunc // to instances, and to addresses that are no service's
 }
+
+// dialFunc is the DialContext of a net.Dialer; tests have another one.
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // New returns a client. It connects to nobody yet; a wrong address of an agent shows at the first use.
 func New(config Config) *Client {
-	timeout := config.ConnectTimeout
-	if timeout <= 0 {
-		timeout = DefaultConnectTimeout
-	}
-	return newClient(config, &net.Dialer{Timeout: timeout}, &net.Dialer{})
+	return newClient(config.withDefaults(), new(net.Dialer).DialContext)
 }
 
-// dialer is what net.Dialer does; tests have another one.
-type dialer interface {
-	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+// withDefaults fills in what isn't set.
+func (c Config) withDefaults() Config {
+	if len(c.Agents) == 0 {
+		c.Agents = []string{DefaultAgent}
+	}
+	c.ConnectTimeout = cmp.Or(max(c.ConnectTimeout, 0), DefaultConnectTimeout)
+	c.MaxReports = cmp.Or(max(c.MaxReports, 0), DefaultMaxReports)
+	return c
 }
 
-func newClient(config Config, toAgents, toInstances dialer) *Client {
-	c := &Client{caller: config.Caller, timeout: config.ConnectTimeout, dial: toInstances.DialContext}
-	if c.timeout <= 0 {
-		c.timeout = DefaultConnectTimeout
-	}
+func newClient(config Config, dial dialFunc) *Client {
+	c := &Client{caller: config.Caller, timeout: config.ConnectTimeout, dial: dial}
 	c.transport = &http.Transport{
 		// Nothing of the environment, and nothing of the transport's own that the program didn't ask for.
 		DisableCompression: true,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := toAgents.DialContext(ctx, network, address)
+			ctx, cancel := context.WithTimeout(ctx, c.timeout)
+			defer cancel()
+			conn, err := dial(ctx, network, address)
 			if err != nil {
 				return nil, &unreachable{address, err}
 			}
@@ -96,16 +98,12 @@ func newClient(config Config, toAgents, toInstances dialer) *Client {
 		IdleConnTimeout:       idleTimeout,
 		ExpectContinueTimeout: time.Second,
 	}
-	addresses := config.Agents
-	if len(addresses) == 0 {
-		addresses = []string{DefaultAgent}
-	}
-	c.through = newAgents(addresses, c.probe)
+	c.through = newAgents(config.Agents, c.probe)
 	c.bypass = c.through
 	if len(config.BypassAgents) > 0 {
 		c.bypass = newAgents(config.BypassAgents, c.probe)
 	}
-	c.reports = newReporter(c.post, cmp.Or(max(config.MaxReports, 0), DefaultMaxReports))
+	c.reports = newReporter(c.post, config.MaxReports)
 	return c
 }
 

@@ -34,12 +34,12 @@ type conn struct {
 	given   handout
 	reports *reporter
 	took    time.Duration // of the connect
-	begun   time.Time     // when the connection stood
+	begun   time.Time     // a nanosecond before the connection stood, so that no moment since then is 0
 	timer   *time.Timer   // ends the wait for a first byte
 
 	settled  atomic.Bool
 	asked    atomic.Int64 // when the first Read began, and
-	written  atomic.Int64 // when the last Write ended: ns since begun, plus 1; 0: there was none
+	written  atomic.Int64 // when the last Write ended: ns since begun; 0: there was none
 	writing  atomic.Int32 // Writes under way
 	givingUp atomic.Bool  // the read deadline was set to the past: the program ends what it was doing
 	stopping atomic.Bool  // so was the write deadline
@@ -47,7 +47,7 @@ type conn struct {
 
 // track makes a connection that has just been made report.
 func (c *Client) track(inner net.Conn, given handout, took time.Duration) *conn {
-	t := &conn{Conn: inner, given: given, reports: c.reports, took: took, begun: time.Now()}
+	t := &conn{Conn: inner, given: given, reports: c.reports, took: took, begun: time.Now().Add(-1)}
 	t.timer = time.AfterFunc(silence, func() {
 		_, overdue := t.overdue() // then it is no success, whatever the program still waits for
 		if t.settled.CompareAndSwap(false, true) && !overdue {
@@ -57,18 +57,23 @@ func (c *Client) track(inner net.Conn, given handout, took time.Duration) *conn 
 	return t
 }
 
-// settle reports, unless that was done before. result "" reports nothing.
+// settle reports, unless the connection is settled already.
 func (c *conn) settle(result string, latency time.Duration) {
-	if !c.settled.CompareAndSwap(false, true) {
-		return
-	}
-	c.timer.Stop()
-	if result != "" {
+	if c.end() {
 		c.reports.add(c.given.report(result, latency))
 	}
 }
 
-func (c *conn) now() int64 { return int64(time.Since(c.begun)) + 1 }
+// end settles without a report, and returns whether that wasn't done before.
+func (c *conn) end() bool {
+	if !c.settled.CompareAndSwap(false, true) {
+		return false
+	}
+	c.timer.Stop()
+	return true
+}
+
+func (c *conn) now() int64 { return int64(time.Since(c.begun)) }
 
 // waited is for how long an answer is being waited for; 0 if nobody waits, or if the program is still writing what is to be answered.
 func (c *conn) waited() time.Duration {
@@ -106,7 +111,7 @@ func (c *conn) Read(p []byte) (int, error) {
 func (c *conn) ended(err error) {
 	waited := c.waited()
 	if c.written.Load() == 0 && waited >= unused {
-		c.settle("", 0)
+		c.end()
 		return
 	}
 	c.settle(broken(err, resultReadError), c.took+waited)
@@ -119,7 +124,7 @@ func (c *conn) giveUp() {
 		c.settle(resultReadTimeout, c.took+waited)
 		return
 	}
-	c.settle("", 0)
+	c.end()
 }
 
 // overdue tells for how long an answer is being waited for, and whether that is as long as the callee may take for what was written.
@@ -148,7 +153,7 @@ func (c *conn) wrote(start int64, err error) {
 	case err == nil, errors.Is(err, net.ErrClosed):
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		if c.stopping.Load() || !patient(time.Duration(now-start), c.given.write) {
-			c.settle("", 0)
+			c.end()
 			return
 		}
 		c.settle(resultWriteTimeout, c.took+time.Duration(now-start))

@@ -115,8 +115,6 @@ func TestFirstExchange(t *testing.T) {
 	})
 	t.Run("the program interrupts its Read", func(t *testing.T) {
 		first(t, silent, func(t *testing.T, conn net.Conn) {
-			stop := context.AfterFunc(t.Context(), func() {})
-			defer stop()
 			time.AfterFunc(300*time.Millisecond, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 			ask(t, conn)
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -211,6 +212,8 @@ func TestDialByBackup(t *testing.T) {
 				t.Error("another agent was asked")
 			}
 		}
+		// A probe may have to fail that began before, and then the next one has its turn.
+		const toFindOut = DefaultConnectTimeout + probeInterval + time.Millisecond
 		f(0, r.local)
 		r.stopLocal()
 		f(0, r.backup)
@@ -218,7 +221,7 @@ func TestDialByBackup(t *testing.T) {
 		f(0, r.backup) // known to be down
 		time.Sleep(10 * time.Second)
 		r.serve(local, r.local)
-		time.Sleep(probeInterval + DefaultConnectTimeout)
+		time.Sleep(toFindOut)
 		f(0, r.local)
 		r.client.CloseIdleConnections()
 		r.set(local, &host{hangs: true})
@@ -226,7 +229,7 @@ func TestDialByBackup(t *testing.T) {
 		f(0, r.backup)
 		// One that takes connections and says nothing is as dead.
 		r.serve(local, r.local)
-		time.Sleep(probeInterval + DefaultConnectTimeout)
+		time.Sleep(toFindOut)
 		f(0, r.local)
 		r.client.CloseIdleConnections()
 		silent := &host{accept: func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }}
@@ -250,6 +253,30 @@ func TestAllAgentsDead(t *testing.T) {
 		r.set("10.0.0.2:6379", echo(0))
 		r.serve(local, r.local)
 		r.dialed(t, "redis-main").Close() // without waiting for a probe
+	})
+}
+
+// TestWhatIsNoAgent: what else listens at an agent's address is asked once, and then looked at only.
+func TestWhatIsNoAgent(t *testing.T) {
+	bubble(t, twoRedis, func(t *testing.T, r *rig) {
+		for _, address := range twoRedis {
+			r.set(address, echo(0))
+		}
+		r.stopLocal()
+		asked := 0
+		r.serve(local, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("service") != noService {
+				asked++
+			}
+			_, _ = io.WriteString(w, "welcome")
+		}))
+		for range 3 {
+			r.dialed(t, "redis-main").Close()
+			time.Sleep(3 * probeInterval)
+		}
+		if asked != 1 || len(r.backup.asked) != 3 {
+			t.Errorf("it was asked %d times, the backup %d times", asked, len(r.backup.asked))
+		}
 	})
 }
 
@@ -286,7 +313,7 @@ func TestReportsNeverBlock(t *testing.T) {
 		b := &brain{backends: []string{"10.0.0.1:6379"}, blocked: make(chan struct{})}
 		n.serve(local, b)
 		n.set("10.0.0.1:6379", echo(0))
-		c := newClient(Config{MaxReports: 10}, n, n)
+		c := newClient(Config{MaxReports: 10}.withDefaults(), n.dial)
 		start := time.Now()
 		for range 100 {
 			conn, err := c.Dial(t.Context(), "redis-main")

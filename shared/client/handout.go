@@ -99,19 +99,19 @@ func (c *Client) ask(ctx context.Context, service, network string, n int) ([]han
 			limit = lastChance
 		}
 		given, err := c.get(ctx, limit, a, service, query.Encode())
-		var refusal *Refusal
+		refusal, _ := errors.AsType[*Refusal](err)
 		switch {
 		case err == nil:
 			return given, nil
-		case errors.As(err, &refusal) && refusal.Reason != reasonNotSynced:
-			return nil, err
-		case ended(ctx):
-			if !errors.Is(ctx.Err(), context.Canceled) {
-				c.bypass.suspect(a)
-			}
-			return nil, cmp.Or(ctx.Err(), context.DeadlineExceeded)
-		case !ownFault(err):
+		case refusal == nil:
+			c.bypass.blame(ctx, a, err)
+		case refusal.Reason == reasonNotSynced:
 			c.bypass.failed(a)
+		default:
+			return nil, err
+		}
+		if ended(ctx) {
+			return nil, cmp.Or(ctx.Err(), context.DeadlineExceeded)
 		}
 		failures = append(failures, err)
 		a = next

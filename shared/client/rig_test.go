@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// network is a net without sockets, so that time in tests can be synctest's. It is a dialer.
+// network is a net without sockets, so that time in tests can be synctest's.
 type network struct {
 	mu      sync.Mutex
 	hosts   map[string]*host
@@ -65,8 +65,8 @@ func refused() error {
 	return &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 }
 
-// DialContext implements dialer.
-func (n *network) DialContext(ctx context.Context, _, address string) (net.Conn, error) {
+// dial is a dialFunc.
+func (n *network) dial(ctx context.Context, _, address string) (net.Conn, error) {
 	n.mu.Lock()
 	h := n.hosts[address]
 	n.dialed = append(n.dialed, address)
@@ -83,18 +83,6 @@ func (n *network) DialContext(ctx context.Context, _, address string) (net.Conn,
 	near, far := net.Pipe()
 	go h.accept(far)
 	return near, nil
-}
-
-// limited is what New has net.Dialer do: a timeout of its own.
-type limited struct {
-	dialer
-	timeout time.Duration
-}
-
-func (l limited) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	return l.dialer.DialContext(ctx, network, address)
 }
 
 // serve makes an HTTP server listen at an address. Until it is stopped, that is: then it refuses, and its connections end.
@@ -236,26 +224,36 @@ func (b *brain) callbacks() int {
 
 const local, backup = "127.0.0.1:8888", "10.0.0.9:8888"
 
-// rig is a client in a net with a local agent and a backup.
-type rig struct {
+// base is a client in a net with a local agent and a backup.
+type base struct {
 	*network
-	client        *Client
-	local, backup *brain
-	stopLocal     func()
+	client    *Client
+	stopLocal func()
 }
 
-// bubble runs a test in virtual time.
-func bubble(t *testing.T, backends []string, test func(t *testing.T, r *rig)) {
+// inBubble runs a test in virtual time.
+func inBubble(t *testing.T, localAgent, backupAgent http.Handler, test func(t *testing.T, b base)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := &rig{network: newNetwork(t), local: &brain{backends: backends, limits: 1000}, backup: &brain{backends: backends, limits: 1000}}
-		r.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}, limited{r.network, DefaultConnectTimeout}, r.network)
-		r.stopLocal = r.serve(local, r.local)
-		r.serve(backup, r.backup)
-		test(t, r)
-		r.client.Close()
-		r.network.close()
+		n := newNetwork(t)
+		b := base{n, newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}.withDefaults(), n.dial), n.serve(local, localAgent)}
+		n.serve(backup, backupAgent)
+		test(t, b)
+		b.client.Close()
+		n.close()
 	})
+}
+
+// rig is one whose agents hand out instances.
+type rig struct {
+	base
+	local, backup *brain
+}
+
+func bubble(t *testing.T, backends []string, test func(t *testing.T, r *rig)) {
+	t.Helper()
+	local, backup := &brain{backends: backends, limits: 1000}, &brain{backends: backends, limits: 1000}
+	inBubble(t, local, backup, func(t *testing.T, b base) { test(t, &rig{b, local, backup}) })
 }
 
 // dialed is a dial that has to succeed.

@@ -76,31 +76,29 @@ func (c *Client) attempt(req *http.Request, body *sending, a *agent, repeats int
 		return nil, err
 	}
 	resp, err := c.transport.RoundTrip(out)
-	if err != nil && !*sent {
-		body.blame()
-	}
-	switch {
-	case err == nil:
-		resp.Request = req
-		if resp.Header.Get(headerError) == reasonNotSynced {
-			c.through.failed(a)
+	if err != nil {
+		if !*sent {
+			body.blame()
 		}
-	case errors.Is(req.Context().Err(), context.Canceled), ownFault(err), body.blamed(): // says nothing about the agent
-	case errors.As(err, new(*unreachable)):
-		c.through.failed(a)
-	case ended(req.Context()):
-		c.through.suspect(a)
-	case isBroken(err):
-		c.through.broke(a)
-	default: // a body of another length than the request says, for one
-		c.through.suspect(a)
+		switch {
+		case body.blamed():
+		case isBroken(err), ownFault(err), ended(req.Context()):
+			c.through.blame(req.Context(), a, err)
+		default: // a body of another length than the request says, for one
+			c.through.suspect(a)
+		}
+		return nil, err
 	}
-	return resp, err
+	resp.Request = req
+	if resp.Header.Get(headerError) == reasonNotSynced {
+		c.through.failed(a)
+	}
+	return resp, nil
 }
 
-// isBroken tells whether a connection was ended by the other side, or by the network.
+// isBroken tells whether there was no connection, or it was ended by the other side or the network.
 func isBroken(err error) bool {
-	return errors.As(err, new(net.Error)) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	return errors.As(err, new(*unreachable)) || errors.As(err, new(net.Error)) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 func check(req *http.Request) error {

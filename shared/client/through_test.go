@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -34,10 +35,8 @@ func (f *forwarding) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		if f.refuses != "" {
-			w.Header().Set(headerError, f.refuses)
-		}
-		w.WriteHeader(http.StatusBadRequest)
+		w.Header().Set(headerError, cmp.Or(f.refuses, "unknown_service"))
+		w.WriteHeader(http.StatusNotFound)
 		return
 	}
 	var body []byte
@@ -75,23 +74,14 @@ func (f *forwarding) count() int {
 
 // proxied is a client of through mode with two agents.
 type proxied struct {
-	*network
-	client        *Client
+	base
 	local, backup *forwarding
-	stopLocal     func()
 }
 
 func through(t *testing.T, test func(t *testing.T, p *proxied)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		p := &proxied{network: newNetwork(t), local: &forwarding{}, backup: &forwarding{}}
-		p.client = newClient(Config{Caller: "shop-web", Agents: []string{local, backup}}, limited{p.network, DefaultConnectTimeout}, p.network)
-		p.stopLocal = p.serve(local, p.local)
-		p.serve(backup, p.backup)
-		test(t, p)
-		p.client.Close()
-		p.network.close()
-	})
+	local, backup := &forwarding{}, &forwarding{}
+	inBubble(t, local, backup, func(t *testing.T, b base) { test(t, &proxied{b, local, backup}) })
 }
 
 // closing is a body that tells whether it was closed, and can't be read again.

@@ -1,4 +1,4 @@
-package caddyufc
+package sharedsocket
 
 import (
 	"bufio"
@@ -20,7 +20,7 @@ type side struct {
 // serve listens on the port of the network ufc, as a configuration does that is loaded, and answers with a name.
 func serve(t *testing.T, port, name string) *side {
 	t.Helper()
-	value, err := listen(t.Context(), "", "127.0.0.1", port, 0, net.ListenConfig{})
+	value, err := Listen(t.Context(), "", "127.0.0.1", port, 0, net.ListenConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestListenerWaitsForHeads(t *testing.T) {
 		}
 		rest := "GET / HTTP/1.1\r\nHost: a\r\n\r\n"[len(first):]
 		go func() {
-			time.Sleep(settle / 4) // the client's own slowness
+			time.Sleep(headWait / 4) // the client's own slowness
 			_, _ = io.WriteString(conn, rest)
 		}()
 		serve(t, port, "new")
@@ -110,7 +110,7 @@ func TestListenerDoesNotWaitForEver(t *testing.T) {
 	}
 	begun := time.Now()
 	serve(t, port, "new")
-	if took := time.Since(begun); took < settle/2 || took > settle+5*time.Second {
+	if took := time.Since(begun); took < headWait/2 || took > headWait+5*time.Second {
 		t.Errorf("the change took %v", took)
 	}
 	if body, err := answerOn(begin(t, port, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")); body != "new" {
@@ -125,7 +125,7 @@ func TestListenerNamesATakenPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	if value, err := listen(t.Context(), "", "127.0.0.1", port, 0, net.ListenConfig{}); err == nil {
+	if value, err := Listen(t.Context(), "", "127.0.0.1", port, 0, net.ListenConfig{}); err == nil {
 		value.(net.Listener).Close()
 		t.Fatal("two listen on one port")
 	}

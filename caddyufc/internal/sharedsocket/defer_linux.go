@@ -1,4 +1,4 @@
-package caddyufc
+package sharedsocket
 
 import "syscall"
 

@@ -1,4 +1,5 @@
-package caddyufc
+// Package sharedsocket has TCP listeners whose reload drops no connection: all configurations of a process share one socket by address.
+package sharedsocket
 
 import (
 	"context"
@@ -12,22 +13,14 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
-func init() { caddy.RegisterNetwork("ufc", listen) }
-
-// listen opens a listener of the network ufc, whose reload drops no connection:
-//
-//	bind ufc/127.0.0.1
+// Listen opens a listener; it is a caddy.ListenerFunc.
 //
 // A reload opens Caddy's own TCP listeners a second time, by SO_REUSEPORT, and closes the old socket; the kernel then
 // resets what waits in the queue of that, and Go's server closes, without an answer, connections whose first request
 // comes after its shutdown began. Under load each reload costs about one new connection. Here all configurations share one
 // socket, the newest gets the connections, and on Linux only when a client has begun to speak. A port in use by
 // another process is an error, too, which SO_REUSEPORT hides.
-//
-// It is for HTTP/1.1 and HTTP/2 over TCP: with TLS, say so by "protocols h1 h2", since it can't listen for HTTP/3. What a
-// client sends on an idle connection just while the old server closes that is lost as with any server; clients send it
-// again.
-func listen(ctx context.Context, _, host, ports string, offset uint, config net.ListenConfig) (any, error) {
+func Listen(ctx context.Context, _, host, ports string, offset uint, config net.ListenConfig) (any, error) {
 	tcp, err := caddy.ParseNetworkAddress(caddy.JoinNetworkAddress("tcp", host, ports))
 	if err != nil {
 		return nil, err
@@ -46,16 +39,16 @@ func listen(ctx context.Context, _, host, ports string, offset uint, config net.
 	if err != nil {
 		return nil, fmt.Errorf("network ufc: %w", err)
 	}
-	added, before := value.(*socket).share(address)
-	for deadline := time.Now().Add(settle); before != nil && before.pending.Load() > 0 && time.Now().Before(deadline); {
+	added, before := value.(*socket).add(address)
+	for deadline := time.Now().Add(headWait); before != nil && before.pending.Load() > 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	return added, nil
 }
 
-// settle is how long a reload waits at most for the old server to begin on the connections that it got last. It takes a
+// headWait is how long a reload waits at most for the old server to begin on the connections that it got last. That takes a
 // millisecond, unless a client stops in the middle of its first head; new connections wait as long, so it is short.
-const settle = 100 * time.Millisecond
+const headWait = 100 * time.Millisecond
 
 // sockets are those that are open, by address.
 var sockets = caddy.NewUsagePool()
@@ -85,8 +78,8 @@ type accepted struct {
 	err  error
 }
 
-// share adds a listener. It returns the one, too, that got the connections before, if there was one.
-func (s *socket) share(address string) (added, before *share) {
+// add adds a share. It returns the one, too, that got the connections before, if there was one.
+func (s *socket) add(address string) (added, before *share) {
 	added = &share{socket: s, address: address, accepts: make(chan accepted), closed: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()

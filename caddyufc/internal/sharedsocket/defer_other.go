@@ -1,6 +1,6 @@
 //go:build !linux
 
-package caddyufc
+package sharedsocket
 
 import "syscall"
 
