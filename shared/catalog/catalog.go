@@ -25,11 +25,7 @@ type View struct {
 }
 
 // Find returns the index of the instance with the address.
-func (v *View) Find(address netip.AddrPort) (int, bool) {
-	return slices.BinarySearchFunc(v.Instances, address, func(i *model.Instance, a netip.AddrPort) int {
-		return i.Address.Compare(a)
-	})
-}
+func (v *View) Find(address netip.AddrPort) (int, bool) { return find(v.Instances, address) }
 
 // Rejection is a record whose value was refused.
 type Rejection struct {
