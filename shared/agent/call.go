@@ -101,7 +101,7 @@ func (c *Call) Level() int {
 		return level
 	}
 	if known := c.line.known.Load(); known != nil {
-		return known.state.Load().view.Service.Level
+		return known.view.Load().Service.Level
 	}
 	return defaultLevel
 }
