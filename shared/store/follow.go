@@ -112,10 +112,12 @@ func (f *Follower) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	read := len(records)
 	f.sink.Replace(revision, records)
 	f.heard(revision)
 	f.snapshot.replaced(revision, documents)
-	f.cfg.Logger.Info("configuration read from etcd", "revision", revision, "records", len(records), "took", time.Since(began))
+	f.cfg.Logger.Info("configuration read from etcd", "revision", revision, "records", read, "took", time.Since(began))
+	giveBack(read)
 	return nil
 }
 

@@ -141,8 +141,10 @@ func (f *Follower) LoadSnapshot() error {
 		// Written before the mesh was set up: to know that there is nothing isn't worth a 404 for every name.
 		return fmt.Errorf("snapshot %q: is empty: %w", f.cfg.Snapshot, os.ErrNotExist)
 	}
+	read := len(state.records)
 	f.sink.Replace(state.revision, state.records)
 	f.snapshot.source.AsOf(state.written)
+	giveBack(read)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status.Source, f.status.Revision = SourceSnapshot, state.revision

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -26,20 +27,26 @@ func (f *Follower) watch(ctx context.Context) error {
 	// a watch that begins in the future, which in an idle mesh would be until somebody writes.
 	responses := f.link.Watch(ctx, f.keys.root, clientv3.WithRange(rangeEnd(f.keys.root)), clientv3.WithRev(f.revision),
 		clientv3.WithFragment(), clientv3.WithProgressNotify(), clientv3.WithCreatedNotify())
+	batch := newBatch(f.takeAll)
+	defer batch.stop()
 	for {
 		select {
 		case <-progress.C:
 			f.requestProgress(ctx)
 			progress.Reset(f.untilProgress())
-		case response, ok := <-responses:
-			if !ok {
-				return f.explainWatch(errSilent)
-			}
-			if err := response.Err(); err != nil {
+		case <-batch.rest.C:
+			if err := batch.rested(); err != nil {
 				return f.explainWatch(err)
 			}
+		case response, ok := <-responses:
+			if !ok {
+				return f.explainWatch(cmp.Or(batch.flush(), errSilent))
+			}
 			silence.Reset(f.timing.silence)
-			if err := f.take(&response); err != nil {
+			// etcd's gRPC proxy doesn't know such requests, and passes on what etcd says unasked: where that is often enough,
+			// nobody asks.
+			progress.Reset(f.untilProgress())
+			if err := batch.add(&response); err != nil {
 				return f.explainWatch(err)
 			}
 		}
@@ -73,8 +80,6 @@ func (f *Follower) take(response *clientv3.WatchResponse) error {
 		return nil // there may be more to come: it confirms nothing
 	case response.IsProgressNotify():
 		f.confirm(response.Header.Revision)
-	case len(response.Events) > 0:
-		f.apply(response.Events)
 	}
 	return nil
 }
@@ -84,7 +89,7 @@ func (f *Follower) confirm(revision int64) {
 	f.heard(revision)
 }
 
-// apply takes the events of a response. Their last revision counts, not the header's: after a pause more may follow.
+// apply takes the events of one or several responses. Their last revision counts, not the header's: after a pause more may follow.
 func (f *Follower) apply(events []*clientv3.Event) {
 	revision := events[len(events)-1].Kv.ModRevision
 	if revision <= f.revision {
