@@ -15,7 +15,7 @@ export TAGS = nobadger,nomysql,nopgx
 # The flags of builds/build.sh, so that tests and lint share what it has compiled.
 SAME_BUILD = CGO_ENABLED=0 GOFLAGS="$$GOFLAGS -trimpath -buildvcs=false -tags=$(TAGS)"
 
-.PHONY: help build xcaddy run test unit integration fuzz scenarios overload test-tools lint fmt bench clean
+.PHONY: help build xcaddy run test unit integration fuzz scenarios overload test-tools lint fmt bench scale tier clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,10 +67,18 @@ lint: bin/golangci-lint ## golangci-lint, by .golangci.yml
 fmt: bin/golangci-lint ## formats the source
 	bin/golangci-lint fmt ./...
 
-bench: ## benchmarks of the packages, then of bin/caddy beside Caddy's own reverse_proxy: four minutes
+bench: ## benchmarks of the packages, then of bin/caddy beside Caddy's own reverse_proxy, then make scale: nine minutes
 	go test -run '^$$' -bench . -benchmem -count 1 ./shared/...
 	@$(BUILD)
 	@$(SAME_BUILD) go run ./integration/bench
+	@$(SAME_BUILD) go run ./integration/bench/scale
+
+scale: ## bin/caddy and bin/coredns with 200,000 instances: load, changes, memory: five minutes
+	@$(BUILD)
+	@$(SAME_BUILD) go run ./integration/bench/scale
+
+tier: ## a thousand simulated agents at etcd, and through its proxies: three minutes
+	@$(SAME_BUILD) go run ./integration/bench/scale -part tier
 
 clean: ## removes what was built, and make run's data
 	rm -rf bin data

@@ -93,15 +93,10 @@ func (a *Agent) Close() {
 	a.mu.Lock()
 	a.closed = true
 	for _, s := range *a.services.Load() {
-		s.health.Close()
-		s.endTicking()
-		s.mu.Lock()
-		s.awaitEnd(nil, time.Time{})
-		s.mu.Unlock()
+		s.close()
 	}
 	for _, s := range a.departed {
-		s.health.Close()
-		s.endTicking()
+		s.close()
 	}
 	a.mu.Unlock()
 	a.handouts.close()
@@ -129,7 +124,7 @@ func (a *Agent) settle(idc string, topology *model.Topology) {
 		return
 	}
 	for _, s := range *a.services.Load() { // the cap counts by logical IDC, and whether bans by hand are obeyed depends on what is drained
-		s.follow(s.state.Load().view)
+		s.follow(s.view.Load())
 	}
 }
 
@@ -168,7 +163,7 @@ func (a *Agent) take(changed []*catalog.View, removed []string) (forgotten []*se
 			own()
 			delete(next, name)
 			s.gone.Store(true)
-			s.follow(&catalog.View{Name: name, Service: s.state.Load().view.Service})
+			s.follow(&catalog.View{Name: name, Service: s.view.Load().Service})
 			a.departed[name] = s
 		}
 	}
@@ -179,7 +174,7 @@ func (a *Agent) take(changed []*catalog.View, removed []string) (forgotten []*se
 			delete(a.departed, view.Name)
 		}
 		if s == nil {
-			s = a.newService(view)
+			s = a.newService(view.Name)
 		}
 		if next[view.Name] == nil {
 			own()
@@ -196,9 +191,8 @@ func (a *Agent) take(changed []*catalog.View, removed []string) (forgotten []*se
 // dropDeparted forgets the departed services that have no bans left, and returns them.
 func (a *Agent) dropDeparted() (dropped []*service) {
 	for name, s := range a.departed {
-		if !s.health.Remembers() {
-			s.health.Close()
-			s.endTicking()
+		if s.sleeps() || !s.health.Remembers() {
+			s.close()
 			a.duration.DeletePartialMatch(prometheus.Labels{"callee": name})
 			delete(a.departed, name)
 			dropped = append(dropped, s)

@@ -31,6 +31,15 @@ type rig struct {
 	dead    sync.Map // addresses whose port doesn't answer a probe
 }
 
+// service returns a callee awake, as one that was called.
+func (r *rig) service(name string) *service {
+	s := r.Agent.service(name)
+	if s != nil {
+		s.awake()
+	}
+	return s
+}
+
 func newRig(t testing.TB, records ...model.Record) *rig {
 	t.Helper()
 	r := &rig{catalog: catalog.New(quiet)}

@@ -61,7 +61,7 @@ func (c *Call) attempt(chosen *instance) *Attempt {
 	attempt.instance, attempt.generation = chosen, chosen.pulse.Generation()
 	c.attempts++
 	c.last = attempt
-	c.request.Tried = append(c.request.Tried, chosen.target)
+	c.request.Tried = append(c.request.Tried, &chosen.target)
 	return attempt
 }
 

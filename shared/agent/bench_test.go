@@ -154,3 +154,36 @@ func BenchmarkHandOut(b *testing.B) {
 		n++
 	}
 }
+
+// BenchmarkChange is what a change of one instance's weight costs: of a callee that sleeps, of one that is awake, and with the
+// first call after it, which makes a plan.
+func BenchmarkChange(b *testing.B) {
+	for _, size := range []int{200, 10_000, 200_000} {
+		var addresses []string
+		for n := range size {
+			addresses = append(addresses, fmt.Sprintf("10.%d.%d.%d:80", n>>16, n>>8&255, n&255))
+		}
+		records := instances("shop", addresses...)
+		heavy := instances("shop", addresses[size/2])[0]
+		heavy.Instance.Weight = 7
+		for _, state := range []string{"asleep", "awake", "called"} {
+			b.Run(fmt.Sprintf("%s-%d", state, size), func(b *testing.B) {
+				r := newRig(b, records...)
+				if state != "asleep" {
+					r.service("shop")
+				}
+				b.ReportAllocs()
+				for n := 0; b.Loop(); n++ {
+					change := records[size/2]
+					if n%2 == 0 {
+						change = heavy
+					}
+					r.catalog.Apply(int64(2+n), []model.Record{change})
+					if state == "called" {
+						r.pick(b, r.begin(b, &Call{Callee: "shop", HandOut: true}))
+					}
+				}
+			})
+		}
+	}
+}

@@ -103,7 +103,7 @@ func (c *Call) Level() int {
 		}
 	}
 	if known := c.line.known.Load(); known != nil {
-		return known.state.Load().view.Service.Level
+		return known.view.Load().Service.Level
 	}
 	return defaultLevel
 }

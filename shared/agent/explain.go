@@ -31,11 +31,11 @@ func (a *Agent) explain(args []string) (any, error) {
 			return nil, fmt.Errorf("%w: %q is not an address of the form IP:PORT", ErrSelector, args[1])
 		}
 	}
+	now := s.awake()
 	answer := Explanation{
 		Service: s.name, Decisions: s.health.Decisions(of), Instances: []health.Explanation{},
 		Fuse: s.fuseInfo(),
 	}
-	now := s.state.Load()
 	for _, i := range now.instances {
 		hand := now.byHand[i.Address]
 		if of == i.Address || !of.IsValid() && len(answer.Instances) < mostExplained && (hand != nil || i.health.Suspect()) {

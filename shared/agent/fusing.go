@@ -46,7 +46,7 @@ func (s *service) heard(batch []health.Observation) {
 
 // underWay yields how many attempts the fuse counts as under way on each instance.
 func (s *service) underWay(yield func(slot int32, n int)) {
-	for _, i := range s.state.Load().instances {
+	for _, i := range s.awake().instances {
 		if n := i.target.InFlight() - int(i.aside.Load()); n > 0 {
 			yield(i.pulse.Slot(), n)
 		}
@@ -167,6 +167,9 @@ func (s *service) endTicking() {
 
 // endAvalanche says that an avalanche of a callee that nobody has any more is over.
 func (s *service) endAvalanche() {
+	if s.sleeps() {
+		return
+	}
 	s.fuse.SetPolicy(&fuse.Policy{})
 	s.judge()
 }
@@ -271,7 +274,11 @@ func (c *Call) policyOf(from *candidates) balance.Policy {
 func (c *Call) instead(from *candidates, at *atomic.Pointer[balance.Policy], policy model.BalancePolicy) balance.Policy {
 	known := at.Load()
 	if known == nil {
-		made := balance.New(policy, from.members, c.plan.size, from.memory)
+		list := from.scaled
+		if list == nil {
+			list = members(from.instances)
+		}
+		made := balance.New(policy, list, c.plan.size, from.memory)
 		known = &made
 		at.Store(known)
 	}
@@ -330,11 +337,12 @@ func (a *Agent) fuseInfo(args []string) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.awake()
 		return map[string]FuseInfo{s.name: s.fuseInfo()}, nil
 	}
 	infos := map[string]FuseInfo{}
 	for name, s := range *a.services.Load() {
-		if s.fuse.Avalanche() {
+		if !s.sleeps() && s.fuse.Avalanche() {
 			infos[name] = s.fuseInfo()
 		}
 	}

@@ -109,6 +109,7 @@ func (s *service) collect(emit emitter) {
 	if len(lines) == 0 {
 		return
 	}
+	now := s.awake()
 	for _, l := range lines {
 		l.collect(emit, s.name)
 	}
@@ -125,7 +126,6 @@ func (s *service) collect(emit emitter) {
 	}
 	emit.counter(retriesDesc, s.retries.Load(), s.name)
 	s.hedging.collect(emit, s.name)
-	now := s.state.Load()
 	emit.gauge(bannedDesc, float64(now.banned()), s.name)
 	panicking := 0.0
 	if now.panicking(s.agent.place.Load().idcs) {

@@ -199,7 +199,7 @@ func (c *Call) choose(from *candidates) *instance {
 			c.request.Tried = tried
 			return chosen
 		}
-		c.request.Tried = append(c.request.Tried, chosen.target)
+		c.request.Tried = append(c.request.Tried, &chosen.target)
 	}
 	c.request.Tried = tried
 	return nil

@@ -97,7 +97,7 @@ type badCode struct {
 
 // current returns the plan to go by. It may have been made before the last bans.
 func (s *service) current(at time.Duration) *plan {
-	now, here := s.state.Load(), s.agent.place.Load()
+	now, here := s.awake(), s.agent.place.Load()
 	if p := now.plan.Load(); p != nil && p.place == here {
 		return p
 	}

@@ -166,7 +166,7 @@ func (a *Agent) Backends(service string) []BackendInfo {
 		return nil
 	}
 	all := []BackendInfo{}
-	now := s.state.Load()
+	now := s.awake()
 	for _, i := range now.instances {
 		all = append(all, now.backend(i, a.now()))
 	}
@@ -202,7 +202,10 @@ func (a *Agent) banInfo(args []string) (any, error) {
 	}
 	bans := map[string][]*BanInfo{}
 	for name, s := range services {
-		now := s.state.Load()
+		if s.sleeps() && len(s.view.Load().Bans) == 0 {
+			continue
+		}
+		now := s.awake()
 		for _, i := range now.instances {
 			if ban := now.banOf(i); ban != nil {
 				ban.Backend = i.hostPort
@@ -242,7 +245,7 @@ func (a *Agent) configInfo(args []string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	view := s.state.Load().view
+	view := s.view.Load()
 	info := ConfigInfo{Documented: view.Documented, Revision: view.Revision, Service: withoutSecrets(view.Service), Instances: []model.Instance{}}
 	for _, i := range view.Instances {
 		info.Instances = append(info.Instances, *i)

@@ -39,8 +39,8 @@ const (
 	knownSuccesses = 10
 )
 
-func newReporting() reporting {
-	return reporting{handedOut: newTally[atomic.Uint64](), reported: newTally[atomic.Uint64]()}
+func (r *reporting) init() {
+	r.handedOut, r.reported = newTally[atomic.Uint64](), newTally[atomic.Uint64]()
 }
 
 func (r *reporting) hand(stripe uint32, now time.Duration) { r.add(r.handedOut, stripe, now) }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,11 +15,10 @@ import (
 )
 
 // instance is one instance as the agent uses it: its document, and what lives on when the document changes. What every
-// attempt needs is in here, even if it is copied from the document: so an attempt reads one cache line.
+// attempt needs is in here, even if it is copied from the document: so an attempt reads one cache line, of 64 bytes.
 type instance struct {
-	target   *balance.Target
+	*hot
 	pulse    *health.Pulse // that of health
-	aside    *atomic.Int32 // attempts in flight that the fuse doesn't count as under way
 	health   *health.Instance
 	hostPort string
 	idc      string // physical
@@ -28,7 +28,7 @@ type instance struct {
 
 func newInstance(record *model.Instance) *instance {
 	own := new(hot)
-	return (&instance{hostPort: record.Address.String(), pulse: &own.pulse, target: &own.target, aside: &own.aside}).with(record)
+	return &instance{hot: own, hostPort: record.Address.String(), pulse: &own.own, Instance: record, idc: record.IDC}
 }
 
 // with returns the instance under another document.
@@ -42,15 +42,16 @@ func (i *instance) with(record *model.Instance) *instance {
 // line that they write to each other.
 type hot struct {
 	target balance.Target
-	pulse  health.Pulse
-	aside  atomic.Int32
-	_      [4]byte // to 64 bytes: allocations of that size are aligned to it
+	own    health.Pulse // the instance's, unless it was banned when it left the list and came back
+	aside  atomic.Int32 // attempts in flight that the fuse doesn't count as under way
+	_      [4]byte      // to 64 bytes: allocations of that size are aligned to it
 }
 
 // state is a callee at one moment. It never changes, but for its plan, which is made when it is needed: a change of the
 // documents or of a ban makes another state.
 type state struct {
 	view      *catalog.View
+	idcs      *route.IDCs // of the topology that it was made under
 	instances []*instance // in the view's order
 	byHand    handBans    // mostly nil
 	plan      atomic.Pointer[plan]
@@ -59,7 +60,7 @@ type state struct {
 
 // again returns the same state without a plan, to be put in force when bans have changed.
 func (st *state) again() *state {
-	next := &state{view: st.view, instances: st.instances, byHand: st.byHand, outdated: st.plan.Load()}
+	next := &state{view: st.view, idcs: st.idcs, instances: st.instances, byHand: st.byHand, outdated: st.plan.Load()}
 	if next.outdated == nil {
 		next.outdated = st.outdated
 	}
@@ -81,20 +82,25 @@ func (f Family) has(i *instance) bool {
 	return f == AnyFamily || (f == IPv4) == i.Address.Addr().Is4()
 }
 
-// service is a callee, as long as a document names it or a ban of its instances stands.
+// service is a callee, as long as a document names it or a ban of its instances stands. It sleeps until somebody wants it: an
+// agent knows a thousand callees and calls a few, and what it keeps of an instance that it may call is four times what the
+// instance's document takes.
 type service struct {
-	state atomic.Pointer[state]
+	state atomic.Pointer[state] // nil: it sleeps
 	// firstLine is the line that was made first: the only one where a single program has the agent to itself, and it takes no
 	// hashing to find.
 	firstLine atomic.Pointer[line]
+	// fuse, reporting and health are there from when it wakes.
 	fuse      *fuse.Fuse
 	reporting reporting // hand-outs need its begin
+	health    *health.Service
 
 	name     string
 	agent    *Agent
-	health   *health.Service
+	view     atomic.Pointer[catalog.View] // what the documents say
 	ticking  ticking
-	mu       sync.Mutex // of the writers of state
+	mu       sync.Mutex // of the writers of view and state, and of closed
+	closed   bool       // it isn't judged any more
 	planning sync.Mutex // held while a plan is made
 	memories memories
 	gone     atomic.Bool // no document names it now
@@ -109,36 +115,83 @@ type service struct {
 }
 
 // newService returns a service that has yet to follow its view.
-func (a *Agent) newService(view *catalog.View) *service {
-	s := &service{name: view.Name, agent: a, reporting: newReporting()}
+func (a *Agent) newService(name string) *service {
+	s := &service{name: name, agent: a}
 	s.budget.fill()
 	s.hedging.budget.fill()
-	s.health = a.monitor.NewService(view.Name, banPolicy(view.Service), s.verdict, s.heard)
-	s.fuse = fuse.New(fusePolicy(view.Service), s.underWay)
 	return s
 }
+
+// awake returns the present state, of a callee that from now on doesn't sleep.
+func (s *service) awake() *state {
+	if now := s.state.Load(); now != nil {
+		return now // fast path
+	}
+	return s.wake()
+}
+
+func (s *service) wake() *state {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.state.Load(); now != nil {
+		return now
+	}
+	view := s.view.Load()
+	s.reporting.init()
+	s.health = s.agent.monitor.NewService(s.name, banPolicy(view.Service), s.verdict, s.heard)
+	s.fuse = fuse.New(fusePolicy(view.Service), s.underWay)
+	s.put(view)
+	if s.closed {
+		s.health.Close()
+	}
+	return s.state.Load()
+}
+
+// sleeps tells whether nobody has wanted the callee yet.
+func (s *service) sleeps() bool { return s.state.Load() == nil }
 
 // follow puts a new view in force.
 func (s *service) follow(view *catalog.View) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.put(view)
+	s.view.Store(view)
+	if !s.sleeps() {
+		s.put(view)
+	}
 }
 
 // put puts a view in force. The lock is held.
 func (s *service) put(view *catalog.View) {
-	s.health.SetPolicy(banPolicy(view.Service))
-	s.fuse.SetPolicy(fusePolicy(view.Service))
-	before := s.state.Load()
-	instances := make([]*instance, len(view.Instances))
-	for n, record := range view.Instances {
-		instances[n] = adopt(before, record)
+	before, idcs := s.state.Load(), s.agent.place.Load().idcs
+	if before != nil && view.Service != before.view.Service {
+		s.health.SetPolicy(banPolicy(view.Service))
+		s.fuse.SetPolicy(fusePolicy(view.Service))
 	}
-	idcs := s.agent.place.Load().idcs
-	hand, ends := byHand(view, idcs, time.Now())
+	next := &state{view: view, idcs: idcs}
+	var ends time.Time
+	next.byHand, ends = byHand(view, idcs, time.Now())
 	s.awaitEnd(view, ends)
-	s.retain(instances, hand, idcs)
-	s.state.Store(&state{view: view, instances: instances, byHand: hand})
+	moved := next.adopt(before)
+	if moved || before.idcs != idcs || !maps.Equal(before.byHand, next.byHand) {
+		s.retain(next.instances, next.byHand, idcs)
+	} else if catalog.SameInstances(view.Instances, before.view.Instances) && view.Service == before.view.Service {
+		next.plan.Store(before.plan.Load()) // the revision is all that is new
+		next.outdated = before.outdated
+	}
+	s.state.Store(next)
+}
+
+// close ends the callee's timers. Its instances are neither banned nor come back any more.
+func (s *service) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.awaitEnd(nil, time.Time{})
+	sleeps := s.sleeps()
+	s.mu.Unlock()
+	if !sleeps {
+		s.health.Close()
+	}
+	s.endTicking()
 }
 
 // banPolicy is what package health goes by.
@@ -162,18 +215,41 @@ func (s *service) retain(instances []*instance, hand handBans, idcs *route.IDCs)
 	}
 }
 
-// adopt returns the instance of a record: the one that had its address before, if any, under the new document.
-func adopt(before *state, record *model.Instance) *instance {
+// adopt fills in the instances: those that had their addresses before, if any, under their new documents. It tells whether
+// anything has changed that package health is to know: their addresses, IDCs, and whether they serve.
+func (st *state) adopt(before *state) (moved bool) {
+	var known []*instance
+	var old []*model.Instance // theirs
 	if before != nil {
-		if index, found := before.view.Find(record.Address); found {
-			old := before.instances[index]
-			if old.Instance == record {
-				return old
-			}
-			return old.with(record)
+		known, old = before.instances, before.view.Instances
+		if catalog.SameInstances(st.view.Instances, old) {
+			st.instances = known
+			return false
 		}
 	}
-	return newInstance(record)
+	st.instances = make([]*instance, len(st.view.Instances))
+	moved = len(old) != len(st.instances) || before == nil
+	next := 0 // index into known and old
+	for n, record := range st.view.Instances {
+		if next < len(old) && old[next] == record {
+			st.instances[n] = known[next]
+			next++
+			continue // fast path, without a look at it
+		}
+		for next < len(old) && old[next].Address.Compare(record.Address) < 0 {
+			next++
+		}
+		if next == len(old) || old[next].Address != record.Address {
+			st.instances[n], moved = newInstance(record), true
+			continue
+		}
+		moved = moved || old[next].IDC != record.IDC || old[next].Serving() != record.Serving()
+		if st.instances[n] = known[next]; old[next] != record {
+			st.instances[n] = known[next].with(record)
+		}
+		next++
+	}
+	return moved
 }
 
 // verdict is the service's health.Listener: it counts a decision, puts it in force and tells it to the agent's listener.
@@ -202,7 +278,7 @@ func (s *service) apply(of *health.Instance, d *health.Decision) {
 	if !found || d.Same { // a new plan takes milliseconds, and the probes of the dead go on for long
 		return
 	}
-	switch target := now.instances[index].target; d.Kind {
+	switch target := &now.instances[index].target; d.Kind {
 	case health.Capped:
 		return
 	case health.Slowed:

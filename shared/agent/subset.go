@@ -34,7 +34,7 @@ type candidates struct {
 	memory    *balance.Memory
 	calm      atomic.Pointer[balance.Policy] // least request, for an avalanche; nil: not needed yet
 	blind     atomic.Pointer[balance.Policy] // round robin, while most hand-outs are unreported; nil: not needed yet
-	members   []balance.Member               // of policy
+	scaled    []balance.Member               // of policy, in panic; else they are those of instances
 	warmth    *warmth
 }
 
@@ -189,12 +189,15 @@ func (g *group) newCandidates(family Family) *candidates {
 		made.panic = true
 		made.instances = mayAnswer(serving)
 		list = bySuccess(made.instances)
+		made.scaled = list
+	}
+	if len(made.instances) == len(g.instances) {
+		made.instances = g.instances // the same, once
 	}
 	made.warmth = newWarmth(made.instances, len(serving))
 	key := g.key
 	key.family = family
 	made.memory = g.plan.memories.of(key, g.plan.random)
-	made.members = list
 	made.policy = balance.New(key.policy, list, g.plan.size, made.memory)
 	return made
 }
@@ -239,7 +242,7 @@ func bySuccess(instances []*instance) []balance.Member {
 func members(instances []*instance) []balance.Member {
 	all := make([]balance.Member, len(instances))
 	for n, i := range instances {
-		all[n] = balance.Member{Target: i.target, Weight: i.Weight, Name: i.hostPort}
+		all[n] = balance.Member{Target: &i.target, Weight: i.Weight, Name: i.hostPort}
 	}
 	return all
 }

@@ -25,7 +25,8 @@ func (a *Agent) Told(service string, address netip.AddrPort, ban *model.ToldBan)
 		}
 		a.told[service][address] = ban
 	}
-	if s := a.service(service); s != nil {
+	if s := a.service(service); s != nil && (ban != nil || !s.sleeps()) {
+		s.awake()
 		obey(s.health, address, ban)
 	}
 }
@@ -33,6 +34,7 @@ func (a *Agent) Told(service string, address netip.AddrPort, ban *model.ToldBan)
 // obeyAll puts the neighbours' bans of a service in force. The lock is held.
 func (a *Agent) obeyAll(s *service) {
 	for address, ban := range a.told[s.name] {
+		s.awake()
 		obey(s.health, address, ban)
 	}
 }

@@ -74,5 +74,9 @@ func (b serviceBans) with(change *change) serviceBans {
 			delete(after.byAddress, address)
 		}
 	}
+	same := func(x, y *model.HandBan) bool { return *x == *y }
+	if maps.EqualFunc(after.byAddress, b.byAddress, same) {
+		after.byAddress = b.byAddress
+	}
 	return after
 }

@@ -25,11 +25,7 @@ type View struct {
 }
 
 // Find returns the index of the instance with the address.
-func (v *View) Find(address netip.AddrPort) (int, bool) {
-	return slices.BinarySearchFunc(v.Instances, address, func(i *model.Instance, a netip.AddrPort) int {
-		return i.Address.Compare(a)
-	})
-}
+func (v *View) Find(address netip.AddrPort) (int, bool) { return find(v.Instances, address) }
 
 // Listener is told of changes: the new views of services that changed, and the names of those that are gone. It is
 // called from the writer's goroutine, one call at a time, after readers can see the change.

@@ -3,6 +3,7 @@ package catalog
 import (
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -12,9 +13,10 @@ import (
 
 // change gathers what a batch of records does to one service.
 type change struct {
-	service   *model.Service // nil: as it was
-	undefined bool           // the Service document is gone
-	instances map[netip.AddrPort]*model.Instance
+	service   *model.Service                    // nil: as it was
+	undefined bool                              // the Service document is gone
+	whole     bool                              // instances are all that there are
+	instances []touched                         // in the records' order; of one address, the last counts
 	bans      map[netip.AddrPort]*model.HandBan // nil in it: lifted
 	revision  int64
 }
@@ -66,12 +68,7 @@ func (c *Catalog) Forget(services []string) {
 	defer c.mu.Unlock()
 	changes := map[string]*change{}
 	for _, name := range services {
-		service := &change{undefined: true, instances: map[netip.AddrPort]*model.Instance{}}
-		if view := c.Service(name); view != nil {
-			for _, instance := range view.Instances {
-				service.instances[instance.Address] = nil
-			}
-		}
+		service := &change{undefined: true, whole: true}
 		for address := range (*c.bans.Load())[name].byAddress {
 			service.ban(address, nil)
 		}
@@ -101,12 +98,14 @@ func (c *Catalog) collect(changes map[string]*change, record *model.Record) {
 		if record.Deleted {
 			topology = &model.Topology{}
 		}
-		c.topology.Store(topology)
+		if !reflect.DeepEqual(topology, c.topology.Load()) {
+			c.topology.Store(topology)
+		}
 		return
 	}
 	service := changes[record.Name]
 	if service == nil {
-		service = &change{instances: map[netip.AddrPort]*model.Instance{}}
+		service = &change{}
 		changes[record.Name] = service
 	}
 	service.revision = max(service.revision, record.Revision)
@@ -121,10 +120,10 @@ func (c *Catalog) collect(changes map[string]*change, record *model.Record) {
 		}
 	case record.Deleted:
 		if address, ok := addressOf(record); ok {
-			service.instances[address] = nil
+			service.instances = append(service.instances, touched{address: address})
 		}
 	default:
-		service.instances[record.Instance.Address] = record.Instance
+		service.instances = append(service.instances, touched{address: record.Instance.Address, instance: record.Instance})
 	}
 }
 
@@ -180,19 +179,14 @@ func (c *Catalog) lastGood(record *model.Record) (model.Record, bool) {
 
 // removeMissing turns changes, which hold all there is, into the difference to the present views.
 func (c *Catalog) removeMissing(changes map[string]*change) {
-	for name, pointer := range *c.views.Load() {
-		view := pointer.Load()
+	for name := range *c.views.Load() {
 		service := changes[name]
 		if service == nil {
-			service = &change{instances: map[netip.AddrPort]*model.Instance{}}
+			service = &change{}
 			changes[name] = service
 		}
 		service.undefined = service.service == nil
-		for _, instance := range view.Instances {
-			if _, listed := service.instances[instance.Address]; !listed {
-				service.instances[instance.Address] = nil
-			}
-		}
+		service.whole = true
 	}
 	for name, of := range *c.bans.Load() {
 		service := changes[name]
@@ -221,14 +215,16 @@ func (c *Catalog) commit(changes map[string]*change) {
 		}
 		view := change.applyTo(name, old, inForce[name])
 		switch {
-		case view != nil:
+		case view == old: // be it that neither was
+		case view == nil:
+			removed = append(removed, name)
+			c.instances.Add(-int64(len(old.Instances)))
+		default:
 			changed = append(changed, view)
 			c.instances.Add(int64(len(view.Instances)))
-		case old != nil:
-			removed = append(removed, name)
-		}
-		if old != nil {
-			c.instances.Add(-int64(len(old.Instances)))
+			if old != nil {
+				c.instances.Add(-int64(len(old.Instances)))
+			}
 		}
 	}
 	c.publish(present, changed, removed)
@@ -255,12 +251,13 @@ func (c *Catalog) publish(present map[string]*atomic.Pointer[View], changed []*V
 	c.views.Store(&next)
 }
 
-// applyTo returns the view after the change, with the bans that are in force then; nil if nothing is left of the service.
+// applyTo returns the view after the change, with the bans that are in force then: nil if nothing is left of the service, and old
+// itself if nothing has changed. What hasn't changed is old's own, so that who has made something of it needs only compare
+// pointers: after everything was read anew, mostly nothing has.
 func (ch *change) applyTo(name string, old *View, bans serviceBans) *View {
 	view := &View{Name: name, Revision: max(ch.revision, bans.revision), Bans: bans.byAddress}
-	var before []*model.Instance
 	if old != nil {
-		before = old.Instances
+		view.Instances = old.Instances
 		view.Revision = max(view.Revision, old.Revision)
 		if !ch.undefined {
 			view.Service, view.Documented = old.Service, old.Documented
@@ -272,21 +269,21 @@ func (ch *change) applyTo(name string, old *View, bans serviceBans) *View {
 	if view.Service == nil {
 		view.Service = model.DefaultService(name)
 	}
-	view.Instances = make([]*model.Instance, 0, len(before)+len(ch.instances))
-	for _, instance := range before {
-		if _, touched := ch.instances[instance.Address]; !touched {
-			view.Instances = append(view.Instances, instance)
-		}
+	if old != nil && view.Service != old.Service && reflect.DeepEqual(view.Service, old.Service) {
+		view.Service = old.Service
 	}
-	for _, instance := range ch.instances {
-		if instance != nil {
-			view.Instances = append(view.Instances, instance)
-		}
-	}
-	slices.SortFunc(view.Instances, func(a, b *model.Instance) int { return a.Address.Compare(b.Address) })
-	view.Instances = slices.Clip(view.Instances)
+	view.Instances = ch.mergeInto(view.Instances)
 	if !view.Documented && len(view.Instances) == 0 {
 		return nil
 	}
+	if old != nil && view.same(old) {
+		return old
+	}
 	return view
+}
+
+// same tells whether two views of a service, of which the later one was made of the other, hold the same.
+func (v *View) same(old *View) bool {
+	return v.Service == old.Service && v.Documented == old.Documented && v.Revision == old.Revision &&
+		SameInstances(v.Instances, old.Instances) && maps.Equal(v.Bans, old.Bans)
 }

@@ -3,6 +3,7 @@ package health
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -306,7 +307,7 @@ func (s *Service) end(i *Instance, kind Kind, detail string) {
 	}
 	s.panic(s.groups[i.idc])
 	if i.gone { // it was remembered for its ban alone
-		delete(s.instances, i.Address)
+		s.instances.remove(i)
 		s.forget(i)
 	}
 }
@@ -321,7 +322,7 @@ func (s *Service) Overload(on bool) {
 	s.overload = on
 	if on {
 		now := s.monitor.now()
-		for _, i := range s.instances {
+		for _, i := range slices.Clone(s.instances) { // an end may take one out
 			if b := i.ban; b != nil && b.reason.suspicion() && now-b.since < lately {
 				s.end(i, Lifted, "the callee as a whole is overloaded")
 			}

@@ -2,7 +2,6 @@ package health
 
 import (
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -58,17 +57,16 @@ func (s *Service) check() {
 	}
 	if c.next >= len(c.order) {
 		c.next, c.order = 0, c.order[:0]
-		for address, i := range s.instances {
+		for _, i := range s.instances {
 			if i.serving && !i.gone {
-				c.order = append(c.order, address)
+				c.order = append(c.order, i.Address)
 			}
 		}
-		slices.SortFunc(c.order, netip.AddrPort.Compare)
 	}
 	var i *Instance
 	pause := policy.Check.Interval.Std()
 	if len(c.order) > 0 {
-		i, pause = s.instances[c.order[c.next]], pause/time.Duration(len(c.order))
+		i, pause = s.instances.find(c.order[c.next]), pause/time.Duration(len(c.order))
 		c.next++
 	}
 	c.timer = s.monitor.after(s.monitor.jittered(pause), s.check)

@@ -37,8 +37,8 @@ type Heard func(batch []Observation)
 // the core that they happened on, and judged in batches under the service's lock. So cores don't wait for each other's cache
 // lines, and what judges them is plain code without atomics.
 type journal struct {
-	mu      sync.Mutex // taken before the service's
-	entries [journalSize]Observation
+	mu      sync.Mutex    // taken before the service's
+	entries []Observation // room for as many as ever waited at once, up to journalSize
 	used    int
 	counts  [results]uint64 // of all that was ever written
 	_       [64]byte        // keeps the next journal out of this one's last cache line
@@ -48,7 +48,18 @@ type journal struct {
 // only when it is full does anybody wait for the lock.
 const journalSize = 128
 
-// mostJournals bounds a callee's journals, to 98 KiB.
+// leastEntries is how many entries a journal begins with: of most callees no more wait at once, and a thousand callees whose
+// journals were made at full size on 16 cores would take 130 MiB.
+const leastEntries = 4
+
+// grow makes room for more entries.
+func (j *journal) grow() {
+	larger := make([]Observation, min(max(2*len(j.entries), leastEntries), journalSize))
+	copy(larger, j.entries)
+	j.entries = larger
+}
+
+// mostJournals bounds a callee's journals, to 128 KiB.
 const mostJournals = 16
 
 // urgent tells whether an outcome has to be judged now: it may ban the instance, or end its ban.
@@ -60,6 +71,9 @@ func (s *Service) Record(stripe uint32, o *Observation) {
 	journals := s.open()
 	j := &journals[int(stripe)%len(journals)]
 	j.mu.Lock()
+	if j.used == len(j.entries) {
+		j.grow()
+	}
 	j.entries[j.used] = *o
 	j.used++
 	j.counts[o.Result]++
@@ -177,9 +191,9 @@ func (s *Service) takeSlowly(o *Observation, now time.Duration) {
 
 // CatchUp judges all outcomes that wait. No lock may be held.
 func (s *Service) CatchUp() {
-	journals := s.open()
-	for n := range journals {
-		j := &journals[n]
+	journals := s.journals.Load()
+	for n := 0; journals != nil && n < len(*journals); n++ {
+		j := &(*journals)[n]
 		j.mu.Lock()
 		s.mu.Lock()
 		s.read(j)

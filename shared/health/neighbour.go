@@ -17,7 +17,7 @@ const mostTold = 48 * time.Hour
 // this agent has banned by itself, isn't touched.
 func (s *Service) Told(address netip.AddrPort, why Reason, until time.Time, detail string) {
 	s.mu.Lock()
-	if i := s.instances[address]; i != nil && !i.gone && !s.closed {
+	if i := s.instances.find(address); i != nil && !i.gone && !s.closed {
 		// Not the end but the time left counts: the machine's clock may have been set since the monitor's began.
 		left := min(time.Until(until), mostTold) + silence
 		now := s.monitor.now()
@@ -39,7 +39,7 @@ func (s *Service) Told(address netip.AddrPort, why Reason, until time.Time, deta
 // Untold ends a neighbour's ban.
 func (s *Service) Untold(address netip.AddrPort) {
 	s.mu.Lock()
-	if i := s.instances[address]; i != nil && i.ban != nil && i.ban.reason == ByNeighbour {
+	if i := s.instances.find(address); i != nil && i.ban != nil && i.ban.reason == ByNeighbour {
 		s.takeBack(i, "")
 	}
 	s.mu.Unlock()

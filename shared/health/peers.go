@@ -13,12 +13,12 @@ import (
 // The worst are left out only if they fail more than the rest by 3 standard deviations. By rank alone those that merely had bad
 // luck would be left out: of 1,000 instances with two outcomes each and 20 % of errors, all that have failed at all.
 type peers struct {
-	all     []*Instance       // instances that had outcomes
-	total   uint64            // outcomes so far
-	ring    [ringSize]outcome // the last ones
-	next    int               // index of the last one in ring
-	summed  uint64            // total as of the last sum
-	n, fail float64           // the last sum: outcomes and failures, without the worst instances
+	all     []*Instance // instances that had outcomes
+	total   uint64      // outcomes so far
+	ring    []outcome   // the last ones, ringSize of them; nil: there was none yet
+	next    int         // index of the last one in ring
+	summed  uint64      // total as of the last sum
+	n, fail float64     // the last sum: outcomes and failures, without the worst instances
 }
 
 type outcome struct {
@@ -66,6 +66,9 @@ func (p *peers) epoch() uint64 { return p.total / epochSize }
 
 // pass puts an outcome into the ring, as a success. add, which may come later, counts it for the instance.
 func (p *peers) pass(i *Instance) {
+	if p.ring == nil {
+		p.ring = make([]outcome, ringSize)
+	}
 	p.total++
 	p.next = (p.next + 1) % ringSize
 	p.ring[p.next] = outcome{i, false}
@@ -179,6 +182,9 @@ func trim(tallies []tally, most int) (n, failed float64, worst int) {
 
 // short is the share of failures among the last 100 outcomes of the others.
 func (p *peers) short(of *Instance) float64 {
+	if p.ring == nil {
+		return 0
+	}
 	var tallies []tally
 	seen := 0
 	for back := 1; back <= ringSize && seen < lastOthers; back++ {

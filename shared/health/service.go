@@ -2,6 +2,7 @@ package health
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,7 +44,7 @@ type Service struct {
 	delivering sync.Mutex // orders what the listener is told; taken before mu
 
 	mu        sync.Mutex // of what follows
-	instances map[netip.AddrPort]*Instance
+	instances roster
 	groups    map[string]*group // by logical IDC
 	peers     peers
 	strata    map[*Stratum]struct{}
@@ -86,7 +87,7 @@ func Under(left, serving int) bool { return serving > 0 && 2*left < serving }
 func (m *Monitor) NewService(name string, policy *Policy, listener Listener, heard Heard) *Service {
 	s := &Service{
 		name: name, monitor: m, listener: listener, heard: heard,
-		instances: map[netip.AddrPort]*Instance{}, groups: map[string]*group{}, strata: map[*Stratum]struct{}{},
+		groups: map[string]*group{}, strata: map[*Stratum]struct{}{},
 	}
 	s.policy.Store(policy)
 	return s
@@ -101,29 +102,31 @@ func (s *Service) SetPolicy(policy *Policy) { s.policy.Store(policy) }
 func (s *Service) Retain(members []Member, place func(n int) *Pulse) []*Instance {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	listed := make(map[netip.AddrPort]*Instance, len(members))
+	for _, i := range s.instances {
+		i.gone = true
+	}
 	result := make([]*Instance, len(members))
 	for n, member := range members {
-		i := s.instances[member.Address]
+		i := s.instances.find(member.Address)
 		if i == nil {
 			i = &Instance{Address: member.Address, service: s, Pulse: place(n)}
 			s.seat(i)
 		}
 		i.gone, i.idc, i.serving = false, member.IDC, member.Serving
-		listed[member.Address], result[n] = i, i
+		result[n] = i
 	}
-	for address, i := range s.instances {
-		if listed[address] != nil {
-			continue
-		}
-		if i.ban == nil {
-			i.gone = true
+	listed := roster(slices.Clone(result))
+	for _, i := range s.instances {
+		switch {
+		case !i.gone:
+		case i.ban == nil:
 			s.forget(i)
-			continue
+		default:
+			listed = append(listed, i)
 		}
-		i.gone, listed[address] = true, i
 	}
-	s.instances = listed
+	listed.sort()
+	s.instances = slices.Clip(listed)
 	s.regroup()
 	for _, g := range s.groups {
 		s.panic(g)
@@ -209,7 +212,7 @@ func (s *Service) Close() {
 		s.ticker.Stop()
 	}
 	s.checking.stop()
-	s.instances = map[netip.AddrPort]*Instance{}
+	s.instances = nil
 }
 
 // quiet is after how many ticks without an outcome the ticks end.

@@ -68,8 +68,8 @@ func (s *Service) over(i *Instance, b *ban) bool {
 		return true
 	case i.gone:
 		i.ban = nil
-		if s.instances[i.Address] == i {
-			delete(s.instances, i.Address)
+		if s.instances.find(i.Address) == i {
+			s.instances.remove(i)
 			s.forget(i)
 			s.decide(i, Decision{Kind: Lifted, Reason: b.reason, Detail: "it has left the callee's list"})
 		}

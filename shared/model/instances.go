@@ -1,6 +1,9 @@
 package model
 
-import "net/netip"
+import (
+	"maps"
+	"net/netip"
+)
 
 // Instances is the wanted set of instances of one service.
 type Instances struct {
@@ -35,3 +38,8 @@ const (
 
 // Serving tells whether new requests may go to the instance, as far as its document says.
 func (i *Instance) Serving() bool { return i.State == Up && i.Weight > 0 }
+
+// Equal tells whether two documents say the same.
+func (i *Instance) Equal(o *Instance) bool {
+	return i.Address == o.Address && i.IDC == o.IDC && i.Weight == o.Weight && i.State == o.State && maps.Equal(i.Labels, o.Labels)
+}

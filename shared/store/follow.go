@@ -129,12 +129,14 @@ func (f *Follower) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	read := len(records)
 	f.sink.Replace(revision, records)
 	f.extent.readAll(services, found, revision, all)
 	f.extent.answer(services, nil)
 	f.heard(revision)
 	f.snapshot.replaced(revision, documents)
-	f.cfg.Logger.Info("configuration read from etcd", "revision", revision, "records", len(records), "took", time.Since(began))
+	f.cfg.Logger.Info("configuration read from etcd", "revision", revision, "records", read, "took", time.Since(began))
+	giveBack(read)
 	return nil
 }
 

@@ -90,7 +90,6 @@ type Follower struct {
 	revision int64
 	cluster  uint64
 	complain complaints
-	took     time.Duration // of the last change by the sink
 	silent   string        // the endpoint whose watch has just fallen silent
 
 	mu     sync.Mutex
@@ -169,10 +168,12 @@ func (f *Follower) LoadSnapshot() error {
 		// Written before the mesh was set up: to know that there is nothing isn't worth a 404 for every name.
 		return fmt.Errorf("snapshot %q: is empty: %w", f.cfg.Snapshot, os.ErrNotExist)
 	}
+	read := len(state.records)
 	f.sink.Replace(state.revision, state.records)
 	f.extent.loaded(&state)
 	f.snapshot.source.AsOf(state.written)
 	f.snapshot.source.Resume(state.held)
+	giveBack(read)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status.Source, f.status.Revision = SourceSnapshot, state.revision

@@ -22,6 +22,7 @@ type watching struct {
 	silence  *time.Timer
 	progress *time.Timer
 	fetches  *pacer
+	batch    *batch
 	came     time.Time // when the last response did
 }
 
@@ -33,11 +34,13 @@ func (f *Follower) watch(whole context.Context) error {
 	w := &watching{
 		Follower: f, whole: whole, ctx: ctx, endpoint: f.link.pilot.endpoint(),
 		silence: time.AfterFunc(f.timing.silence, cancel), // Watch itself waits where etcd is away
-		fetches: newPacer(f.fetches), progress: time.NewTimer(f.untilProgress()), came: time.Now(),
+		fetches: newPacer(f.fetches), batch: newBatch(f.takeAll),
+		progress: time.NewTimer(f.untilProgress()), came: time.Now(),
 	}
 	defer w.silence.Stop()
 	defer w.progress.Stop()
 	defer w.fetches.timer.Stop()
+	defer w.batch.stop()
 	w.schedule() // what is left from a watch that failed
 
 	// It begins at the revision that was read and not after it, and what is known is skipped: etcd gives no sign of life to
@@ -58,8 +61,12 @@ func (f *Follower) watch(whole context.Context) error {
 			err = f.fetch(ctx)
 			w.fetches.pending = false
 			w.schedule()
+		case <-w.batch.rest.C:
+			if err = w.batch.rested(); err != nil {
+				err = f.explainWatch(err)
+			}
 		case response, ok := <-responses:
-			err = w.respond(&response, ok, responses)
+			err = w.respond(&response, ok)
 		}
 		if err != nil {
 			return err
@@ -92,20 +99,15 @@ func (w *watching) probe() error {
 	return nil
 }
 
-// respond takes a response of the watch; not ok: it has ended.
-func (w *watching) respond(response *clientv3.WatchResponse, ok bool, responses clientv3.WatchChan) error {
-	err := response.Err()
-	switch {
-	case !ok, err != nil && w.ctx.Err() != nil:
+// respond takes a response of the watch, now or with those that follow it; not ok: the watch has ended.
+func (w *watching) respond(response *clientv3.WatchResponse, ok bool) error {
+	if !ok || response.Err() != nil && w.ctx.Err() != nil {
 		w.silent = w.endpoint
-		return w.explainWatch(ended(w.ctx))
-	case err != nil:
-		return w.explainWatch(err)
+		return w.explainWatch(cmp.Or(w.batch.flush(), ended(w.ctx)))
 	}
 	w.silence.Reset(w.timing.silence)
 	w.came = time.Now()
-	ended := w.gather(response, responses)
-	if err := cmp.Or(w.take(response), ended); err != nil {
+	if err := w.batch.add(response); err != nil {
 		return w.explainWatch(err)
 	}
 	return nil
@@ -153,8 +155,6 @@ func (f *Follower) take(response *clientv3.WatchResponse) error {
 		return nil // there may be more to come: it confirms nothing
 	case response.IsProgressNotify():
 		f.confirm(response.Header.Revision)
-	case len(response.Events) > 0:
-		f.apply(response.Events)
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func (f *Follower) confirm(revision int64) {
 	f.snapshot.confirmed(revision)
 }
 
-// apply takes the events of a response. Their last revision counts, not the header's: after a pause more may follow.
+// apply takes the events of one or several responses. Their last revision counts, not the header's: after a pause more may follow.
 func (f *Follower) apply(events []*clientv3.Event) {
 	revision := events[len(events)-1].Kv.ModRevision
 	if revision <= f.revision {
@@ -183,9 +183,7 @@ func (f *Follower) apply(events []*clientv3.Event) {
 		f.confirm(revision)
 		return
 	}
-	began := time.Now()
 	f.sink.Apply(revision, records)
-	f.took = time.Since(began)
 	f.heard(revision)
 	f.snapshot.changed(revision)
 }
