@@ -1,0 +1,122 @@
+package chaos
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// faults is the whole table, in its order.
+func faults() []fault {
+	return slices.Concat(etcdFaults(), siteFaults(), backendFaults())
+}
+
+// TestChaos breaks one part after another, under load, and waits in between until all is as before.
+func TestChaos(t *testing.T) {
+	undoWhenInterrupted(t)
+	began := time.Now()
+	w := newWorld(t)
+	t.Cleanup(func() { w.showLogs() })
+	stop := startLoad(t.Context(), w)
+	defer stop()
+	say := func(format string, arguments ...any) {
+		fmt.Fprintf(os.Stderr, "%5s  %s\n", time.Since(began).Round(time.Second), fmt.Sprintf(format, arguments...))
+	}
+	say("%s", w.untilSteady())
+	var entries []entry
+	rows := faults()
+	for n := range rows {
+		row := &rows[n]
+		if !*all && !row.short {
+			continue
+		}
+		t.Run(row.name, func(t *testing.T) {
+			if row.possible != nil {
+				if err := row.possible(w); err != nil {
+					entries = append(entries, entry{name: row.name, skipped: err})
+					t.Skip(err)
+				}
+			}
+			say("%s …", row.name)
+			e := w.try(t, row)
+			entries = append(entries, e)
+			say("        %s", e.summary())
+		})
+		say("        %s", w.untilSteady())
+	}
+	w.report(entries)
+}
+
+// try makes one fault, and judges what came of it.
+func (w *world) try(t *testing.T, row *fault) entry {
+	r := &trial{world: w, t: t, full: *all, took: map[string]time.Duration{}, marks: map[string]time.Time{}, found: map[string]error{}}
+	w.ledger.turn()
+	row.breaks(r)
+	if t.Failed() {
+		t.Log("what was measured may mean nothing")
+	}
+	time.Sleep(500 * time.Millisecond)
+	r.phase = w.ledger.turn()
+	return row.judge(r)
+}
+
+// judge holds the promises against what was sampled.
+func (f *fault) judge(r *trial) entry {
+	r.t.Helper()
+	e := entry{name: f.name, counts: r.count(), requests: len(r.samples), seen: r.seen, kept: true}
+	e.gap, e.stream = r.longestGap()
+	if e.requests < 100 {
+		r.t.Errorf("only %d samples, which proves nothing", e.requests)
+	}
+	for _, p := range append(f.promises, notWrong) {
+		if p.text != notWrong.text {
+			e.promises = append(e.promises, p.text)
+		}
+		if err := p.broke(r); err != nil {
+			e.kept = false
+			r.t.Errorf("not kept: %s: %v", p.text, err)
+		}
+	}
+	if r.t.Failed() {
+		e.kept = false
+	}
+	return e
+}
+
+// report writes the table, where that was asked for and all of it is there.
+func (w *world) report(entries []entry) {
+	text := table(entries)
+	fmt.Print("\n" + text)
+	if !*update {
+		return
+	}
+	if len(entries) < len(faults()) {
+		w.t.Log("only some of the faults: the report is left as it was")
+		return
+	}
+	if err := writeReport("../../docs/reliability.md", text); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// showLogs shows what the parts said last, if the test failed.
+func (w *world) showLogs() {
+	if !w.t.Failed() {
+		return
+	}
+	parts := []*process{}
+	for _, m := range w.etcd.members {
+		parts = append(parts, m.process)
+	}
+	for _, s := range w.sites {
+		parts = append(parts, s.agent, s.dns)
+	}
+	for _, p := range parts {
+		if p != nil {
+			w.t.Logf("the end of the log of %s:\n%s", p.name, strings.TrimSpace(p.tail(25)))
+		}
+	}
+}
