@@ -11,7 +11,7 @@ import (
 
 // faults is the whole table, in its order.
 func faults() []fault {
-	return slices.Concat(etcdFaults(), siteFaults(), backendFaults())
+	return slices.Concat(etcdFaults(), siteFaults(), backendFaults(), lossFaults())
 }
 
 // TestChaos breaks one part after another, under load, and waits in between until all is as before.
@@ -52,7 +52,11 @@ func TestChaos(t *testing.T) {
 
 // try makes one fault, and judges what came of it.
 func (w *world) try(t *testing.T, row *fault) entry {
-	r := &trial{world: w, t: t, full: *all, took: map[string]time.Duration{}, marks: map[string]time.Time{}, found: map[string]error{}}
+	r := newTrial(w, t, *all)
+	if row.prepares != nil {
+		row.prepares(r)
+		w.untilSteady()
+	}
 	w.ledger.turn()
 	row.breaks(r)
 	if t.Failed() {
@@ -66,7 +70,7 @@ func (w *world) try(t *testing.T, row *fault) entry {
 // judge holds the promises against what was sampled.
 func (f *fault) judge(r *trial) entry {
 	r.t.Helper()
-	e := entry{name: f.name, counts: r.count(), requests: len(r.samples), seen: r.seen, kept: true}
+	e := entry{name: f.name, counts: r.count(), requests: len(r.samples), measured: r.measured(), kept: true}
 	e.gap, e.stream = r.longestGap()
 	if e.requests < 100 {
 		r.t.Errorf("only %d samples, which proves nothing", e.requests)

@@ -183,7 +183,7 @@ func (r *trial) replaceAll() {
 		for _, old := range r.at(s) {
 			// The newcomer takes its turn with the link, for the faults that need one.
 			r.register(r.newBackend(s, old.link != nil), s)
-			r.deregister(old, time.Second)
+			r.deregister(old, time.Second, r.sites...)
 			time.Sleep(time.Second)
 			old.signal(syscall.SIGTERM)
 			if _, err := until(5*time.Second, func() error {

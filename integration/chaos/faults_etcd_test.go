@@ -22,25 +22,15 @@ func etcdFaults() []fault {
 	noRequest := noneFails("not one request fails")
 	return []fault{
 		{
-			name:     "a member of etcd is killed and started again",
+			name:     "each member of etcd is killed and started again, one after another",
 			promises: []promise{noRequest, within("a change", "a change meanwhile is known everywhere", everywhere)},
 			breaks: func(r *trial) {
-				_, follower := r.etcd.mustLead()
-				follower.kill()
-				r.untilEverywhere("a change", r.change())
-				r.hold(2 * time.Second)
-				r.etcd.start(follower)
-			},
-		},
-		{
-			name:     "etcd's leader is killed and started again",
-			promises: []promise{noRequest, within("a change", "a change meanwhile is known everywhere", everywhere)},
-			breaks: func(r *trial) {
-				leader, _ := r.etcd.mustLead()
-				leader.kill()
-				r.untilEverywhere("a change", r.change())
-				r.hold(2 * time.Second)
-				r.etcd.start(leader)
+				for _, m := range r.etcd.members {
+					m.kill()
+					r.untilEverywhere("a change", r.change())
+					r.hold(2 * time.Second)
+					r.etcd.startAll()
+				}
 			},
 		},
 		{
@@ -64,30 +54,20 @@ func etcdFaults() []fault {
 				leader.kill()
 				follower.kill()
 				r.hold(6 * time.Second)
-				r.etcd.start(leader)
-				r.etcd.start(follower)
-				r.etcd.mustLead()
+				r.etcd.startAll()
 				r.untilEverywhere("a change", r.change())
 			},
 		},
 		{
-			name:     "a member of etcd is stopped and continued",
+			name:     "each member of etcd is stopped and continued, one after another",
 			promises: []promise{noRequest, within("a change", "a change meanwhile is known everywhere", silenceEnds)},
 			breaks: func(r *trial) {
-				_, follower := r.etcd.mustLead()
-				follower.signal(syscall.SIGSTOP)
-				r.untilEverywhere("a change", r.change())
-				follower.signal(syscall.SIGCONT)
-			},
-		},
-		{
-			name:     "etcd's leader is stopped and continued",
-			promises: []promise{noRequest, within("a change", "a change meanwhile is known everywhere", silenceEnds)},
-			breaks: func(r *trial) {
-				leader, _ := r.etcd.mustLead()
-				leader.signal(syscall.SIGSTOP)
-				r.untilEverywhere("a change", r.change())
-				leader.signal(syscall.SIGCONT)
+				for _, m := range r.etcd.members {
+					m.signal(syscall.SIGSTOP)
+					r.untilEverywhere("a change", r.change())
+					m.signal(syscall.SIGCONT)
+					r.etcd.mustBeWhole()
+				}
 			},
 		},
 		{

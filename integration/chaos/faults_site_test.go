@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +23,7 @@ func siteFaults() []fault {
 			short: true,
 			promises: []promise{noRequest, within("the others know a change", "the others know a change", time.Second),
 				within("a change", "it is known there after the cut's end", 10*time.Second)},
-			breaks: func(r *trial) { r.cutOff(silent, 14*time.Second) },
+			breaks: func(r *trial) { r.cutOff(silent, 20*time.Second) },
 		},
 		{
 			name: "an IDC is cut off from etcd (refused), which is changed and compacted meanwhile",
@@ -31,27 +32,28 @@ func siteFaults() []fault {
 			breaks: func(r *trial) { r.cutOff(refusing, 6*time.Second) },
 		},
 		{
-			name:     "an agent is killed and started again",
-			promises: []promise{noneFails("nothing fails but what is sent to it until it listens again", is(requests, atFirst, between("killed", "listens")))},
+			name: "an agent is killed and started again, ten times",
+			promises: []promise{
+				noneFails("nothing fails but what is sent to it until it listens again", is(requests, atFirst, while("agent"))),
+				within("the first answer", "then it answers", time.Second)},
 			breaks: func(r *trial) {
-				r.killAgent(r.sites[0])
+				for range r.times(10) {
+					r.killAgent(r.sites[0])
+					r.firstAnswer(r.sites[0])
+				}
 				r.hold(2 * time.Second)
 			},
 		},
 		{
 			name:     "an agent is stopped for 2 s and continued",
-			promises: []promise{noneFails("nothing fails but POSTs that are under way", is(posts, atFirst, between("stopped", "continued")))},
+			promises: []promise{noneFails("nothing fails but POSTs that are under way", is(posts, atFirst, while("agent")))},
 			breaks:   func(r *trial) { r.stop(r.sites[0].agent) },
 		},
 		{
 			name:     "a DNS is killed and started again",
-			promises: []promise{noneFails("nothing fails but what is asked of it until it listens again", is(lookups, atFirst, between("killed", "listens")))},
+			promises: []promise{noneFails("nothing fails but what is asked of it until it listens again", is(lookups, atFirst, while("DNS")))},
 			breaks: func(r *trial) {
-				s := r.sites[0]
-				r.mark("killed")
-				s.dns.kill()
-				s.startDNS()
-				r.mark("listens")
+				r.killDNS(r.sites[0])
 				r.hold(2 * time.Second)
 			},
 		},
@@ -70,15 +72,13 @@ func siteFaults() []fault {
 			name:  "an agent and a DNS are killed, and start while all of etcd is gone",
 			short: true,
 			promises: []promise{
-				noneFails("they serve from their snapshots as soon as they listen, and nobody else notices", atFirstWhileKilled),
+				noneFails("they serve from their snapshots as soon as they listen, and nobody else notices",
+					is(requests, atFirst, while("agent")), is(lookups, atFirst, while("DNS"))),
 				within("a change", "a change afterwards is known everywhere", everywhere)},
 			breaks: func(r *trial) {
 				r.etcd.killAll()
 				r.killAgent(r.sites[0])
-				r.mark("DNS killed")
-				r.sites[0].dns.kill()
-				r.sites[0].startDNS()
-				r.mark("DNS listens")
+				r.killDNS(r.sites[0])
 				r.hold(4 * time.Second)
 				r.etcd.startAll()
 				r.untilEverywhere("a change", r.change())
@@ -104,7 +104,7 @@ func siteFaults() []fault {
 		{
 			name: "the disk of the snapshots is full",
 			promises: []promise{
-				noneFails("not one request fails", is(requests, atFirst, between("killed", "listens"))),
+				noneFails("not one request fails", is(requests, atFirst, while("agent"))),
 				finds("the last snapshot stays whole, and an agent that is killed starts from it without etcd"),
 				within("a new snapshot", "a new one is written when there is room", 15*time.Second)},
 			possible: func(w *world) error {
@@ -118,11 +118,6 @@ func siteFaults() []fault {
 	}
 }
 
-// atFirstWhileKilled excuses what meets the first site's agent or its DNS while they are gone.
-func atFirstWhileKilled(r *trial, s *sample) bool {
-	return is(requests, atFirst, between("killed", "listens"))(r, s) || is(lookups, atFirst, between("DNS killed", "DNS listens"))(r, s)
-}
-
 // resetAtFirst excuses a connection that was closed by the first site's agent, instead of an answer.
 func resetAtFirst(r *trial, s *sample) bool {
 	return atFirst(r, s) && s.verdict == lost && (strings.HasSuffix(s.why, ": EOF") || strings.Contains(s.why, "connection reset"))
@@ -130,38 +125,67 @@ func resetAtFirst(r *trial, s *sample) bool {
 
 // killAgent kills an agent and starts it again.
 func (r *trial) killAgent(s *site) {
-	r.mark("killed")
+	r.gone("agent")
 	s.agent.kill()
 	began := time.Now()
 	s.startAgent()
-	r.mark("listens")
+	r.back("agent")
 	r.note("listens", time.Since(began))
 }
 
-// stop stops a process for 2 s, and continues it.
-func (r *trial) stop(p *process) {
-	r.mark("stopped")
-	p.signal(syscall.SIGSTOP)
+// killDNS kills a DNS and starts it again.
+func (r *trial) killDNS(s *site) {
+	r.gone("DNS")
+	s.dns.kill()
+	s.startDNS()
+	r.back("DNS")
+}
+
+// firstAnswer measures how long an agent that has just started lets a program wait, and who asks for its memory.
+func (r *trial) firstAnswer(s *site) {
+	began := time.Now()
+	req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/first", s.ports.agent), nil)
+	if err == nil {
+		req.Header.Set("X-Ufc-Service-Name", "shop")
+		_, err = answerOf(req)
+	}
+	var memory struct{ Revision int64 }
+	err = errors.Join(err, s.faces()["agent "+s.name].ask("sync_info", &memory))
+	if err != nil {
+		r.t.Errorf("the first answer: %v", err)
+	}
+	r.note("the first answer", time.Since(began))
+}
+
+// stop stops an agent for 2 s, and continues it.
+func (r *trial) stop(agent *process) {
+	r.gone("agent")
+	agent.signal(syscall.SIGSTOP)
 	time.Sleep(2 * time.Second)
-	p.signal(syscall.SIGCONT)
-	r.mark("continued")
+	agent.signal(syscall.SIGCONT)
+	r.back("agent")
 	r.hold(2 * time.Second)
 }
 
-// cutOff cuts the first site off from etcd for a while, in which etcd changes, and forgets how.
+// cutOff cuts the first site off from etcd for a while, in which one of its instances is replaced, and etcd forgets how.
 func (r *trial) cutOff(how state, length time.Duration) {
 	cut, other := r.sites[0], r.sites[1]
 	cut.cut(how)
-	first := r.change()
-	r.untilEverywhere("the others know a change", first, other)
+	old := r.direct(cut)
+	r.register(r.newBackend(cut, false), cut)
+	gone := r.deregister(old, time.Second, other)
+	r.untilEverywhere("the others know a change", gone, other)
 	last := r.change()
 	r.etcd.compact()
 	r.hold(length)
-	if knows(first, cut) == nil {
+	if knows(gone, cut) == nil {
 		r.t.Error("the site that is cut off knows the change, which proves nothing")
 	}
 	cut.cut(open)
 	r.untilEverywhere("a change", last, cut)
+	r.mustKnow(old, 100*time.Millisecond, cut)
+	r.hold(2 * time.Second)
+	old.kill()
 }
 
 // overReloads reloads the first site's agent or DNS many times. The error says that an instance of the service lame, banned

@@ -16,6 +16,8 @@ type fault struct {
 	promises []promise
 	// breaks does it, and heals it again. What is promised for a time, it measures, and what for a part, it marks.
 	breaks func(r *trial)
+	// prepares does what isn't part of it, before; nil: nothing.
+	prepares func(r *trial)
 	// possible tells why the fault can't be made here; nil: it always can.
 	possible func(w *world) error
 }
@@ -28,14 +30,22 @@ type trial struct {
 	took  map[string]time.Duration
 	marks map[string]time.Time
 	found map[string]error
-	seen  []string // what was measured, in order
+	downs map[string][]down
+	seen  []string // what took is of, in order
 	*phase
+}
+
+func newTrial(w *world, t *testing.T, full bool) *trial {
+	return &trial{
+		world: w, t: t, full: full,
+		took: map[string]time.Duration{}, marks: map[string]time.Time{}, found: map[string]error{}, downs: map[string][]down{},
+	}
 }
 
 // hold is how long a fault lasts: less in the short form.
 func (r *trial) hold(whole time.Duration) {
 	if !r.full {
-		whole /= 2
+		whole = min(whole/2, 3*time.Second)
 	}
 	time.Sleep(whole)
 }
@@ -51,10 +61,32 @@ func (r *trial) times(whole int) int {
 // mark notes that something has happened just now.
 func (r *trial) mark(what string) { r.marks[what] = time.Now() }
 
-// note notes that something has taken so long.
+// down is a time in which a part is gone; it isn't back while to is zero.
+type down struct{ from, to time.Time }
+
+// gone notes that a part is about to go.
+func (r *trial) gone(part string) { r.downs[part] = append(r.downs[part], down{from: time.Now()}) }
+
+// back notes that the part is back.
+func (r *trial) back(part string) { r.downs[part][len(r.downs[part])-1].to = time.Now() }
+
+// note notes that something has taken so long. Of what is noted more than once, the longest counts.
 func (r *trial) note(what string, took time.Duration) {
+	if longest, known := r.took[what]; !known {
+		r.seen = append(r.seen, what)
+	} else if longest > took {
+		return
+	}
 	r.took[what] = took
-	r.seen = append(r.seen, fmt.Sprintf("%s: %s", what, rounded(took)))
+}
+
+// measured tells what was noted, in words.
+func (r *trial) measured() string {
+	words := make([]string, len(r.seen))
+	for n, what := range r.seen {
+		words[n] = what + ": " + rounded(r.took[what])
+	}
+	return strings.Join(words, "; ")
 }
 
 // measure repeats check until it returns nil, and notes how long that has taken. That it never did is an error of the row's.
@@ -173,9 +205,11 @@ func before(mark string) excuse {
 	return func(r *trial, s *sample) bool { return s.sent.Before(r.marks[mark]) }
 }
 
-// between excuses what was under way at any time between two marks.
-func between(from, to string) excuse {
-	return func(r *trial, s *sample) bool { return s.sent.Before(r.marks[to]) && s.done.After(r.marks[from]) }
+// while excuses what was under way at any time at which a part was down.
+func while(part string) excuse {
+	return func(r *trial, s *sample) bool {
+		return slices.ContainsFunc(r.downs[part], func(d down) bool { return s.sent.Before(d.to) && s.done.After(d.from) })
+	}
 }
 
 // rounded is a duration as people read it.

@@ -15,14 +15,14 @@ type entry struct {
 	counts   [lost + 1]int
 	gap      time.Duration
 	stream   string // which had the gap
-	seen     []string
+	measured string
 	kept     bool
 	skipped  error // why it wasn't made
 }
 
 func (e *entry) summary() string {
 	return fmt.Sprintf("%d requests: %d failed, %d wrong, %d lost; longest gap %s (%s); %s; kept: %t", e.requests,
-		e.counts[failed], e.counts[wrong], e.counts[lost], rounded(e.gap), e.stream, strings.Join(e.seen, ", "), e.kept)
+		e.counts[failed], e.counts[wrong], e.counts[lost], rounded(e.gap), e.stream, e.measured, e.kept)
 }
 
 // table formats the entries as Markdown.
@@ -39,7 +39,7 @@ func table(entries []entry) string {
 			kept = "**no**"
 		}
 		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s | %s | %s | %s |\n", e.name, e.requests,
-			e.counts[failed], e.counts[wrong], e.counts[lost], rounded(e.gap), strings.Join(e.seen, "; "), strings.Join(e.promises, "; "), kept)
+			e.counts[failed], e.counts[wrong], e.counts[lost], rounded(e.gap), e.measured, strings.Join(e.promises, "; "), kept)
 	}
 	return b.String()
 }

@@ -109,15 +109,20 @@ func (w *world) register(b *backend, s *site) int64 {
 	return w.etcd.write(clientv3.OpPut(b.key(), b.document(s.name)))
 }
 
-// deregister takes an instance out of etcd. All sites have to know within known.
-func (w *world) deregister(b *backend, known time.Duration) int64 {
+// deregister takes an instance out of etcd, and returns etcd's revision. The sites have to know within known.
+func (w *world) deregister(b *backend, known time.Duration, sites ...*site) int64 {
 	w.t.Helper()
 	revision := w.etcd.write(clientv3.OpDelete(b.key()))
-	for _, s := range w.sites {
+	w.backends = slices.DeleteFunc(w.backends, func(other *backend) bool { return other == b })
+	w.mustKnow(b, known, sites...)
+	return revision
+}
+
+// mustKnow says that sites have to know within known that an instance is deregistered.
+func (w *world) mustKnow(b *backend, known time.Duration, sites ...*site) {
+	for _, s := range sites {
 		w.members.remove(b.name, s.name, time.Now().Add(known))
 	}
-	w.backends = slices.DeleteFunc(w.backends, func(other *backend) bool { return other == b })
-	return revision
 }
 
 // at returns a site's backends that are registered.
@@ -212,10 +217,6 @@ func (w *world) agree() error {
 	if err := w.etcd.whole(); err != nil {
 		return err
 	}
-	revision, err := w.etcd.revision()
-	if err != nil {
-		return err
-	}
 	for _, s := range w.sites {
 		for name, face := range s.faces() {
 			var sync struct {
@@ -226,8 +227,8 @@ func (w *world) agree() error {
 			if err := face.ask("sync_info", &sync); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			if !sync.Synced || sync.Revision < revision {
-				return fmt.Errorf("%s is at revision %d of %d, synced %t: %s", name, sync.Revision, revision, sync.Synced, sync.Error)
+			if !sync.Synced || sync.Revision < w.etcd.written {
+				return fmt.Errorf("%s is at revision %d of %d, synced %t: %s", name, sync.Revision, w.etcd.written, sync.Synced, sync.Error)
 			}
 			if bans, err := face.bans("shop"); err != nil || len(bans) > 0 {
 				return fmt.Errorf("%s bans %v, %v", name, bans, err)
