@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -52,10 +53,17 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// undo is what has to be done even when the test is interrupted: children end by themselves, mounts don't.
+// undo is what has to be done when the test is interrupted, the last one first: children end by themselves, mounts and
+// files don't.
 var undo struct {
 	sync.Mutex
 	steps []func()
+}
+
+func whenInterrupted(step func()) {
+	undo.Lock()
+	defer undo.Unlock()
+	undo.steps = append(undo.steps, step)
 }
 
 // undoWhenInterrupted makes Ctrl-C undo what is left, until the test ends.
@@ -68,7 +76,7 @@ func undoWhenInterrupted(t *testing.T) {
 		select {
 		case <-signals:
 			undo.Lock()
-			for _, step := range undo.steps {
+			for _, step := range slices.Backward(undo.steps) {
 				step()
 			}
 			os.Exit(130)

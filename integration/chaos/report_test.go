@@ -17,6 +17,7 @@ type entry struct {
 	stream   string // which had the gap
 	measured string
 	kept     bool
+	broken   []string // what wasn't kept, and how
 	skipped  error // why it wasn't made
 }
 

@@ -144,6 +144,18 @@ func TestMembers(t *testing.T) {
 	}
 }
 
+func TestStalls(t *testing.T) {
+	var s stalls
+	s.note(atSecond(1), 2*time.Second)
+	s.note(atSecond(3), atLeast-1)
+	s.note(atSecond(5), atLeast)
+	for after, want := range map[float64]time.Duration{0: 2 * time.Second, 2: atLeast, 6: 0} {
+		if got := s.longest(atSecond(after)); got != want {
+			t.Errorf("the longest after %v s is %s, want %s", after, got, want)
+		}
+	}
+}
+
 func TestReport(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.md")
 	if err := os.WriteFile(path, []byte("before\n"+generated+"old\n"+generatedEnd+"after\n"), 0o600); err != nil {

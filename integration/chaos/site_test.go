@@ -69,9 +69,7 @@ func (s *site) useSmallDisk() {
 	}
 	s.small = true
 	step := func() { _ = unmount(s.data) }
-	undo.Lock()
-	undo.steps = append(undo.steps, step)
-	undo.Unlock()
+	whenInterrupted(step)
 	s.t.Cleanup(step)
 }
 

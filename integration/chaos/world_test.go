@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ type world struct {
 	sites   []*site
 	members *members
 	ledger  *ledger
+	stalls  stalls
 
 	backends []*backend // those that are registered
 	homes    map[string]*site
@@ -54,6 +56,7 @@ const backendsPerSite = 3
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, folder: t.TempDir(), members: newMembers(), ledger: newLedger(), homes: map[string]*site{}}
+	whenInterrupted(func() { _ = os.RemoveAll(w.folder) })
 	w.etcd = newCluster(t, w.folder)
 	w.apply(documents)
 	for _, name := range []string{"bj-a", "gz-a"} {
