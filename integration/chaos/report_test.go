@@ -18,7 +18,7 @@ type entry struct {
 	measured string
 	kept     bool
 	broken   []string // what wasn't kept, and how
-	skipped  error // why it wasn't made
+	skipped  error    // why it wasn't made
 }
 
 func (e *entry) summary() string {
