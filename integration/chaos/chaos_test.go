@@ -17,42 +17,48 @@ func faults() []fault {
 // TestChaos breaks one part after another, under load, and waits in between until all is as before.
 func TestChaos(t *testing.T) {
 	undoWhenInterrupted(t)
-	began := time.Now()
 	w := newWorld(t)
 	t.Cleanup(w.showLogs)
 	t.Cleanup(w.stalls.watch())
 	stop := startLoad(t.Context(), w)
 	defer stop()
-	say := func(format string, arguments ...any) {
-		fmt.Fprintf(os.Stderr, "%5s  %s\n", time.Since(began).Round(time.Second), fmt.Sprintf(format, arguments...))
-	}
-	say("%s", w.untilSteady())
-	var entries []entry
+	w.say("%s", w.untilSteady())
 	rows := faults()
+	var entries []entry
 	for n := range rows {
-		row := &rows[n]
-		if !*all && !row.short {
-			continue
-		}
-		tried := false
-		t.Run(row.name, func(t *testing.T) {
-			if row.possible != nil {
-				if err := row.possible(w); err != nil {
-					entries = append(entries, entry{name: row.name, skipped: err})
-					t.Skip(err)
-				}
+		if row := &rows[n]; *all || row.short {
+			if e := w.row(t, row); e.name != "" {
+				entries = append(entries, e)
 			}
-			tried = true
-			say("%s …", row.name)
-			e := w.try(t, row)
-			entries = append(entries, e)
-			say("        %s", e.summary())
-		})
-		if tried { // -run may have asked for others
-			say("        %s", w.untilSteady())
 		}
 	}
 	w.report(entries)
+}
+
+// say tells how far it is.
+func (w *world) say(format string, arguments ...any) {
+	fmt.Fprintf(os.Stderr, "%5s  %s\n", time.Since(w.began).Round(time.Second), fmt.Sprintf(format, arguments...))
+}
+
+// row makes one fault, as a test of its own, and waits until the mesh is steady again. The entry has no name if -run asks
+// for other rows.
+func (w *world) row(t *testing.T, row *fault) (e entry) {
+	t.Helper()
+	t.Run(row.name, func(t *testing.T) {
+		if row.possible != nil {
+			if err := row.possible(w); err != nil {
+				e = entry{name: row.name, skipped: err}
+				t.Skip(err)
+			}
+		}
+		w.say("%s …", row.name)
+		e = w.try(t, row)
+		w.say("        %s", e.summary())
+	})
+	if e.name != "" && e.skipped == nil {
+		w.say("        %s", w.untilSteady())
+	}
+	return e
 }
 
 // tries is how often a fault is made where the machine gets in the way.

@@ -95,8 +95,9 @@ func (l *link) listen() {
 		l.t.Errorf("opening a link: %v", err)
 		return
 	}
-	l.accepts = listener.(*net.TCPListener)
-	l.running.Go(func() { l.accept(l.accepts) })
+	accepts := listener.(*net.TCPListener)
+	l.accepts = accepts
+	l.running.Go(func() { l.accept(accepts) })
 }
 
 // fallSilent keeps the kernel from answering new connections: it drops them when the listener's queue is full, so that is made

@@ -85,19 +85,23 @@ func (l *load) steady(ctx context.Context, s *site, kind kind, rate int, send fu
 }
 
 func (l *load) get(s *site, one *sample, id int64) error {
-	return l.request(s, one, http.MethodGet, id, "", id%10 == 0)
+	client := s.keeping
+	if id%10 == 0 {
+		client = s.renewing
+	}
+	return l.request(s, client, one, http.MethodGet, id, "")
 }
 
 func (l *load) post(s *site, one *sample, id int64) error {
-	return l.request(s, one, http.MethodPost, id, fmt.Sprintf("body of %d", id), true)
+	return l.request(s, s.renewing, one, http.MethodPost, id, fmt.Sprintf("body of %d", id))
 }
 
 func (l *load) kept(s *site, one *sample, id int64) error {
-	return l.request(s, one, http.MethodPost, id, fmt.Sprintf("body of %d", id), false)
+	return l.request(s, s.keeping, one, http.MethodPost, id, fmt.Sprintf("body of %d", id))
 }
 
 // request sends one and judges what comes back.
-func (l *load) request(s *site, one *sample, method string, id int64, body string, newConnection bool) error {
+func (l *load) request(s *site, client *http.Client, one *sample, method string, id int64, body string) error {
 	path := fmt.Sprintf("/%d", id)
 	// It isn't the load's context: what was sent is waited for.
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -106,10 +110,9 @@ func (l *load) request(s *site, one *sample, method string, id int64, body strin
 	if err != nil {
 		return err
 	}
-	req.Close = newConnection
 	req.Header.Set("X-Ufc-Service-Name", "shop")
 	one.verdict = lost
-	resp, err := s.client.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,9 @@ type site struct {
 	protect bool
 	ports   struct{ agent, admin, dns, callback, metrics, ready int }
 	etcd    []*link
-	client  *http.Client // of the load
+	// The load's clients: one that keeps connections, and one that makes a new one each time. A request's own Close closes a
+	// connection after it, and may take a kept one.
+	keeping, renewing *http.Client
 
 	agent, dns *process
 }
@@ -57,7 +59,8 @@ func newSite(t testing.TB, folder, name string, c *cluster) *site {
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	s.client = &http.Client{Transport: transport}
+	s.keeping = &http.Client{Transport: transport}
+	s.renewing = &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}}
 	return s
 }
 
