@@ -37,7 +37,7 @@ func TestChaos(t *testing.T) {
 
 // say tells how far it is.
 func (w *world) say(format string, arguments ...any) {
-	fmt.Fprintf(os.Stderr, "%5s  %s\n", time.Since(w.began).Round(time.Second), fmt.Sprintf(format, arguments...))
+	fmt.Fprintf(os.Stderr, "%5s  %s\n", time.Since(w.started).Round(time.Second), fmt.Sprintf(format, arguments...))
 }
 
 // row makes one fault, as a test of its own, and waits until the mesh is steady again. The entry has no name if -run asks

@@ -14,7 +14,7 @@ import (
 // world is the whole mesh, and who has to be in it.
 type world struct {
 	t       *testing.T
-	began   time.Time
+	started time.Time
 	folder  string
 	etcd    *cluster
 	sites   []*site
@@ -56,7 +56,7 @@ const backendsPerSite = 3
 // newWorld starts it all, and returns when it is steady, without load.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, began: time.Now(), folder: t.TempDir(), members: newMembers(), ledger: newLedger(), homes: map[string]*site{}}
+	w := &world{t: t, started: time.Now(), folder: t.TempDir(), members: newMembers(), ledger: newLedger(), homes: map[string]*site{}}
 	whenInterrupted(func() { _ = os.RemoveAll(w.folder) })
 	w.etcd = newCluster(t, w.folder)
 	w.apply(documents)
