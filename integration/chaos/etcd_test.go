@@ -76,8 +76,7 @@ func newCluster(t testing.TB, folder string) *cluster {
 	for n := range c.members {
 		m := &member{spec: memberSpec{Name: fmt.Sprintf("etcd-%d", n+1), Client: local(), Peer: local(), Advertised: local()}}
 		m.spec.Folder = filepath.Join(folder, m.spec.Name)
-		m.link = newLink(t, m.spec.Advertised, m.spec.Peer)
-		m.link.sniffs = true
+		m.link = openLink(t, &link{address: m.spec.Advertised, target: m.spec.Peer, sniffs: true})
 		c.members[n] = m
 		everyone = append(everyone, m.spec.Name+"=http://"+m.spec.Advertised)
 		endpoints = append(endpoints, "http://"+m.spec.Client)

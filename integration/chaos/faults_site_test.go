@@ -32,15 +32,17 @@ func siteFaults() []fault {
 			breaks: func(r *trial) { r.cutOff(refusing, 6*time.Second) },
 		},
 		{
-			name: "an agent is killed and started again, ten times",
+			name: "an agent is killed and started, again and again",
 			promises: []promise{
 				noneFails("nothing fails but what is sent to it until it listens again", is(requests, atFirst, while("agent"))),
 				within("the first answer", "then it answers", time.Second)},
 			breaks: func(r *trial) {
-				for range r.times(10) {
+				times := r.times(10)
+				for range times {
 					r.killAgent(r.sites[0])
 					r.firstAnswer(r.sites[0])
 				}
+				r.remark("%d times", times)
 				r.hold(2 * time.Second)
 			},
 		},
@@ -85,7 +87,7 @@ func siteFaults() []fault {
 			},
 		},
 		{
-			name:     "an agent's configuration is reloaded 100 times",
+			name:     "an agent's configuration is reloaded again and again",
 			short:    true,
 			promises: []promise{noneFails("no request is dropped but a POST that meets the close of its idle connection", is([]kind{kept}, resetAtFirst)), finds("bans survive")},
 			breaks: func(r *trial) {
@@ -94,7 +96,7 @@ func siteFaults() []fault {
 			},
 		},
 		{
-			name:     "a DNS is reloaded 50 times by SIGUSR1",
+			name:     "a DNS is reloaded again and again, by SIGUSR1",
 			promises: []promise{noneFails("no question is dropped"), finds("bans survive")},
 			breaks: func(r *trial) {
 				s := r.sites[0]
@@ -206,6 +208,7 @@ func (r *trial) overReloads(which string, reload func() error) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+	r.remark("%d reloads", times)
 	bans, err := face.bans("lame")
 	if err == nil && len(bans) == 0 {
 		err = errors.New("nobody is banned after the reloads")

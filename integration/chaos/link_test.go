@@ -42,7 +42,13 @@ const (
 // newLink opens one to the target, at an address.
 func newLink(t testing.TB, address, target string) *link {
 	t.Helper()
-	l := &link{t: t, address: address, target: target, pipes: map[*pipe]struct{}{}, state: refusing}
+	return openLink(t, &link{address: address, target: target})
+}
+
+// openLink opens one of which it is said where it listens, where it leads, and whether it sniffs.
+func openLink(t testing.TB, l *link) *link {
+	t.Helper()
+	l.t, l.pipes, l.state = t, map[*pipe]struct{}{}, refusing
 	l.changed = sync.NewCond(&l.mu)
 	l.set(open)
 	t.Cleanup(func() {

@@ -25,13 +25,14 @@ type fault struct {
 // trial is one fault under way, and then what is known of it.
 type trial struct {
 	*world
-	t     *testing.T
-	full  bool // at its whole length
-	took  map[string]time.Duration
-	marks map[string]time.Time
-	found map[string]error
-	downs map[string][]down
-	seen  []string // what took is of, in order
+	t       *testing.T
+	full    bool // at its whole length
+	took    map[string]time.Duration
+	marks   map[string]time.Time
+	found   map[string]error
+	downs   map[string][]down
+	seen    []string // what took is of, in order
+	remarks []string
 	*phase
 }
 
@@ -80,11 +81,16 @@ func (r *trial) note(what string, took time.Duration) {
 	r.took[what] = took
 }
 
+// remark notes what isn't a time.
+func (r *trial) remark(format string, arguments ...any) {
+	r.remarks = append(r.remarks, fmt.Sprintf(format, arguments...))
+}
+
 // measured tells what was noted, in words.
 func (r *trial) measured() string {
-	words := make([]string, len(r.seen))
-	for n, what := range r.seen {
-		words[n] = what + ": " + rounded(r.took[what])
+	words := r.remarks
+	for _, what := range r.seen {
+		words = append(words, what+": "+rounded(r.took[what]))
 	}
 	return strings.Join(words, "; ")
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // echoes starts a server that says everything back, and a link to it.
-func echoes(t *testing.T) *link {
+func echoes(t *testing.T, sniffs bool) *link {
 	t.Helper()
 	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", freePort(t, "127.0.0.1")))
 	if err != nil {
@@ -28,7 +28,8 @@ func echoes(t *testing.T) *link {
 			go func() { _, _ = io.Copy(conn, conn); conn.Close() }()
 		}
 	}()
-	return newLink(t, fmt.Sprintf("127.0.0.1:%d", freePort(t, "127.0.0.1")), listener.Addr().String())
+	address := fmt.Sprintf("127.0.0.1:%d", freePort(t, "127.0.0.1"))
+	return openLink(t, &link{address: address, target: listener.Addr().String(), sniffs: sniffs})
 }
 
 // say sends a text over a connection and waits for its echo.
@@ -46,7 +47,7 @@ func say(conn net.Conn, text string, patience time.Duration) error {
 }
 
 func TestLink(t *testing.T) {
-	l := echoes(t)
+	l := echoes(t, false)
 	conn, err := net.Dial("tcp", l.address)
 	if err != nil {
 		t.Fatal(err)
@@ -94,8 +95,7 @@ func TestLink(t *testing.T) {
 
 // Of two etcd members that speak over a link, one is cut off.
 func TestLinkCutsOffOne(t *testing.T) {
-	l := echoes(t)
-	l.sniffs = true
+	l := echoes(t, true)
 	hello := func(id string) (net.Conn, error) {
 		conn, err := net.Dial("tcp", l.address)
 		if err != nil {
