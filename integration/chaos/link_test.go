@@ -26,6 +26,7 @@ type link struct {
 	state   state
 	cutOff  string // the member whose connections are silent, by its ID; "": none
 	accepts *net.TCPListener
+	parked  chan struct{} // accept has stopped, since the link is silent
 	fillers []net.Conn // hold the queue of a silent listener full
 	pipes   map[*pipe]struct{}
 }
@@ -48,7 +49,7 @@ func newLink(t testing.TB, address, target string) *link {
 // openLink opens one of which it is said where it listens, where it leads, and whether it sniffs.
 func openLink(t testing.TB, l *link) *link {
 	t.Helper()
-	l.t, l.pipes, l.state = t, map[*pipe]struct{}{}, refusing
+	l.t, l.pipes, l.state, l.parked = t, map[*pipe]struct{}{}, refusing, make(chan struct{})
 	l.changed = sync.NewCond(&l.mu)
 	l.set(open)
 	t.Cleanup(func() {
@@ -110,6 +111,7 @@ func (l *link) listen() {
 // short, and filled. l.mu is held.
 func (l *link) fallSilent() {
 	_ = l.accepts.SetDeadline(time.Unix(1, 0)) // ends a waiting Accept
+	<-l.parked
 	l.backlog(0)
 	for {
 		filler, err := net.DialTimeout("tcp", l.address, 50*time.Millisecond)
@@ -149,6 +151,7 @@ func (l *link) accept(listener *net.TCPListener) {
 		case err == nil:
 			l.running.Go(func() { l.carry(conn) })
 		case errors.Is(err, os.ErrDeadlineExceeded):
+			l.parked <- struct{}{}
 			l.mu.Lock()
 			for l.state == silent {
 				l.changed.Wait()
