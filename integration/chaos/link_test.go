@@ -27,7 +27,7 @@ type link struct {
 	cutOff  string // the member whose connections are silent, by its ID; "": none
 	accepts *net.TCPListener
 	parked  chan struct{} // accept has stopped, since the link is silent
-	fillers []net.Conn // hold the queue of a silent listener full
+	fillers []net.Conn    // hold the queue of a silent listener full
 	pipes   map[*pipe]struct{}
 }
 
