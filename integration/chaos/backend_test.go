@@ -79,6 +79,22 @@ func (b *backend) start() {
 	mustUntil(b.t, 20*time.Second, b.name, func() error { return dial(b.listens) })
 }
 
+// die kills it; a link before it refuses then, as its port would.
+func (b *backend) die() {
+	if b.link != nil {
+		b.link.set(refusing)
+	}
+	b.kill()
+}
+
+// revive starts it again after die.
+func (b *backend) revive() {
+	b.start()
+	if b.link != nil {
+		b.link.set(open)
+	}
+}
+
 func (b *backend) ip() string {
 	host, _, _ := net.SplitHostPort(b.address)
 	return host

@@ -64,16 +64,17 @@ func backendFaults() []fault {
 		},
 		{
 			name:     "all instances of an IDC are killed and started again",
-			promises: []promise{noneFails("no new request fails: another IDC serves them", is(requests, atFirst, before("gone")))},
+			promises: []promise{noneFails("nothing fails that is sent a quarter of a second later: another IDC serves", is(requests, atFirst, before("noticed")))},
 			breaks: func(r *trial) {
 				victims := r.at(r.sites[0])
 				for _, b := range victims {
-					b.kill()
+					b.die()
 				}
-				r.mark("gone")
+				// Until then a request may use up its attempts on three instances that nobody knows to be dead.
+				r.marks["noticed"] = time.Now().Add(250 * time.Millisecond)
 				r.hold(4 * time.Second)
 				for _, b := range victims {
-					b.start()
+					b.revive()
 				}
 			},
 		},
@@ -82,6 +83,11 @@ func backendFaults() []fault {
 			short:    true,
 			promises: []promise{noneFails("not one request fails, and none gets to one that went over 1 s ago")},
 			breaks:   func(r *trial) { r.replaceAll() },
+		},
+		{
+			name:     "etcd's leader and an instance are killed while the agent and the DNS there are reloaded",
+			promises: []promise{noneFails("no new request and no GET fails, but POSTs in flight or on an idle connection", is(posts, before("gone")), is([]kind{kept}, resetAtFirst))},
+			breaks:   func(r *trial) { r.breakMuch(r.sites[0]) },
 		},
 		{
 			name:     "malformed records of the service, of an instance, of the topology",
@@ -186,16 +192,30 @@ func (r *trial) replaceAll() {
 			r.deregister(old, time.Second, r.sites...)
 			time.Sleep(time.Second)
 			old.signal(syscall.SIGTERM)
-			if _, err := until(5*time.Second, func() error {
-				if !old.ended() {
-					return errors.New("it still serves")
-				}
-				return nil
-			}); err != nil {
-				r.t.Errorf("the end of %s: %v", old.name, err)
+			if _, err := until(5*time.Second, old.stillRuns); err != nil {
+				r.t.Error(err)
 			}
 		}
 	}
+}
+
+// breakMuch breaks several parts at once.
+func (r *trial) breakMuch(s *site) {
+	leader, _ := r.etcd.mustLead()
+	victim := r.direct(s)
+	leader.kill()
+	victim.kill()
+	r.mark("gone")
+	times := r.times(20)
+	for range times {
+		if err := errors.Join(s.reloadAgent(), s.reloadDNS()); err != nil {
+			r.t.Error(err)
+		}
+	}
+	r.remark("%d reloads of each", times)
+	r.hold(2 * time.Second)
+	victim.start()
+	r.etcd.startAll()
 }
 
 // malform writes records that can't be read, waits until all agents and DNSs say so, and puts good ones in their places.

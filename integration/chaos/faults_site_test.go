@@ -47,6 +47,21 @@ func siteFaults() []fault {
 			},
 		},
 		{
+			name:     "an agent is ended by SIGTERM, and started again",
+			promises: []promise{noneFails("nothing fails but what is sent to it from then on until it listens again: what is in flight is answered", is(requests, atFirst, sentWhile("agent")))},
+			breaks: func(r *trial) {
+				s := r.sites[0]
+				r.gone("agent")
+				s.agent.signal(syscall.SIGTERM)
+				if _, err := until(20*time.Second, s.agent.stillRuns); err != nil {
+					r.t.Error(err)
+				}
+				s.startAgent()
+				r.back("agent")
+				r.hold(2 * time.Second)
+			},
+		},
+		{
 			name:     "an agent is stopped for 2 s and continued",
 			promises: []promise{noneFails("nothing fails but POSTs that are under way", is(posts, atFirst, while("agent")))},
 			breaks:   func(r *trial) { r.stop(r.sites[0].agent) },

@@ -78,6 +78,14 @@ func (p *process) ended() bool {
 	}
 }
 
+// stillRuns is nil when the process has ended.
+func (p *process) stillRuns() error {
+	if !p.ended() {
+		return fmt.Errorf("%s still runs", p.name)
+	}
+	return nil
+}
+
 // output is all that processes of this name printed so far.
 func (p *process) output() string {
 	data, err := os.ReadFile(p.log)

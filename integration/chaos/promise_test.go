@@ -218,6 +218,13 @@ func while(part string) excuse {
 	}
 }
 
+// sentWhile excuses what was sent while a part was down.
+func sentWhile(part string) excuse {
+	return func(r *trial, s *sample) bool {
+		return slices.ContainsFunc(r.downs[part], func(d down) bool { return s.sent.After(d.from) && s.sent.Before(d.to) })
+	}
+}
+
 // rounded is a duration as people read it.
 func rounded(d time.Duration) string {
 	switch {

@@ -55,6 +55,10 @@ func TestPromises(t *testing.T) {
 	f("at the other site", excused, false, during(sent("second", get, 4, 4.5, lost)))
 	f("a question", excused, false, during(sent("first", lookup, 4, 4.5, lost)))
 
+	graceful := noneFails("none but new ones", is(requests, sentWhile("agent")))
+	f("sent when it ends", graceful, true, during(sent("first", get, 3.1, 3.2, lost)))
+	f("in flight when it ends", graceful, false, during(sent("first", get, 2.9, 3.1, lost)))
+
 	early := noneFails("none but early", is(posts, before("gone")))
 	marked := func(s sample) *trial {
 		r := madeUp(s)
