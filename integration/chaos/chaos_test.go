@@ -62,7 +62,7 @@ func (w *world) row(t *testing.T, row *fault) (e entry) {
 }
 
 // tries is how often a fault is made where the machine gets in the way.
-const tries = 3
+const tries = 5
 
 // try makes one fault, and judges what came of it. A promise that isn't kept while the machine itself stood still says nothing
 // of the mesh: then it is made again.

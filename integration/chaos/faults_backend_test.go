@@ -38,7 +38,7 @@ func backendFaults() []fault {
 			short: true,
 			promises: []promise{
 				noneFails(hungFails, is(requests, atFirst, before("banned"))),
-				within("banned", "banned", 4*time.Second)},
+				within("banned", "banned", 6*time.Second)},
 			breaks: func(r *trial) {
 				victim := r.direct(r.sites[0])
 				r.mark("stopped")
@@ -52,7 +52,7 @@ func backendFaults() []fault {
 			name: "an instance is cut off from the agents (silent)",
 			promises: []promise{
 				noneFails(hungFails, is(requests, atFirst, before("banned"))),
-				within("banned", "banned", 4*time.Second)},
+				within("banned", "banned", 6*time.Second)},
 			breaks: func(r *trial) { r.cutOffInstance(silent) },
 		},
 		{

@@ -39,7 +39,7 @@ routes:
 ---
 kind: Service
 name: shop
-timeouts: {normal: {connect: 300ms, read: 1s, total: 4s}}
+timeouts: {normal: {connect: 300ms, read: 2s, total: 6s}}
 ban: {duration: 1s, probe: {timeout: 200ms}}
 ---
 kind: Service
