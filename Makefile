@@ -47,7 +47,7 @@ scenarios: ## the rules that ban, in virtual time beside those of others: a tabl
 overload: ## the fuse, in virtual time beside those of others: the same, about overload
 	cd integration/scenarios && $(SAME_BUILD) go test -count=1 -timeout 30m -run TestOverload . -update
 
-chaos: ## the mesh's parts broken one after another, under load: five minutes, a table in docs/reliability.md
+chaos: ## the mesh's parts broken one after another, under load: five to seven minutes, a table in docs/reliability.md
 	@$(BUILD)
 	cd integration/chaos && $(SAME_BUILD) go test -count=1 -timeout 30m -run TestChaos -update
 
