@@ -53,8 +53,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// undo is what has to be done when the test is interrupted, the last one first: children end by themselves, mounts and
-// files don't.
+// undo is what has to be done when the test is interrupted, the last one first. Children would end by themselves, but not
+// before their files are removed.
 var undo struct {
 	sync.Mutex
 	steps []func()

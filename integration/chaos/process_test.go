@@ -51,6 +51,7 @@ func startProcess(t testing.TB, folder, name string, env []string, command ...st
 		close(p.done)
 	}()
 	t.Cleanup(p.kill)
+	whenInterrupted(p.kill)
 	return p
 }
 
