@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -57,7 +58,7 @@ const backendsPerSite = 3
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, started: time.Now(), folder: t.TempDir(), members: newMembers(), ledger: newLedger(), homes: map[string]*site{}}
-	whenInterrupted(func() { _ = os.RemoveAll(w.folder) })
+	whenInterrupted(func() { _ = os.RemoveAll(filepath.Dir(w.folder)) }) // the test's own, as TempDir makes them
 	w.etcd = newCluster(t, w.folder)
 	w.apply(documents)
 	for _, name := range []string{"bj-a", "gz-a"} {
