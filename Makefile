@@ -15,7 +15,7 @@ export TAGS = nobadger,nomysql,nopgx
 # The flags of builds/build.sh, so that tests and lint share what it has compiled.
 SAME_BUILD = CGO_ENABLED=0 GOFLAGS="$$GOFLAGS -trimpath -buildvcs=false -tags=$(TAGS)"
 
-.PHONY: help build xcaddy run test unit integration fuzz scenarios overload test-tools lint fmt bench scale tier clean
+.PHONY: help build xcaddy run test unit integration fuzz scenarios overload chaos test-tools lint fmt bench scale tier clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,11 +35,11 @@ run: ## the whole mesh on this machine, until Ctrl-C
 test: unit integration ## all tests
 
 unit: ## tests of the packages, with the race detector
-	go test -race -tags=$(TAGS) -timeout 10m $$(go list ./... | grep -v '/integration$$')
+	go test -race -tags=$(TAGS) -timeout 10m $$(go list ./... | grep -v -e '/integration$$' -e '/integration/chaos$$')
 
 integration: test-tools ## tests that start the real binaries and real servers
 	@$(BUILD) ./builds/run
-	$(SAME_BUILD) go test -count=1 -timeout 20m ./integration/...
+	$(SAME_BUILD) go test -count=1 -timeout 20m -p 1 ./integration/...
 
 FUZZTIME ?= 10s
 
@@ -53,6 +53,10 @@ scenarios: ## the rules that ban, in virtual time beside those of others: a tabl
 
 overload: ## the fuse, in virtual time beside those of others: the same, about overload
 	cd integration/scenarios && $(SAME_BUILD) go test -count=1 -timeout 30m -run TestOverload . -update
+
+chaos: ## the mesh's parts broken one after another, under load: five to seven minutes, a table in docs/reliability.md
+	@$(BUILD)
+	cd integration/chaos && $(SAME_BUILD) go test -count=1 -timeout 30m -run TestChaos -update
 
 test-tools:
 	@.ci/install-tools

@@ -87,8 +87,12 @@ func (w *watching) probe() error {
 	w.sweep()
 	w.schedule() // what couldn't be read
 	if !w.link.isDeaf(w.endpoint) {
-		w.requestProgress(w.ctx)
-		return nil
+		if w.requestProgress(w.ctx); w.Status().Synced {
+			return nil
+		}
+		// After an outage the client resumes the watch after what it has seen last, where etcd gives no sign of life to it until
+		// somebody writes.
+		return w.callForLife(w.whole)
 	}
 	if err := w.callForLife(w.whole); err != nil {
 		return err
