@@ -288,3 +288,21 @@ func TestAway(t *testing.T) {
 	f(status.Error(codes.ResourceExhausted, "too large"), false)
 	f(errors.New("x"), false)
 }
+
+// A watch that its client has resumed after an outage gets no sign of life before somebody writes: calls tell that all is well.
+func TestIdleMeshIsHeardAgain(t *testing.T) {
+	t.Parallel()
+	e := startEtcd(t)
+	r := relayTo(t, e)
+	cfg := configOf(e, DefaultPrefix)
+	cfg.Endpoints = []string{"http://" + r.address}
+	newWriter(t, e, DefaultPrefix).putService("shop")
+	f, sink := follow(t, cfg, func(f *Follower) { f.timing.progress, f.timing.silence = 300*time.Millisecond, time.Minute })
+	eventually(t, "the watch stands", 20*time.Second, func() bool { return sink.confirmed() > 0 })
+	r.cut()
+	eventually(t, "etcd is missed", 20*time.Second, func() bool { return !f.Status().Synced })
+	if err := r.open(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "etcd is heard again", 20*time.Second, func() bool { return f.Status().Synced })
+}
