@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,11 +84,9 @@ func (p *poisoned) caught() time.Duration {
 	revision := p.revision()
 	for _, port := range p.ports() {
 		eventually(p.t, 2*time.Minute, func() error {
-			ctx, cancel := context.WithTimeout(p.t.Context(), 5*time.Second)
-			defer cancel()
-			if a, err := p.tryQuery(ctx, port, "sync_info"); err != nil || !strings.Contains(a.body, fmt.Sprintf(`"revision":%d`, revision)) {
-				time.Sleep(200 * time.Millisecond)
-				return fmt.Errorf("not at revision %d: %.200s, %v", revision, a.body, err)
+			if info, _ := p.sync(port); info.Revision < revision {
+				time.Sleep(200 * time.Millisecond) // as often as queries are answered
+				return fmt.Errorf("at revision %d, not %d", info.Revision, revision)
 			}
 			return nil
 		})
@@ -98,12 +97,18 @@ func (p *poisoned) caught() time.Duration {
 // others are what is measured of the other services meanwhile: how long requests take, and changes until they are seen.
 type others struct {
 	p                 *poisoned
+	end               func() // returns when nothing is measured any more
 	quit, done        chan struct{}
 	requests, changes []time.Duration
 }
 
 func (p *poisoned) watchOthers() *others {
 	o := &others{p: p, quit: make(chan struct{}), done: make(chan struct{})}
+	o.end = sync.OnceFunc(func() {
+		close(o.quit)
+		<-o.done
+	})
+	p.t.Cleanup(o.end)
 	go o.run()
 	return o
 }
@@ -139,8 +144,7 @@ func (o *others) run() {
 
 func (o *others) stop(when string, caught time.Duration) {
 	o.p.t.Helper()
-	close(o.quit)
-	<-o.done
+	o.end()
 	slices.Sort(o.requests)
 	slices.Sort(o.changes)
 	if len(o.requests) < 100 || len(o.changes) < 3 {
@@ -152,10 +156,11 @@ func (o *others) stop(when string, caught time.Duration) {
 	o.p.t.Logf("%s: %d requests of another service, median %s, 99 %% %s, longest %s; %d changes of others seen, median %s, longest %s; caught up %s after the end",
 		when, len(o.requests), at(o.requests, .5), at(o.requests, .99), at(o.requests, 1), len(o.changes), at(o.changes, .5), at(o.changes, 1),
 		caught.Round(time.Millisecond))
-	if longest := at(o.changes, 1); longest > 5*time.Second {
+	// On a busy machine all takes longer. It would be minutes if changes were taken one by one.
+	if longest := at(o.changes, 1); longest > 20*time.Second {
 		o.p.t.Errorf("%s: a change of another service was seen after %s", when, longest)
 	}
-	if slow := at(o.requests, .99); slow > 500*time.Millisecond {
+	if slow := at(o.requests, .99); slow > 2*time.Second {
 		o.p.t.Errorf("%s: requests of another service took %s", when, slow)
 	}
 }

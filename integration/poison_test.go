@@ -71,6 +71,7 @@ type syncInfo struct {
 	Count     int `json:"rejected_count"`
 	Rejected  []rejection
 	Source    string
+	Revision  int64
 	Instances int
 }
 

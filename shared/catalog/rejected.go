@@ -32,8 +32,8 @@ const (
 
 // rejections are the records that are refused now. The lock of the Catalog guards them.
 type rejections struct {
-	rows      map[key]Rejection // up to maxRejections of them
-	revisions map[uint64]int64  // of all, by the hash of their keys: none is counted or logged twice
+	rows      map[key]Rejection  // up to maxRejections of them
+	revisions map[uint64]refusal // of all, by the hash of their keys: none is counted or logged twice
 	totals    map[model.Kind]uint64
 	seed      maphash.Seed
 
@@ -42,9 +42,15 @@ type rejections struct {
 	hidden           int // lines that were left out since the last summary
 }
 
+// refusal is as much as is kept of each.
+type refusal struct {
+	revision int64
+	service  uint64 // hash of its name
+}
+
 func newRejections(logger *slog.Logger) rejections {
 	return rejections{
-		rows: map[key]Rejection{}, revisions: map[uint64]int64{}, totals: map[model.Kind]uint64{}, seed: maphash.MakeSeed(),
+		rows: map[key]Rejection{}, revisions: map[uint64]refusal{}, totals: map[model.Kind]uint64{}, seed: maphash.MakeSeed(),
 		logger: logger,
 		lines:  rate.NewLimiter(1, rejectionLines), summaries: rate.NewLimiter(rate.Every(summaryEvery), 1),
 	}
@@ -57,7 +63,7 @@ func (r *rejections) add(record *model.Record) {
 	k := keyOf(record)
 	hash := r.hash(k)
 	known, again := r.revisions[hash]
-	again = again && known == record.Revision
+	again = again && known.revision == record.Revision
 	if _, told := r.rows[k]; told && !again || !told && len(r.rows) < maxRejections {
 		r.rows[k] = Rejection{
 			Kind: record.Kind, Name: record.Name, Address: record.Address, Revision: record.Revision, Error: record.Err.Error(),
@@ -66,7 +72,7 @@ func (r *rejections) add(record *model.Record) {
 	if again {
 		return
 	}
-	r.revisions[hash] = record.Revision
+	r.revisions[hash] = refusal{record.Revision, maphash.String(r.seed, record.Name)}
 	r.totals[record.Kind]++
 	if !r.lines.Allow() {
 		r.hidden++
@@ -115,7 +121,14 @@ func (r *rejections) retain(records []model.Record) {
 		}
 	}
 	maps.DeleteFunc(r.rows, func(k key, _ Rejection) bool { return !refused[r.hash(k)] })
-	maps.DeleteFunc(r.revisions, func(hash uint64, _ int64) bool { return !refused[hash] })
+	maps.DeleteFunc(r.revisions, func(hash uint64, _ refusal) bool { return !refused[hash] })
+}
+
+// forget forgets the records of a service of which nothing is told any more.
+func (r *rejections) forget(service string) {
+	maps.DeleteFunc(r.rows, func(k key, _ Rejection) bool { return k.name == service })
+	hash := maphash.String(r.seed, service)
+	maps.DeleteFunc(r.revisions, func(_ uint64, of refusal) bool { return of.service == hash })
 }
 
 // Rejected returns the records that are refused now, sorted by kind, name and address: a thousand of them at most.

@@ -75,6 +75,17 @@ func TestFloodOfRefusedRecords(t *testing.T) {
 	})
 }
 
+func TestForgetRejections(t *testing.T) {
+	c := newCatalog()
+	c.Replace(1, []model.Record{
+		refused(serviceRecord("shop", 1)), refused(instanceRecord("shop", "10.0.0.1:80")), refused(serviceRecord("cart", 1)),
+	})
+	c.rejections.forget("shop")
+	if rows := c.Rejected(); len(rows) != 1 || rows[0].Name != "cart" || c.RejectedCount() != 1 {
+		t.Errorf("%d are refused: %v", c.RejectedCount(), rows)
+	}
+}
+
 func heap() uint64 {
 	var stats runtime.MemStats
 	runtime.GC()
