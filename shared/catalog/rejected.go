@@ -99,16 +99,6 @@ func (r *rejections) remove(k key) {
 	}
 }
 
-// forget forgets those of services that aren't followed any more. Of those that aren't told in full only the hash is known: they
-// are counted until everything is read anew.
-func (r *rejections) forget(services []string) {
-	for k := range r.rows {
-		if slices.Contains(services, k.name) {
-			r.remove(k)
-		}
-	}
-}
-
 // retain forgets all but those that are refused among records, which are all there is.
 func (r *rejections) retain(records []model.Record) {
 	if len(r.revisions) == 0 {

@@ -74,7 +74,9 @@ func (c *Catalog) Forget(services []string) {
 		}
 		changes[name] = service
 	}
-	c.rejections.forget(services)
+	for _, name := range services {
+		c.rejections.forget(name)
+	}
 	c.commit(changes)
 }
 
