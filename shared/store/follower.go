@@ -90,7 +90,7 @@ type Follower struct {
 	revision int64
 	cluster  uint64
 	complain complaints
-	silent   string        // the endpoint whose watch has just fallen silent
+	silent   string // the endpoint whose watch has just fallen silent
 
 	mu     sync.Mutex
 	status Status
