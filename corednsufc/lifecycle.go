@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -53,9 +52,9 @@ func (g *generation) add(u *UFC) error {
 	return nil
 }
 
-// sameMesh tells whether two blocks mean the same mesh.
+// sameMesh tells whether two blocks mean the same mesh, in whatever order they name its endpoints.
 func sameMesh(a, b *store.Config) bool {
-	return slices.Equal(a.Endpoints, b.Endpoints) && a.Prefix == b.Prefix
+	return a.Prefix == b.Prefix && slices.Equal(slices.Sorted(slices.Values(a.Endpoints)), slices.Sorted(slices.Values(b.Endpoints)))
 }
 
 // agrees tells why two blocks can't stand in one process: they share what belongs to the mesh and to the listener.
@@ -85,13 +84,14 @@ func (cfg *config) agrees(other *config) error {
 func difference(a, b *mesh.Config) []string {
 	var names []string
 	for name, equal := range map[string]bool{
+		"etcd":        slices.Equal(a.Store.Endpoints, b.Store.Endpoints), // in another order
 		"credentials": a.Store.Username == b.Store.Username && a.Store.Password == b.Store.Password,
 		"tls":         a.Store.Cert == b.Store.Cert && a.Store.Key == b.Store.Key && a.Store.CA == b.Store.CA,
 		"snapshot":    a.Store.Snapshot == b.Store.Snapshot,
 		"idc":         a.IDC == b.IDC,
 		"agent_id":    a.AgentID == b.AgentID,
 		"host":        a.Host == b.Host,
-		"follow":      reflect.DeepEqual(a.Follow, b.Follow),
+		"follow":      slices.Equal(a.Follow, b.Follow),
 		"protect":     a.Protect == b.Protect,
 	} {
 		if !equal {

@@ -42,11 +42,13 @@ var allowed = map[string][]string{
 	"caddyufc/embeddedetcd":          append([]string{"caddyufc", "caddyufc/internal/currentlog"}, face...),
 	"corednsufc":                     face,
 
-	"builds/caddy":      {"caddyufc", "caddyufc/embeddedetcd"},
-	"builds/coredns":    {"corednsufc"},
-	"builds/run":        {"shared/model"},
-	"integration/bench": {},                // it measures the binaries, from outside
-	"integration":       {"shared/client"}, // it tests the binaries, from outside, as a program would
+	"builds/caddy":            {"caddyufc", "caddyufc/embeddedetcd"},
+	"builds/coredns":          {"corednsufc"},
+	"builds/run":              {"shared/model"},
+	"integration/bench":       {},                               // it measures the binaries, from outside
+	"integration/bench/scale": {"shared/model", "shared/store"}, // a thousand agents in one process: their stores alone
+	"integration/chaos":       {},                               // it breaks the binaries, from outside
+	"integration":             {"shared/client"},                // it tests the binaries, from outside, as a program would
 	// It drives the agent as a face does, without sockets.
 	"integration/scenarios": brain,
 }
@@ -70,8 +72,8 @@ var forbidden = []struct {
 }{
 	{"github.com/caddyserver/", []string{"caddyufc", "caddyufc/embeddedetcd", "caddyufc/internal/currentlog", "caddyufc/internal/sharedsocket", "builds/caddy"}, nil},
 	{"github.com/coredns/", []string{"corednsufc", "builds/coredns"}, nil},
-	{"go.etcd.io/etcd/client", []string{"shared/store"}, []string{"shared/mesh", "caddyufc", "caddyufc/embeddedetcd", "corednsufc", "integration"}},
-	{"go.etcd.io/etcd/server", []string{"caddyufc/embeddedetcd"}, []string{"shared/store", "shared/mesh", "caddyufc", "corednsufc", "integration"}},
+	{"go.etcd.io/etcd/client", []string{"shared/store", "integration/bench/scale"}, []string{"shared/mesh", "caddyufc", "caddyufc/embeddedetcd", "corednsufc", "integration", "integration/chaos"}},
+	{"go.etcd.io/etcd/server", []string{"caddyufc/embeddedetcd", "integration/bench/scale"}, []string{"shared/store", "shared/mesh", "caddyufc", "corednsufc", "integration", "integration/chaos"}},
 }
 
 // goPackage is what go list tells about one.

@@ -1,9 +1,7 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -18,7 +16,6 @@ func lossFaults() []fault {
 				noneFails("not one request fails"),
 				within("held back", "all agents say what they hold back", 30*time.Second),
 				within("let go", "nothing is held back when the records are there again,", 30*time.Second)},
-			possible: protects,
 			prepares: (*trial).startProtected,
 			breaks: func(r *trial) {
 				r.etcd.killAll()
@@ -39,21 +36,11 @@ func lossFaults() []fault {
 				noneFails("not one request fails"),
 				finds("until then all of them serve"),
 				within("confirmed", "a word lets it go", 5*time.Second)},
-			possible: protects,
 			breaks: func(r *trial) {
 				r.deregisterMost()
 			},
 		},
 	}
-}
-
-// protects is nil if the binaries know the option protect.
-func protects(w *world) error {
-	help, err := run(w.t, nil, "", "bin/caddy", "ufc", "--help")
-	if err == nil && !strings.Contains(help, "\n  confirm ") {
-		err = errors.New("this build has no protect")
-	}
-	return err
 }
 
 // startProtected starts agents and DNSs anew, with protect.

@@ -173,20 +173,28 @@ func (a *Agent) Begin(call *Call) error {
 		return &Refusal{Reason: ReasonNoInstance, Service: call.Callee, Detail: call.noneLeft()}
 	}
 	if !call.Unfused {
-		if call.dropped() {
-			return a.Refuse(call, ReasonDropped, "the callee's document drops this caller's requests, or a share of them")
-		}
-		switch {
-		case !s.fuse.Avalanche():
-			if s.fuse.Sampled(call.begun) {
-				s.fuse.Arrived(call.stripe, call.weight(call.kind()))
-			}
-		case !call.unheard() && !call.admit(call.kind()):
-			return a.Refuse(call, ReasonFused, "the callee is overloaded, and requests of this weight aren't admitted")
+		if refusal := call.enter(); refusal != nil {
+			return refusal
 		}
 	}
 	if !call.HandOut {
 		s.budget.earn(call.Service().Retries.Budget)
+	}
+	return nil
+}
+
+// enter asks the document and the fuse whether the call may go on. nil: it may.
+func (c *Call) enter() *Refusal {
+	if c.dropped() {
+		return c.agent.Refuse(c, ReasonDropped, "the callee's document drops this caller's requests, or a share of them")
+	}
+	switch s := c.service; {
+	case !s.fuse.Avalanche():
+		if s.fuse.Sampled(c.begun) {
+			s.fuse.Arrived(c.stripe, c.weight(c.kind()))
+		}
+	case !c.unheard() && !c.admit(c.kind()):
+		return c.agent.Refuse(c, ReasonFused, "the callee is overloaded, and requests of this weight aren't admitted")
 	}
 	return nil
 }

@@ -82,9 +82,10 @@ type Follower struct {
 	extent   *extent
 	fetches  *rate.Limiter
 
+	link   *link
+	opened chan struct{} // closed when link stands; others may use it from then on, until Close
+
 	// Of the goroutine alone.
-	link     *link
-	opened   chan struct{} // closed when link stands; others may use it from then on, until Close
 	decoder  *decoder
 	listed   bool // the sink has all of etcd's keys at revision
 	revision int64
@@ -106,10 +107,10 @@ type timing struct {
 	call     time.Duration // for one call
 	progress time.Duration // between requests for a sign of life, ±10 %
 	silence  time.Duration // without a sign of life the watch is given up and etcd asked anew
+	deafness time.Duration // the same where calls stand for signs of life
 	fetch    time.Duration // for one read of single services
 	sweep    time.Duration // between looks for services that aren't used
 	unused   time.Duration // after which a service isn't followed any more
-	deafness time.Duration // the same where calls stand for signs of life
 }
 
 // Under 10,000 agents a cluster, as etcd is meant for, a request each 10 s makes 1,000 small messages a second. Two may be

@@ -147,7 +147,7 @@ func (l *listener) watch(ctx context.Context, folder string) error {
 	endpoint := l.link.pilot.endpoint()
 	silence := time.AfterFunc(l.board.timing.silence, cancel) // Watch itself waits where etcd is away
 	defer silence.Stop()
-	quiet := l.board.timing.silence / 2
+	quiet, came := l.board.timing.silence/2, time.Now()
 	progress := time.NewTimer(quiet)
 	defer progress.Stop()
 	responses := l.link.Watch(ctx, folder, clientv3.WithRange(rangeEnd(folder)), clientv3.WithRev(l.revision),
@@ -160,7 +160,11 @@ func (l *listener) watch(ctx context.Context, folder string) error {
 		case <-l.board.asked:
 			l.remind()
 		case <-progress.C:
-			if l.link.isDeaf(endpoint) { // the bans are read again when the silence is over: they are few
+			if l.link.isDeaf(endpoint) { // whether etcd is there, the follower finds out by calls
+				if l.board.follower.Status().Synced && time.Since(came) < l.board.follower.timing.deafness {
+					silence.Reset(l.board.timing.silence)
+					progress.Reset(quiet)
+				}
 				continue
 			}
 			if err := l.ask(ctx); err != nil && ctx.Err() == nil {
@@ -178,6 +182,7 @@ func (l *listener) watch(ctx context.Context, folder string) error {
 			}
 			silence.Reset(l.board.timing.silence)
 			progress.Reset(quiet)
+			came = time.Now()
 			l.hears()
 			l.apply(response.Events)
 		}

@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -86,6 +87,9 @@ func (w *watching) probe() error {
 	w.progress.Reset(w.untilProgress())
 	w.sweep()
 	w.schedule() // what couldn't be read
+	if w.Status().Synced && time.Since(w.came) < w.timing.progress*3/4 {
+		return nil // etcd says something unasked, as it does often to its gRPC proxies
+	}
 	if !w.link.isDeaf(w.endpoint) {
 		if w.requestProgress(w.ctx); w.Status().Synced {
 			return nil
@@ -106,8 +110,11 @@ func (w *watching) probe() error {
 // respond takes a response of the watch, now or with those that follow it; not ok: the watch has ended.
 func (w *watching) respond(response *clientv3.WatchResponse, ok bool) error {
 	if !ok || response.Err() != nil && w.ctx.Err() != nil {
-		w.silent = w.endpoint
-		return w.explainWatch(cmp.Or(w.batch.flush(), ended(w.ctx)))
+		err := cmp.Or(w.batch.flush(), ended(w.ctx))
+		if errors.Is(err, errSilent) {
+			w.silent = w.endpoint
+		}
+		return w.explainWatch(err)
 	}
 	w.silence.Reset(w.timing.silence)
 	w.came = time.Now()
