@@ -20,7 +20,7 @@ func init() { caddy.RegisterModule(new(App)) }
 
 // App attaches Caddy to a mesh of services, whose documents are in etcd: it is the agent of its machine. The handlers
 // `ufc` and `ufc_bypass` and the transport `ufc` of `reverse_proxy` work through it. All documents are held in memory, so
-// that no request waits for etcd, and none fails because etcd is gone; less is if follow says so.
+// that no request waits for etcd, and none fails because etcd is gone. If follow isn't all, that goes for the services it holds.
 //
 // What the agent has learnt (bans, windows, connections) outlives a reload of the configuration, unless etcd's endpoints,
 // user or TLS, the prefix or the snapshot change.
