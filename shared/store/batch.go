@@ -8,8 +8,8 @@ import (
 
 const (
 	// shortestRest is how long changes wait after the last ones. The first change after a quiet time waits for nothing; where a
-	// thousand a second come, each by itself, ten are taken at once.
-	shortestRest = 10 * time.Millisecond
+	// thousand a second come, each by itself, thirty are taken at once.
+	shortestRest = 30 * time.Millisecond
 	// restFor is for how many times the time that the last changes took the next ones wait, so that changes take a tenth of a core
 	// at most. Where one takes over 5 ms, as in a callee with 200,000 instances, whose list is copied for each change, it is more.
 	restFor     = 9
