@@ -39,19 +39,19 @@ func TestBatch(t *testing.T) {
 			}
 		}
 		add(3)
-		rest(10 * time.Millisecond)
+		rest(shortestRest)
 		if len(takes) != 2 || takes[0] != 1 || takes[1] != 2 {
 			t.Errorf("taken at once: %v, want 1, and then 2", takes)
 		}
-		rest(10 * time.Millisecond) // nothing waits
-		lasts = 2 * time.Millisecond
+		rest(shortestRest) // nothing waits
+		lasts = 4 * time.Millisecond
 		add(1)
 		lasts = time.Second
 		add(1)
-		rest(18 * time.Millisecond)
+		rest(restFor * 4 * time.Millisecond)
 		lasts = 0
 		add(1)
-		rest(50 * time.Millisecond)
+		rest(longestRest)
 		if len(takes) != 5 {
 			t.Errorf("taken at once: %v", takes)
 		}
