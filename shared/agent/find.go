@@ -67,7 +67,9 @@ func (a *Agent) Uses(service string) (uses uint64) {
 			for _, l := range callee.lines.all() {
 				uses += l.uses()
 			}
-			uses += sum(callee.reporting.handedOut) + sum(callee.reporting.reported)
+			if !callee.sleeps() {
+				uses += sum(callee.reporting.handedOut) + sum(callee.reporting.reported)
+			}
 		} else if l := callee.lines.all()[service]; l != nil {
 			uses += l.uses()
 		}

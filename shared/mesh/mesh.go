@@ -132,12 +132,13 @@ func attach(config Config) (*attachment, error) {
 	return a, nil
 }
 
-// use puts settings in force.
+// use puts settings in force, which are the newest hold's. While there are older holds, nothing is let go of that these want: the
+// newest may be a configuration that is only tried.
 func (a *attachment) use(settings *Config) {
 	a.settings.Store(settings)
 	a.Agent.SetIDC(settings.IDC)
-	a.guard.SetShare(settings.Protect)
-	a.follower.Follow(a.scope(settings.Follow))
+	a.guard.SetShare(strictest(a.holds))
+	a.follower.Follow(a.scope(widest(a.holds)))
 	_ = a.board.Identify(settings.Host, settings.AgentID) // the host was checked
 	a.presence.Moved()
 }

@@ -119,12 +119,11 @@ func TestUselessSnapshotIsNoObstacle(t *testing.T) {
 	}
 }
 
-// The share is that of the newest hold, from etcd's next word on: a configuration that fails lets nothing go.
+// The share is the strictest of all holds', from etcd's next word on: a configuration that is only tried lets nothing go.
 func TestProtect(t *testing.T) {
 	config := deadConfig(t)
 	config.Protect = 0.5
 	first := acquire(t, config)
-	defer first.Release()
 	var records []model.Record
 	for n := range 10 {
 		i := model.DefaultInstance()
@@ -146,9 +145,12 @@ func TestProtect(t *testing.T) {
 	first.guard.Confirm(3)
 	held(10)
 	second = acquire(t, config)
+	defer second.Release()
 	first.guard.Confirm(4)
+	held(10)
+	first.Release()
+	first.guard.Confirm(5)
 	held(0)
-	second.Release()
 }
 
 func TestQuery(t *testing.T) {

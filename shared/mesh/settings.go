@@ -45,6 +45,33 @@ func (c *Config) follows() []string {
 	return c.Follow
 }
 
+// widest returns what all holds follow together. What some name and others use is everything.
+func widest(holds []*Mesh) []string {
+	follow := holds[0].config.follows()
+	for _, m := range holds[1:] {
+		other := m.config.follows()
+		switch {
+		case slices.Equal(follow, other):
+		case slices.ContainsFunc(slices.Concat(follow, other), func(name string) bool { return name == followAll || name == followUsed }):
+			return []string{followAll}
+		default:
+			both := slices.Sorted(slices.Values(slices.Concat(follow, other)))
+			follow = slices.Compact(both)
+		}
+	}
+	return follow
+}
+
+// strictest returns the least share that one of the holds protects; 0: none does.
+func strictest(holds []*Mesh) (share float64) {
+	for _, m := range holds {
+		if of := m.config.Protect; of > 0 && (share == 0 || of < share) {
+			share = of
+		}
+	}
+	return share
+}
+
 // scope is what a Config's Follow means to the store.
 func (a *attachment) scope(follow []string) store.Scope {
 	switch {

@@ -41,6 +41,29 @@ func TestParseProtect(t *testing.T) {
 	f("%", 0, false)
 }
 
+// While a configuration is tried, everything is followed that the one in force wants, too.
+func TestWidest(t *testing.T) {
+	f := func(want string, holds ...string) {
+		t.Helper()
+		var all []*Mesh
+		for _, follow := range holds {
+			all = append(all, &Mesh{config: Config{Follow: strings.Fields(follow)}})
+		}
+		if got := strings.Join(widest(all), " "); got != want {
+			t.Errorf("%q together follow %q, want %q", holds, got, want)
+		}
+	}
+	f("all", "")
+	f("used", "used")
+	f("shop cart", "shop cart")
+	f("cart hat shop", "shop cart", "hat shop")
+	f("all", "shop", "")
+	f("all", "", "shop")
+	f("used", "used", "used")
+	f("all", "used", "shop")
+	f("all", "shop", "cart", "used")
+}
+
 func TestScope(t *testing.T) {
 	f := func(follow string, names []string, used bool, shown string) {
 		t.Helper()

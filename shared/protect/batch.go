@@ -112,12 +112,34 @@ func (g *Guard) listed(records []model.Record) *batch {
 			b.documents.left++
 		}
 	}
+	g.includeListed(b, records)
 	b.mesh.lost()
 	b.documents.lost()
 	for _, d := range b.services {
 		d.lost()
 	}
 	return b
+}
+
+// includeListed takes the services of a list that weren't known before for services that were there all the time: a list that was
+// made since more is followed tells of them first.
+func (g *Guard) includeListed(b *batch, records []model.Record) {
+	instances, documents := 0, 0
+	for name, d := range b.services {
+		if d.inForce == 0 && g.views.Service(name) == nil {
+			d.inForce = d.left
+			instances += d.left
+		}
+	}
+	for n := range records {
+		if r := &records[n]; r.Kind == model.KindService && r.Err == nil && g.views.Service(r.Name) == nil {
+			documents++
+		}
+	}
+	g.mesh.include(instances)
+	g.documents.include(documents)
+	b.mesh.inForce += instances
+	b.documents.inForce += documents
 }
 
 // lost counts what a list lacks; where it has others instead, less than that.

@@ -61,14 +61,18 @@ func (g *Guard) Replace(revision int64, records []model.Record) {
 	g.finish(now, revision, records)
 }
 
-// Apply passes on what changed, but for removals that are held.
+// Apply passes on what changed, but for removals that are held. At the revision of the last call it gives services that are followed
+// from now on: they were there before, and so they make up for nothing that is gone.
 func (g *Guard) Apply(revision int64, records []model.Record) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
-	if g.idle() {
+	switch {
+	case g.idle():
 		g.views.Apply(revision, records)
-	} else {
+	case revision == g.revision:
+		g.include(revision, records)
+	default:
 		b := g.changed(records)
 		g.judge(now, b)
 		if passed := g.pass(b, records); len(passed) > 0 {
@@ -78,6 +82,21 @@ func (g *Guard) Apply(revision int64, records []model.Record) {
 		}
 	}
 	g.finish(now, revision, records)
+}
+
+// include takes what there is of services that are followed from now on.
+func (g *Guard) include(revision int64, records []model.Record) {
+	_, instances := g.views.Counts()
+	documents := g.documented()
+	for n := range records {
+		if records[n].Err == nil {
+			g.release(keyOf(&records[n]))
+		}
+	}
+	g.views.Apply(revision, records)
+	_, now := g.views.Counts()
+	g.mesh.include(now - instances)
+	g.documents.include(g.documented() - documents)
 }
 
 // Confirm passes it on, and looks whether something is to be let go.

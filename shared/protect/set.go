@@ -55,6 +55,16 @@ func (s *set) change(now time.Time, before int) {
 	s.marks = append(s.marks, mark{now, before})
 }
 
+// include counts what was there all the time, and is only followed from now on.
+func (s *set) include(more int) {
+	for n := range s.marks {
+		s.marks[n].inForce += more
+	}
+	if s.hold != nil {
+		s.hold.reference += more
+	}
+}
+
 // forget drops the marks that are older than the window, and tells whether the set is as if it had never been touched.
 func (s *set) forget(now time.Time) bool {
 	old := 0

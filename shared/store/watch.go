@@ -116,6 +116,9 @@ func (w *watching) respond(response *clientv3.WatchResponse, ok bool) error {
 		}
 		return w.explainWatch(err)
 	}
+	if cluster := response.Header.ClusterId; cluster != 0 && cluster != w.cluster && response.Err() == nil {
+		return w.explainWatch(errBehind) // another etcd in the place of the one that was read
+	}
 	w.silence.Reset(w.timing.silence)
 	w.came = time.Now()
 	if err := w.batch.add(response); err != nil {
