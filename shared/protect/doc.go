@@ -34,11 +34,13 @@
 // confirm: the key config/confirm, or config/confirm/<service> for one service, says up to which revision of etcd removals are
 // meant. What went later is judged anew, against what is left.
 //
+// Services that are followed from now on were there before: they make up for nothing that is gone, and are protected at once.
+//
 // A confirmation whose revision isn't before its own key's was copied from another etcd, and is ignored. After an etcd was
 // restored, what is held counts as removed at the revision that it was missed at, so that an old confirmation doesn't
 // meet it. An agent that was away when something was removed and confirmed can't tell which of both was first: it takes the
 // confirmation for good if etcd has about what it had then (Confirmation.Services and Instances, by the same share), and
-// else holds what is missing. A snapshot has what is held, and how many there were before, so that a restart lets nothing go.
+// else holds what is missing, as does an agent that follows some services only, and can't compare. A snapshot has what is held, and how many there were before, so that a restart lets nothing go.
 //
 // The decisions are made in the calls of the store alone, the last of them with its signs of life, each 10 s: an etcd that
 // isn't heard removes nothing, and a configuration that is tried for a moment, and fails, lets nothing go.
