@@ -144,8 +144,7 @@ func (e *extent) reading() (services []string, all bool) {
 	return services, false
 }
 
-// read notes that the sink has what there is of services as of a revision: found are those that there is something of. Of
-// others that were followed, there is nothing any more.
+// read notes that the sink has what there is of services as of a revision: found are those that there is something of.
 func (e *extent) read(services []string, found map[string]bool, revision int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -153,20 +152,18 @@ func (e *extent) read(services []string, found map[string]bool, revision int64) 
 		e.follow(service, revision)
 	}
 	for _, service := range services {
-		if !found[service] {
-			delete(e.followed, service)
+		if !found[service] && e.followed[service] == nil {
 			e.miss(service, revision)
 		}
 	}
 }
 
-// readAll is read where the sink has nothing but what was read. complete: that is every service there is.
+// readAll is read where the sink has nothing but what was read. complete: that is every service there is. What was followed
+// and isn't found stays followed: the sink may hold back that it is gone, and an etcd that came back empty may be restored.
 func (e *extent) readAll(services []string, found map[string]bool, revision int64, complete bool) {
 	e.mu.Lock()
-	for service := range e.followed {
-		if !found[service] {
-			delete(e.followed, service)
-		}
+	for _, one := range e.followed {
+		one.since = revision
 	}
 	clear(e.unknown) // what was known of them was known of the old watch
 	e.completed(complete)

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/protect"
+)
+
+// byHand returns a follower in front of a sink that does what the test tells it, and nothing by itself. It has listed once,
+// when services were asked for.
+func byHand(t *testing.T, cfg Config, sink Sink, scope Scope, services ...string) (*Follower, context.Context) {
+	t.Helper()
+	f, err := NewFollower(cfg, sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Follow(scope)
+	ctx := testContext(t)
+	if f.link, err = openLink(ctx, &f.cfg, f.timing.call); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.link.Close() })
+	f.extent.begin()
+	ask(t, f, services...)
+	list(t, f, ctx)
+	return f, ctx
+}
+
+// protectedByHand is byHand in front of a guard that holds back the removal of half of what there is.
+func protectedByHand(t *testing.T, cfg Config, scope Scope, services ...string) (protected, context.Context) {
+	t.Helper()
+	views := catalog.New(quiet)
+	guard := protect.New(views, slog.New(slog.DiscardHandler))
+	guard.SetShare(0.5)
+	f, ctx := byHand(t, cfg, guard, scope, services...)
+	return protected{f, guard, views}, ctx
+}
+
+func list(t *testing.T, f *Follower, ctx context.Context) { //nolint:revive // t comes first
+	t.Helper()
+	if err := f.list(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ask has services asked for, and returns what those wait for who do.
+func ask(t *testing.T, f *Follower, services ...string) (questions []*question) {
+	t.Helper()
+	for _, service := range services {
+		q, err := f.extent.want(service, true, maxAsked)
+		if q == nil {
+			t.Fatalf("%s isn't asked for: %v", service, err)
+		}
+		questions = append(questions, q)
+	}
+	return questions
+}
+
+// deleteThree deletes what putThree put.
+func (w *writer) deleteThree() {
+	w.t.Helper()
+	if _, err := w.client.Delete(testContext(w.t), w.root, clientv3.WithPrefix()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// What is used and held while etcd is empty is read when etcd has it again, and followed on.
+func TestUsedOutlivesEmptyEtcd(t *testing.T) {
+	cfg := commonConfig(t)
+	w := newWriter(t, common, cfg.Prefix)
+	w.putThree()
+	p, ctx := protectedByHand(t, cfg, used(), "shop") // with the first list, since a guard holds back nothing of what has just come
+	p.instances(t, "shop", 2)
+
+	w.deleteThree()
+	list(t, p.Follower, ctx)
+	p.instances(t, "shop", 2)
+	if held := p.guard.Status().Instances; held != 2 {
+		t.Fatalf("%d instances are held, want 2", held)
+	}
+	w.putThree()
+	w.putInstance("shop", "10.0.1.3:80")
+	list(t, p.Follower, ctx)
+	p.instances(t, "shop", 3)
+	if held := p.guard.Status().Instances; held != 0 {
+		t.Errorf("%d instances are held, want none", held)
+	}
+	key := []byte(p.keys.instance("shop", "10.0.1.4:80"))
+	if p.extent.takes(p.keys, key, p.revision) || !p.extent.takes(p.keys, key, p.revision+1) {
+		t.Error("shop isn't followed from the list on")
+	}
+}
