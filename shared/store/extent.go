@@ -121,12 +121,14 @@ func (e *extent) next(count int) []string {
 	return slices.Clone(e.queue[:min(count, len(e.queue))])
 }
 
-// reading returns the services that a list has to read; all: every one there is.
-func (e *extent) reading() (services []string, all bool) {
+// reading returns the services that a list has to read; all: every one there is. It puts a changed scope in force, since what
+// isn't read any more looks removed to the sink, unless that has forgotten what is gone.
+func (e *extent) reading() (gone, services []string, all bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	gone, _ = e.narrow()
 	if e.scope.all() {
-		return slices.Clone(e.queue), true // those asked for are answered by the way
+		return gone, slices.Clone(e.queue), true // those asked for are answered by the way
 	}
 	wanted := map[string]bool{}
 	for _, service := range slices.Concat(e.scope.Names, e.queue) {
@@ -141,7 +143,7 @@ func (e *extent) reading() (services []string, all bool) {
 		services = append(services, service)
 	}
 	slices.Sort(services)
-	return services, false
+	return gone, services, false
 }
 
 // read notes that the sink has what there is of services as of a revision: found are those that there is something of.
@@ -253,6 +255,11 @@ func (e *extent) loaded(state *snapshotState) {
 func (e *extent) rescope() (gone []string, all bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.narrow()
+}
+
+// narrow is rescope. The lock is held.
+func (e *extent) narrow() (gone []string, all bool) {
 	if !e.changed {
 		return nil, false
 	}
@@ -272,10 +279,8 @@ func (e *extent) rescope() (gone []string, all bool) {
 			gone = append(gone, service)
 		}
 	}
-	for service := range e.asked {
-		if len(e.named) > 0 && !e.named[service] {
-			e.settle(service, ErrNotFollowed)
-		}
+	if len(e.named) > 0 {
+		e.dropUnnamed()
 	}
 	for _, service := range e.scope.Names {
 		_, unknown := e.unknown[service]
@@ -289,6 +294,17 @@ func (e *extent) rescope() (gone []string, all bool) {
 	}
 	slices.Sort(gone)
 	return gone, false
+}
+
+// dropUnnamed lets go of what was asked about services that the scope doesn't name: of them, no event is to be taken either.
+// The lock is held.
+func (e *extent) dropUnnamed() {
+	for service := range e.asked {
+		if !e.named[service] {
+			e.settle(service, ErrNotFollowed)
+		}
+	}
+	maps.DeleteFunc(e.unknown, func(service string, _ int64) bool { return !e.named[service] })
 }
 
 // sweep returns the services that have been unused for long, and follows them no more.

@@ -95,3 +95,64 @@ func TestUsedOutlivesEmptyEtcd(t *testing.T) {
 		t.Error("shop isn't followed from the list on")
 	}
 }
+
+// A scope that is narrowed takes all else out of the sink, held or not, whenever it comes.
+func TestNarrowed(t *testing.T) {
+	f := func(what string, narrow func(p protected, w *writer, ctx context.Context)) {
+		t.Helper()
+		cfg := commonConfig(t)
+		w := newWriter(t, common, cfg.Prefix)
+		w.putThree()
+		p, ctx := protectedByHand(t, cfg, Scope{})
+		p.instances(t, "cart", 2)
+		narrow(p, w, ctx)
+		for _, service := range []string{"cart", "shop-web"} {
+			if p.views.Service(service) != nil || p.extent.followed[service] != nil {
+				t.Errorf("%s: %s is still in force", what, service)
+			}
+		}
+		p.instances(t, "shop", 2)
+		if held := p.guard.Status(); held.Instances > 2 {
+			t.Errorf("%s: held are %+v", what, held)
+		}
+	}
+	shop := Scope{Names: []string{"shop"}}
+	usedShop := Scope{Used: true, Uses: func(service string) uint64 {
+		if service == "shop" {
+			return 1
+		}
+		return 0
+	}}
+	for _, scope := range []Scope{shop, usedShop} {
+		f("with all held", func(p protected, w *writer, ctx context.Context) {
+			w.deleteThree()
+			list(t, p.Follower, ctx)
+			p.instances(t, "cart", 2)
+			p.Follow(scope)
+			p.rescope()
+		})
+		f("before a list", func(p protected, _ *writer, ctx context.Context) {
+			p.rescope() // the session's
+			p.Follow(scope)
+			list(t, p.Follower, ctx)
+			if p.rescope() {
+				t.Error("all is to be read")
+			}
+		})
+	}
+}
+
+// What etcd didn't have when it was asked for isn't taken when it comes, once the scope names others.
+func TestNarrowedUnknown(t *testing.T) {
+	cfg := commonConfig(t)
+	f, _ := byHand(t, cfg, newRecorder(t), used(), "cart", "shop")
+	key := []byte(f.keys.service("cart"))
+	f.Follow(Scope{Names: []string{"shop"}})
+	f.rescope()
+	if f.extent.takes(f.keys, key, f.revision+1) {
+		t.Error("cart is taken")
+	}
+	if !f.extent.takes(f.keys, []byte(f.keys.service("shop")), f.revision+1) {
+		t.Error("shop isn't taken")
+	}
+}
