@@ -114,10 +114,16 @@ func (e *extent) settle(service string, err error) {
 	}
 }
 
-// next returns up to count of the services that are to be read.
+// next returns up to count of the services that are to be read. What the sink has got meanwhile isn't read again: in step with
+// the events as it is, it would miss those removals that the read came after.
 func (e *extent) next(count int) []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for _, service := range slices.Clone(e.queue) {
+		if e.followed[service] != nil {
+			e.settle(service, nil)
+		}
+	}
 	return slices.Clone(e.queue[:min(count, len(e.queue))])
 }
 
@@ -169,10 +175,13 @@ func (e *extent) readAll(services []string, found map[string]bool, revision int6
 	}
 	clear(e.unknown) // what was known of them was known of the old watch
 	e.completed(complete)
-	e.mu.Unlock()
-	if complete {
+	if complete { // who has asked since the list began is answered by it, too
 		services = nil
+		for service := range e.asked {
+			e.settle(service, nil)
+		}
 	}
+	e.mu.Unlock()
 	e.read(services, found, revision)
 }
 

@@ -3,11 +3,14 @@ package store
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ufc-mesh/ufc/shared/catalog"
+	"github.com/ufc-mesh/ufc/shared/model"
 	"github.com/ufc-mesh/ufc/shared/protect"
 )
 
@@ -154,5 +157,59 @@ func TestNarrowedUnknown(t *testing.T) {
 	}
 	if !f.extent.takes(f.keys, []byte(f.keys.service("shop")), f.revision+1) {
 		t.Error("shop isn't taken")
+	}
+}
+
+// onReplace is a recorder that has something done when it is given a list.
+type onReplace struct {
+	*recorder
+	do func()
+}
+
+func (r *onReplace) Replace(revision int64, records []model.Record) {
+	r.recorder.Replace(revision, records)
+	r.do()
+}
+
+// What is asked for while all is being read isn't read once more: what was removed in between would come back for good.
+func TestWantDuringList(t *testing.T) {
+	cfg := commonConfig(t)
+	w := newWriter(t, common, cfg.Prefix)
+	w.putThree()
+	sink := &onReplace{newRecorder(t), func() {}}
+	f, ctx := byHand(t, cfg, sink, used())
+	var questions []*question
+	var revision int64
+	sink.do = func() {
+		questions = ask(t, f, "shop", "absent")
+		revision = w.delete("instances/shop/10.0.1.2:80")
+	}
+	f.Follow(Scope{})
+	list(t, f, ctx)
+	if err := f.fetch(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range questions {
+		if <-q.done; q.err != nil {
+			t.Error(q.err)
+		}
+	}
+	gone := mvccpb.KeyValue{Key: []byte(f.keys.instance("shop", "10.0.1.2:80")), ModRevision: revision}
+	f.apply([]*clientv3.Event{{Type: mvccpb.Event_DELETE, Kv: &gone}})
+	sink.has(slices.Concat(recordsOf("cart", "shop-web"), recordsOf("shop")[:3])...)
+}
+
+// What came otherwise than by a read answers those who asked for it.
+func TestAskedAndFollowed(t *testing.T) {
+	e := newExtent()
+	e.ask("shop")
+	e.ask("cart")
+	q := e.asked["shop"]
+	e.loaded(&snapshotState{partial: true, records: []model.Record{{Kind: model.KindService, Name: "shop"}}})
+	if got := e.next(9); !slices.Equal(got, []string{"cart"}) {
+		t.Errorf("%q are to be read", got)
+	}
+	if <-q.done; q.err != nil {
+		t.Error(q.err)
 	}
 }
