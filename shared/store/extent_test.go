@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -62,6 +64,19 @@ func ask(t *testing.T, f *Follower, services ...string) (questions []*question) 
 		questions = append(questions, q)
 	}
 	return questions
+}
+
+// answered checks what those were told who asked.
+func answered(t *testing.T, q *question, want error) {
+	t.Helper()
+	select {
+	case <-q.done:
+		if !errors.Is(q.err, want) {
+			t.Errorf("%v, want %v", q.err, want)
+		}
+	default:
+		t.Error("a question isn't answered")
+	}
 }
 
 // deleteThree deletes what putThree put.
@@ -190,9 +205,7 @@ func TestWantDuringList(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, q := range questions {
-		if <-q.done; q.err != nil {
-			t.Error(q.err)
-		}
+		answered(t, q, nil)
 	}
 	gone := mvccpb.KeyValue{Key: []byte(f.keys.instance("shop", "10.0.1.2:80")), ModRevision: revision}
 	f.apply([]*clientv3.Event{{Type: mvccpb.Event_DELETE, Kv: &gone}})
@@ -209,7 +222,47 @@ func TestAskedAndFollowed(t *testing.T) {
 	if got := e.next(9); !slices.Equal(got, []string{"cart"}) {
 		t.Errorf("%q are to be read", got)
 	}
-	if <-q.done; q.err != nil {
-		t.Error(q.err)
+	answered(t, q, nil)
+}
+
+// A read that is cut since the watch ends tells nobody that etcd isn't heard: the next watch has it read.
+func TestFetchIsCut(t *testing.T) {
+	cfg := commonConfig(t)
+	newWriter(t, common, cfg.Prefix).putThree()
+	sink := newRecorder(t)
+	f, ctx := byHand(t, cfg, sink, used())
+	q := ask(t, f, "shop")[0]
+	fetch := func(ctx context.Context) {
+		t.Helper()
+		if err := f.fetch(ctx); err != nil {
+			t.Fatal(err)
+		}
 	}
+	cut, cancel := context.WithCancel(ctx)
+	cancel()
+	fetch(cut)
+	select {
+	case <-q.done:
+		t.Fatalf("it is answered by %v", q.err)
+	default:
+	}
+	fetch(ctx)
+	answered(t, q, nil)
+	sink.has(recordsOf("shop")...)
+}
+
+// An endpoint that hangs is left when a read of single services shows it.
+func TestFetchFindsHanging(t *testing.T) {
+	relays, cfg := inOrder(t, commonConfig(t), common, 2)
+	cfg.pilot.home = time.Hour
+	f, ctx := byHand(t, cfg, newRecorder(t), used())
+	time.Sleep(cfg.pilot.settle)
+	relays[0].silence(true)
+	f.timing.fetch = 100 * time.Millisecond
+	q := ask(t, f, "shop")[0]
+	if err := f.fetch(ctx); err != nil {
+		t.Fatal(err)
+	}
+	answered(t, q, ErrNotHeard)
+	eventually(t, "the next endpoint", 5*time.Second, func() bool { return f.link.pilot.endpoint() == cfg.Endpoints[1] })
 }
