@@ -209,6 +209,9 @@ func (e *extent) miss(service string, revision int64) {
 // takes tells whether an event is the sink's business.
 func (e *extent) takes(keys keyspace, key []byte, revision int64) bool {
 	service, ofService := keys.serviceOf(key)
+	if len(service) > maxShown {
+		service = []byte(shorten(string(service))) // as its record is named: keys may be of 1.5 MiB
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !ofService {

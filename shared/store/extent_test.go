@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -265,4 +266,30 @@ func TestFetchFindsHanging(t *testing.T) {
 	}
 	answered(t, q, ErrNotHeard)
 	eventually(t, "the next endpoint", 5*time.Second, func() bool { return f.link.pilot.endpoint() == cfg.Endpoints[1] })
+}
+
+// A key that is far too long to be a service's takes little memory, whether it was listed or came later; and it can be forgotten.
+func TestFollowedLongNames(t *testing.T) {
+	cfg := commonConfig(t)
+	w := newWriter(t, common, cfg.Prefix)
+	w.putService(strings.Repeat("a", 1<<18))
+	f, _ := byHand(t, cfg, newRecorder(t), Scope{})
+	name := strings.Repeat("b", 1<<18)
+	key := []byte(f.keys.service(name))
+	if !f.extent.takes(f.keys, key, f.revision+1) {
+		t.Error("it isn't taken")
+	}
+	record := f.decoder.deleted(key, f.revision+1)
+	if len(f.extent.followed) != 2 || f.extent.followed[record.Name] == nil {
+		t.Errorf("%d are followed, and not by the names of their records", len(f.extent.followed))
+	}
+	for service := range f.extent.followed {
+		if len(service) > maxShown {
+			t.Errorf("a name of %d bytes is kept", len(service))
+		}
+	}
+	f.Follow(Scope{Names: []string{"shop"}})
+	if gone, _ := f.extent.rescope(); !slices.Contains(gone, record.Name) {
+		t.Errorf("%d are forgotten, and not what was taken", len(gone))
+	}
 }
