@@ -130,9 +130,10 @@ func (e *extent) next(count int) []string {
 // reading returns the services that a list has to read; all: every one there is. It puts a changed scope in force, since what
 // isn't read any more looks removed to the sink, unless that has forgotten what is gone.
 func (e *extent) reading() (gone, services []string, all bool) {
+	uses := e.usesToNarrow()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	gone, _ = e.narrow()
+	gone, _ = e.narrow(uses)
 	if e.scope.all() {
 		return gone, slices.Clone(e.queue), true // those asked for are answered by the way
 	}
@@ -265,13 +266,26 @@ func (e *extent) loaded(state *snapshotState) {
 
 // rescope returns what isn't followed any more, and asks for what is missing. all: everything has to be read.
 func (e *extent) rescope() (gone []string, all bool) {
+	uses := e.usesToNarrow()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.narrow()
+	return e.narrow(uses)
 }
 
-// narrow is rescope. The lock is held.
-func (e *extent) narrow() (gone []string, all bool) {
+// usesToNarrow returns the uses that narrow needs, and nil if it needs none.
+func (e *extent) usesToNarrow() map[string]uint64 {
+	e.mu.Lock()
+	if !e.changed || !e.scope.Used || !e.complete {
+		e.mu.Unlock()
+		return nil
+	}
+	scope, services := e.scope, slices.Collect(maps.Keys(e.followed))
+	e.mu.Unlock()
+	return scope.usesOf(services)
+}
+
+// narrow is rescope with the uses that were counted before. The lock is held.
+func (e *extent) narrow(uses map[string]uint64) (gone []string, all bool) {
 	if !e.changed {
 		return nil, false
 	}
@@ -284,7 +298,8 @@ func (e *extent) narrow() (gone []string, all bool) {
 	for service := range e.followed {
 		keep := e.named[service]
 		if e.scope.Used {
-			keep = !knewAll || e.scope.uses(service) > 0
+			n, counted := uses[service] // not if the scope has just changed once more: the sweep drops it
+			keep = !knewAll || !counted || n > 0
 		}
 		if !keep {
 			delete(e.followed, service)
@@ -329,10 +344,7 @@ func (e *extent) sweep(now time.Time, every, unused time.Duration) (gone []strin
 	e.swept = now
 	scope, services := e.scope, slices.Collect(maps.Keys(e.followed))
 	e.mu.Unlock()
-	uses := make(map[string]uint64, len(services)) // which takes a while
-	for _, service := range services {
-		uses[service] = scope.uses(service)
-	}
+	uses := scope.usesOf(services)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.scope.Used {

@@ -47,7 +47,7 @@ func protectedByHand(t *testing.T, cfg Config, scope Scope, services ...string) 
 	return protected{f, guard, views}, ctx
 }
 
-func list(t *testing.T, f *Follower, ctx context.Context) { //nolint:revive // t comes first
+func list(t *testing.T, f *Follower, ctx context.Context) {
 	t.Helper()
 	if err := f.list(ctx); err != nil {
 		t.Fatal(err)
@@ -291,5 +291,45 @@ func TestFollowedLongNames(t *testing.T) {
 	f.Follow(Scope{Names: []string{"shop"}})
 	if gone, _ := f.extent.rescope(); !slices.Contains(gone, record.Name) {
 		t.Errorf("%d are forgotten, and not what was taken", len(gone))
+	}
+}
+
+// To count uses takes a while, for which nobody who wants a service is to wait.
+func TestUsesAreCountedUnlocked(t *testing.T) {
+	cfg := commonConfig(t)
+	newWriter(t, common, cfg.Prefix).putThree()
+	f, ctx := byHand(t, cfg, newRecorder(t), Scope{})
+	var counted int
+	scope := Scope{Used: true, Uses: func(string) uint64 {
+		counted++
+		if !f.extent.mu.TryLock() {
+			t.Fatal("the extent is locked")
+		}
+		f.extent.mu.Unlock()
+		return 1
+	}}
+	count := func(what string, do func()) {
+		t.Helper()
+		counted = 0
+		do()
+		if counted != 3 || len(f.extent.followed) != 3 {
+			t.Errorf("%s: of 3 services, %d were counted and %d stay", what, counted, len(f.extent.followed))
+		}
+	}
+	f.Follow(scope)
+	count("rescope", func() { f.rescope() })
+	count("sweep", func() { f.extent.sweep(time.Now(), 0, time.Hour) })
+	f.Follow(Scope{})
+	list(t, f, ctx)
+	f.Follow(scope)
+	count("list", func() { list(t, f, ctx) })
+
+	// A scope that changes while uses are counted is the one that is put in force.
+	f.Follow(Scope{})
+	list(t, f, ctx)
+	f.Follow(Scope{Used: true, Uses: func(string) uint64 { f.Follow(Scope{Names: []string{"shop"}}); return 0 }})
+	f.rescope()
+	if followed := f.extent.followed; len(followed) != 1 || followed["shop"] == nil {
+		t.Errorf("followed are %v", followed)
 	}
 }

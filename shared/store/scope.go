@@ -30,11 +30,16 @@ type Scope struct {
 
 func (s *Scope) all() bool { return !s.Used && len(s.Names) == 0 }
 
-func (s *Scope) uses(service string) uint64 {
-	if s.Uses == nil {
-		return 0
+// usesOf asks for the uses of services, which takes a while: the extent isn't to be locked meanwhile.
+func (s *Scope) usesOf(services []string) map[string]uint64 {
+	uses := make(map[string]uint64, len(services))
+	for _, service := range services {
+		uses[service] = 0
+		if s.Uses != nil {
+			uses[service] = s.Uses(service)
+		}
 	}
-	return s.Uses(service)
+	return uses
 }
 
 var (
