@@ -1,7 +1,6 @@
 package store
 
 import (
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -114,19 +113,28 @@ func (e *extent) settle(service string, err error) {
 	}
 }
 
-// next returns up to count of the services that are to be read.
+// next returns up to count of the services that are to be read. What the sink has got meanwhile isn't read again: in step with
+// the events as it is, it would miss those removals that the read came after.
 func (e *extent) next(count int) []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for _, service := range slices.Clone(e.queue) {
+		if e.followed[service] != nil {
+			e.settle(service, nil)
+		}
+	}
 	return slices.Clone(e.queue[:min(count, len(e.queue))])
 }
 
-// reading returns the services that a list has to read; all: every one there is.
-func (e *extent) reading() (services []string, all bool) {
+// reading returns the services that a list has to read; all: every one there is. It puts a changed scope in force, since what
+// isn't read any more looks removed to the sink, unless that has forgotten what is gone.
+func (e *extent) reading() (gone, services []string, all bool) {
+	uses := e.usesToNarrow()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	gone, _ = e.narrow(uses)
 	if e.scope.all() {
-		return slices.Clone(e.queue), true // those asked for are answered by the way
+		return gone, slices.Clone(e.queue), true // those asked for are answered by the way
 	}
 	wanted := map[string]bool{}
 	for _, service := range slices.Concat(e.scope.Names, e.queue) {
@@ -141,11 +149,10 @@ func (e *extent) reading() (services []string, all bool) {
 		services = append(services, service)
 	}
 	slices.Sort(services)
-	return services, false
+	return gone, services, false
 }
 
-// read notes that the sink has what there is of services as of a revision: found are those that there is something of. Of
-// others that were followed, there is nothing any more.
+// read notes that the sink has what there is of services as of a revision: found are those that there is something of.
 func (e *extent) read(services []string, found map[string]bool, revision int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -153,27 +160,28 @@ func (e *extent) read(services []string, found map[string]bool, revision int64) 
 		e.follow(service, revision)
 	}
 	for _, service := range services {
-		if !found[service] {
-			delete(e.followed, service)
+		if !found[service] && e.followed[service] == nil {
 			e.miss(service, revision)
 		}
 	}
 }
 
-// readAll is read where the sink has nothing but what was read. complete: that is every service there is.
+// readAll is read where the sink has nothing but what was read. complete: that is every service there is. What was followed
+// and isn't found stays followed: the sink may hold back that it is gone, and an etcd that came back empty may be restored.
 func (e *extent) readAll(services []string, found map[string]bool, revision int64, complete bool) {
 	e.mu.Lock()
-	for service := range e.followed {
-		if !found[service] {
-			delete(e.followed, service)
-		}
+	for _, one := range e.followed {
+		one.since = revision
 	}
 	clear(e.unknown) // what was known of them was known of the old watch
 	e.completed(complete)
-	e.mu.Unlock()
-	if complete {
+	if complete { // who has asked since the list began is answered by it, too
 		services = nil
+		for service := range e.asked {
+			e.settle(service, nil)
+		}
 	}
+	e.mu.Unlock()
 	e.read(services, found, revision)
 }
 
@@ -201,6 +209,9 @@ func (e *extent) miss(service string, revision int64) {
 // takes tells whether an event is the sink's business.
 func (e *extent) takes(keys keyspace, key []byte, revision int64) bool {
 	service, ofService := keys.serviceOf(key)
+	if len(service) > maxShown {
+		service = []byte(shorten(string(service))) // as its record is named: keys may be of 1.5 MiB
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !ofService {
@@ -250,77 +261,4 @@ func (e *extent) loaded(state *snapshotState) {
 			e.miss(service, 0)
 		}
 	}
-}
-
-// rescope returns what isn't followed any more, and asks for what is missing. all: everything has to be read.
-func (e *extent) rescope() (gone []string, all bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.changed {
-		return nil, false
-	}
-	e.changed = false
-	if e.scope.all() {
-		return nil, !e.complete
-	}
-	knewAll := e.complete
-	e.completed(false)
-	for service := range e.followed {
-		keep := e.named[service]
-		if e.scope.Used {
-			keep = !knewAll || e.scope.uses(service) > 0
-		}
-		if !keep {
-			delete(e.followed, service)
-			gone = append(gone, service)
-		}
-	}
-	for service := range e.asked {
-		if len(e.named) > 0 && !e.named[service] {
-			e.settle(service, ErrNotFollowed)
-		}
-	}
-	for _, service := range e.scope.Names {
-		_, unknown := e.unknown[service]
-		switch {
-		case e.followed[service] != nil || unknown || e.asked[service] != nil:
-		case knewAll:
-			e.miss(service, 0)
-		default:
-			e.ask(service) // beyond maxAsked, too: it is the operator's wish
-		}
-	}
-	slices.Sort(gone)
-	return gone, false
-}
-
-// sweep returns the services that have been unused for long, and follows them no more.
-func (e *extent) sweep(now time.Time, every, unused time.Duration) (gone []string) {
-	e.mu.Lock()
-	if !e.scope.Used || now.Sub(e.swept) < every {
-		e.mu.Unlock()
-		return nil
-	}
-	e.swept = now
-	scope, services := e.scope, slices.Collect(maps.Keys(e.followed))
-	e.mu.Unlock()
-	uses := make(map[string]uint64, len(services)) // which takes a while
-	for _, service := range services {
-		uses[service] = scope.uses(service)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if !e.scope.Used {
-		return nil
-	}
-	for service, one := range e.followed { // nobody else changes them
-		if uses[service] != one.uses {
-			one.uses, one.used = uses[service], now
-		} else if now.Sub(one.used) >= unused {
-			delete(e.followed, service)
-			gone = append(gone, service)
-		}
-	}
-	slices.Sort(gone)
-	return gone
 }

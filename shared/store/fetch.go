@@ -36,26 +36,18 @@ func (p *pacer) schedule() {
 }
 
 // fetch reads services that were asked for, and gives them to the sink. It runs between two events of the watch, so that the
-// sink is told in order: what etcd tells later of changes before the read is passed over. The error ends the watch.
+// sink is told in order: what etcd tells later of changes before the read is passed over. The error ends the watch. Where the
+// watch has ended meanwhile, by a move to another endpoint or its silence, nobody is answered: the next one has it read.
 func (f *Follower) fetch(ctx context.Context) error {
 	services := f.extent.next(serviceBatch)
 	if len(services) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.timing.fetch)
-	defer cancel()
-	var records []model.Record
-	found := map[string]bool{}
-	at, err := f.link.readServices(ctx, f.keys, services, page{}, f.timing.page, func(next page) {
-		for _, kv := range next.keys {
-			record := f.decoder.put(kv.Key, kv.Value, kv.ModRevision)
-			records = append(records, record)
-			found[record.Name] = true
-			f.snapshot.document(&record, bytes.Clone(kv.Value))
-		}
-	})
-	f.decoder.warned.flush()
+	records, found, at, err := f.readAsked(ctx, services)
 	switch {
+	case err != nil && ctx.Err() != nil:
+		f.snapshot.forget(services)
+		return nil
 	case err != nil && away(err):
 		f.failed(err)
 	case err != nil:
@@ -78,6 +70,27 @@ func (f *Follower) fetch(ctx context.Context) error {
 	f.extent.read(services, found, at.revision)
 	f.extent.answer(services, nil)
 	return nil
+}
+
+// readAsked reads services within timing.fetch. An endpoint that takes longer is suspected to hang.
+func (f *Follower) readAsked(ctx context.Context, services []string) (records []model.Record, found map[string]bool, at page, err error) {
+	endpoint := f.link.pilot.endpoint()
+	limited, cancel := context.WithTimeout(ctx, f.timing.fetch)
+	defer cancel()
+	found = map[string]bool{}
+	at, err = f.link.readServices(limited, f.keys, services, page{}, f.timing.page, func(next page) {
+		for _, kv := range next.keys {
+			record := f.decoder.put(kv.Key, kv.Value, kv.ModRevision)
+			records = append(records, record)
+			found[record.Name] = true
+			f.snapshot.document(&record, bytes.Clone(kv.Value))
+		}
+	})
+	f.decoder.warned.flush()
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		f.link.pilot.hangs(endpoint)
+	}
+	return records, found, at, err
 }
 
 // rescope puts a changed scope in force, and tells whether everything has to be read for it.

@@ -107,7 +107,8 @@ func (f *Follower) remembered(ctx context.Context) (bool, error) {
 // list reads everything that is followed and gives it to the sink. The sink keeps what it had until then.
 func (f *Follower) list(ctx context.Context) error {
 	began := time.Now()
-	services, all := f.extent.reading()
+	gone, services, all := f.extent.reading()
+	f.forget(gone)
 	var records []model.Record
 	var revision int64
 	documents, found := map[string]document{}, map[string]bool{}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -30,11 +31,16 @@ type Scope struct {
 
 func (s *Scope) all() bool { return !s.Used && len(s.Names) == 0 }
 
-func (s *Scope) uses(service string) uint64 {
-	if s.Uses == nil {
-		return 0
+// usesOf asks for the uses of services, which takes a while: the extent isn't to be locked meanwhile.
+func (s *Scope) usesOf(services []string) map[string]uint64 {
+	uses := make(map[string]uint64, len(services))
+	for _, service := range services {
+		uses[service] = 0
+		if s.Uses != nil {
+			uses[service] = s.Uses(service)
+		}
 	}
-	return s.Uses(service)
+	return uses
 }
 
 var (
@@ -118,4 +124,102 @@ func (f *Follower) hears() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.status.Synced || f.status.LastError == ""
+}
+
+// rescope returns what isn't followed any more, and asks for what is missing. all: everything has to be read.
+func (e *extent) rescope() (gone []string, all bool) {
+	uses := e.usesToNarrow()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.narrow(uses)
+}
+
+// usesToNarrow returns the uses that narrow needs, and nil if it needs none.
+func (e *extent) usesToNarrow() map[string]uint64 {
+	e.mu.Lock()
+	if !e.changed || !e.scope.Used || !e.complete {
+		e.mu.Unlock()
+		return nil
+	}
+	scope, services := e.scope, slices.Collect(maps.Keys(e.followed))
+	e.mu.Unlock()
+	return scope.usesOf(services)
+}
+
+// narrow is rescope with the uses that were counted before. The lock is held.
+func (e *extent) narrow(uses map[string]uint64) (gone []string, all bool) {
+	if !e.changed {
+		return nil, false
+	}
+	e.changed = false
+	if e.scope.all() {
+		return nil, !e.complete
+	}
+	knewAll := e.complete
+	e.completed(false)
+	for service := range e.followed {
+		keep := e.named[service]
+		if e.scope.Used {
+			n, counted := uses[service] // not if the scope has just changed once more: the sweep drops it
+			keep = !knewAll || !counted || n > 0
+		}
+		if !keep {
+			delete(e.followed, service)
+			gone = append(gone, service)
+		}
+	}
+	if len(e.named) > 0 {
+		e.dropUnnamed()
+	}
+	for _, service := range e.scope.Names {
+		_, unknown := e.unknown[service]
+		switch {
+		case e.followed[service] != nil || unknown || e.asked[service] != nil:
+		case knewAll:
+			e.miss(service, 0)
+		default:
+			e.ask(service) // beyond maxAsked, too: it is the operator's wish
+		}
+	}
+	slices.Sort(gone)
+	return gone, false
+}
+
+// dropUnnamed lets go of what was asked about services that the scope doesn't name: of them, no event is to be taken either.
+// The lock is held.
+func (e *extent) dropUnnamed() {
+	for service := range e.asked {
+		if !e.named[service] {
+			e.settle(service, ErrNotFollowed)
+		}
+	}
+	maps.DeleteFunc(e.unknown, func(service string, _ int64) bool { return !e.named[service] })
+}
+
+// sweep returns the services that have been unused for long, and follows them no more.
+func (e *extent) sweep(now time.Time, every, unused time.Duration) (gone []string) {
+	e.mu.Lock()
+	if !e.scope.Used || now.Sub(e.swept) < every {
+		e.mu.Unlock()
+		return nil
+	}
+	e.swept = now
+	scope, services := e.scope, slices.Collect(maps.Keys(e.followed))
+	e.mu.Unlock()
+	uses := scope.usesOf(services)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.scope.Used {
+		return nil
+	}
+	for service, one := range e.followed { // nobody else changes them
+		if uses[service] != one.uses {
+			one.uses, one.used = uses[service], now
+		} else if now.Sub(one.used) >= unused {
+			delete(e.followed, service)
+			gone = append(gone, service)
+		}
+	}
+	slices.Sort(gone)
+	return gone
 }
