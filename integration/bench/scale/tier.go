@@ -94,7 +94,7 @@ func (b *bench) followAll(writer *clientv3.Client, name string, agents []*follow
 		return err
 	}
 	b.report.note(name, "etcd: watchers", watchers, "")
-	b.report.limit(name, fmt.Sprintf("agents that lose their watch in %s of quiet", quietTime), float64(deaf), 0, "")
+	b.report.limit(name, fmt.Sprintf("agents that don't hear etcd in %s of quiet", quietTime), float64(deaf), 0, "")
 	return b.lags(writer, name, agents, servers)
 }
 
