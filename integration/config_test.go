@@ -30,9 +30,9 @@ func TestChangesAreSeenWithinASecond(t *testing.T) {
 			return nil
 		}
 	}
-	handedOut := func(want string) func() error {
+	handedOut := func(port int, want string) func() error {
 		return func() error {
-			list, err := m.backends(m.callback, "shop-web", "")
+			list, err := m.backends(port, "shop-web", "&n=100")
 			if err != nil || len(list) != 1 || list[0].Backend != want {
 				return fmt.Errorf("handed out %v, want %s, %v", list, want, err)
 			}
@@ -41,7 +41,8 @@ func TestChangesAreSeenWithinASecond(t *testing.T) {
 	}
 	m.apply(service("shop-web", "protocol: http", two))
 	within(t, time.Second, "a change of the instances, through", through("two"))
-	within(t, time.Second, "a change of the instances, bypass", handedOut(two.address))
+	within(t, time.Second, "… of all of them", handedOut(m.agent, two.address)) // the removal comes after the addition
+	within(t, time.Second, "a change of the instances, bypass", handedOut(m.callback, two.address))
 	for range 10 {
 		if got := m.mustGet("shop-web", "/"); got != "two" {
 			t.Errorf("the removed instance answers: %s", got)
